@@ -1,0 +1,66 @@
+# make demo   the whole product on this machine: broker, model, real data, live answers
+# make test   lint, types and every test
+# make help   the other targets
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.flashfeed-ready
+ROOMS := models codecs engine agents bridge cli
+export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
+
+.PHONY: demo test lint types check-python bench broker help clean setup
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# make/make/p' $(MAKEFILE_LIST)
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "flashfeed needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@for tool in cmake c++; do command -v $$tool >/dev/null || { echo "flashfeed compiles llama.cpp and needs $$tool; please install it"; exit 1; }; done
+
+# make setup  create .venv and install everything in it (done by the targets that need it)
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml engine/build/llama.cmake engine/build/amx_gcc12.h | check-python
+	@echo "flashfeed: setting up $(VENV) (llama.cpp first: minutes the first time on a machine, seconds after that)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python engine/build/install.py requirements.lock
+	@echo "flashfeed: installing the locked packages (about half a minute)"
+	@grep -v '^llama-cpp-python' requirements.lock > $(VENV)/packages.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-deps -r $(VENV)/packages.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-deps -e .
+	@touch $@
+
+# make demo   see above
+demo: $(READY)
+	@$(BIN)/flashfeed demo
+
+# mypy reads the import names, which differ from the folders, through these links.
+build/src/flashfeed: $(READY)
+	@mkdir -p $@ && for room in $(ROOMS); do ln -sfn ../../../$$room $@/$$room; done
+
+# make lint   ruff, formatting included
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# make types  mypy --strict over the whole package
+types: $(READY) build/src/flashfeed
+	@$(BIN)/mypy --strict -p flashfeed
+
+# make test   see above
+test: lint types
+	@$(BIN)/python -m pytest
+
+# make bench  every benchmark; each prints a table and one JSON line
+bench: $(READY)
+	@for b in tokens update transport pipeline; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+
+# make broker run the embedded broker alone
+broker: $(READY)
+	@$(BIN)/flashfeed broker
+
+# make clean  remove .venv and build/ (the cache of wheels and models stays)
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

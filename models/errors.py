@@ -1,0 +1,126 @@
+"""One tree of errors. Each class says what becomes of it at every edge.
+
+`status` is the HTTP status the bridge answers with, `code` the short name in its
+JSON error, `reason` the dead letter's reason header, `retriable` whether the same
+call can succeed later without anybody changing anything.
+"""
+
+from __future__ import annotations
+
+
+class FlashfeedError(Exception):
+    """Base of everything flashfeed raises on purpose."""
+
+    status: int = 500
+    code: str = "internal_error"
+    reason: str = "internal"
+    retriable: bool = False
+
+
+class ConfigError(FlashfeedError):
+    """The configuration is wrong; the message names the key and what was expected."""
+
+    code = "config_error"
+
+
+class RecordError(FlashfeedError):
+    """A record does not decode, map or validate.
+
+    `path` is where in the source value the fault lies (`$.candle.close`, or `$` for
+    the whole value).
+    """
+
+    status = 400
+    code = "invalid_record"
+    reason = "invalid"
+
+    def __init__(self, message: str, path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class DecodeFault(RecordError):
+    """The bytes are not in the format that the feed's codec reads."""
+
+    reason = "decode"
+
+
+class MapFault(RecordError):
+    """The value decoded, but a mapped field is missing or cannot be cast."""
+
+    reason = "map"
+
+
+class ValidationFault(RecordError):
+    """All fields are there, but one breaks the record type's rules."""
+
+    reason = "validate"
+
+
+class RequestError(FlashfeedError):
+    """A caller asked for something that cannot be, as it was asked."""
+
+    status = 400
+    code = "invalid_request_error"
+    reason = "invalid"
+
+
+class SessionUnknown(FlashfeedError):
+    """No such session: never created, or deleted."""
+
+    status = 404
+    code = "session_not_found"
+    reason = "session_unknown"
+
+
+class SessionExists(FlashfeedError):
+    """A session or query of that name is there already."""
+
+    status = 409
+    code = "already_exists"
+    reason = "session_exists"
+
+
+class SessionFailed(FlashfeedError):
+    """The session cannot take this input, now or later."""
+
+    status = 409
+    code = "session_failed"
+    reason = "session_failed"
+
+
+class ContextFull(SessionFailed):
+    """The session's context window has no room for the new tokens."""
+
+    status = 400
+    code = "context_length_exceeded"
+    reason = "context_full"
+
+
+class Overloaded(FlashfeedError):
+    """A bounded queue is full; nothing was written. Try again after `retry_after_s`."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    reason = "overloaded"
+    retriable = True
+    retry_after_s: float = 1.0
+
+
+class Unavailable(FlashfeedError):
+    """The worker cannot do this now (starting, rebuilding, broker away)."""
+
+    status = 503
+    code = "unavailable"
+    reason = "unavailable"
+    retriable = True
+    retry_after_s: float = 1.0
+
+
+class EngineError(FlashfeedError):
+    """llama.cpp returned an error; the sessions are back at their last committed position."""
+
+    status = 500
+    code = "engine_error"
+    reason = "engine"
+    retriable = True

@@ -1,0 +1,145 @@
+"""Typed records, with the field names of the wire (one or two letters where it has them).
+
+Units: prices and volumes in the feed's own unit; `timestamp` in seconds since 1970,
+the event's own time (a candle's start). NaN and infinities are refused everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from .errors import ValidationFault
+
+StreamType: TypeAlias = Literal["ohlcv", "iot", "vitals", "spatial", "event"]
+
+
+class _Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What every record has."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"expected a finite number, got {value} in field {name}")
+
+
+class Ohlcv(_Record, frozen=True, kw_only=True):
+    """One candle: open, high, low, close, volume, and the symbol where it is known."""
+
+    o: float
+    h: float
+    l: float
+    c: float
+    v: float
+    sym: str | None = None
+    timestamp: float | None = None
+
+    def __post_init__(self) -> None:
+        _Record.__post_init__(self)
+        if self.h < self.l:
+            raise ValueError(f"expected high >= low, got h={self.h} l={self.l}")
+        if self.v < 0:
+            raise ValueError(f"expected volume >= 0, got v={self.v}")
+
+
+class Iot(_Record, frozen=True, kw_only=True):
+    """One reading of one sensor, with its limits where they are known."""
+
+    sid: str
+    val: float
+    lo: float | None = None
+    hi: float | None = None
+    timestamp: float | None = None
+
+
+class Vitals(_Record, frozen=True, kw_only=True):
+    """A patient's vitals; any of them may be missing, but not all.
+
+    hr heart rate 1/min, bp_s and bp_d mmHg, spo2 %, temp Cel, rr respiratory rate
+    1/min, o2 supplemental oxygen L/min (0 = air), avpu consciousness.
+    """
+
+    hr: float | None = None
+    bp_s: float | None = None
+    bp_d: float | None = None
+    spo2: float | None = None
+    temp: float | None = None
+    rr: float | None = None
+    o2: float | None = None
+    avpu: Literal["A", "C", "V", "P", "U"] | None = None
+    timestamp: float | None = None
+
+    def __post_init__(self) -> None:
+        _Record.__post_init__(self)
+        if all(getattr(self, name) is None for name in VITAL_FIELDS):
+            raise ValueError(f"expected at least one of {', '.join(VITAL_FIELDS)}, got none")
+
+
+class Spatial(_Record, frozen=True, kw_only=True):
+    """A position in m, a speed in m/s, a heading in degrees."""
+
+    x: float
+    y: float
+    z: float
+    spd: float
+    hdg: float
+    timestamp: float | None = None
+
+
+class Event(_Record, frozen=True, kw_only=True):
+    """Something that happened: source, severity, category, how often."""
+
+    src: str
+    sev: int
+    cat: str
+    cnt: int
+    timestamp: float | None = None
+
+
+Record: TypeAlias = Ohlcv | Iot | Vitals | Spatial | Event
+
+VITAL_FIELDS: Final = ("hr", "bp_s", "bp_d", "spo2", "temp", "rr", "o2", "avpu")
+
+RECORD_TYPES: Final[dict[str, type[Record]]] = {
+    "ohlcv": Ohlcv,
+    "iot": Iot,
+    "vitals": Vitals,
+    "spatial": Spatial,
+    "event": Event,
+}
+
+
+def make_record(stream_type: str, fields: dict[str, Any]) -> Record:
+    """A validated record of that type from plain fields.
+
+    Raises ValidationFault, with the path of the field at fault, where a field is
+    missing, unknown, of the wrong type, not finite, or breaks a rule of the type.
+    """
+    try:
+        return msgspec.convert(fields, RECORD_TYPES[stream_type], strict=True)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `")
+        raise ValidationFault(message, path.rstrip("`") or "$") from None
+
+
+def record_type(record: Record) -> StreamType:
+    """The stream type's name of a record."""
+    return _TYPE_NAMES[type(record)]
+
+
+def record_fields(record: Record) -> dict[str, Any]:
+    """The fields of a record that are set, ready for JSON."""
+    fields: dict[str, Any] = msgspec.to_builtins(record)
+    return fields
+
+
+_TYPE_NAMES: Final[dict[type, StreamType]] = {
+    Ohlcv: "ohlcv",
+    Iot: "iot",
+    Vitals: "vitals",
+    Spatial: "spatial",
+    Event: "event",
+}

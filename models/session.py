@@ -1,0 +1,88 @@
+"""What a session is made from, and what it answers with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from .records import StreamType
+
+QUERIES_MAX = 20
+CHOICES_MAX = 16
+
+MaxTokens = Annotated[int, msgspec.Meta(ge=1, le=512)]
+
+
+class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A standing question. With `choices` the answer is one of them, and its confidence
+    their softmax; without, it is free text of at most `max_tokens` tokens."""
+
+    query: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+    name: str = ""
+    choices: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=100)], ...] = ()
+    max_tokens: MaxTokens = 32
+    id: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.choices) == 1 or len(self.choices) > CHOICES_MAX:
+            raise ValueError(f"expected 2 to {CHOICES_MAX} choices, got {len(self.choices)}")
+        if len(set(self.choices)) != len(self.choices):
+            raise ValueError("expected choices that differ from one another")
+
+    @property
+    def label(self) -> str:
+        """The short name a person and a metric know the question by."""
+        return self.name or f"q{self.id}"
+
+
+class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a session forgets. `grow` keeps everything until the context is full."""
+
+    mode: Literal["grow"] = "grow"
+
+
+class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Everything that shapes a session's context and its answers.
+
+    `context` is the context window in tokens, 0 for the engine's default; `text` the
+    text codec, "" for the type's default.
+    """
+
+    type: StreamType
+    prompt: Annotated[str, msgspec.Meta(max_length=20_000)] = ""
+    flash: tuple[FlashQuery, ...] = ()
+    window: WindowSpec = WindowSpec()
+    context: Annotated[int, msgspec.Meta(ge=0)] = 0
+    text: str = ""
+    overflow: Literal["block", "drop_oldest"] = "block"
+
+    def __post_init__(self) -> None:
+        if len(self.flash) > QUERIES_MAX:
+            raise ValueError(f"expected at most {QUERIES_MAX} flash queries, got {len(self.flash)}")
+
+
+def with_query_ids(spec: SessionSpec) -> SessionSpec:
+    """The spec with its flash queries numbered from 1 where they have no id yet."""
+    numbered = tuple(
+        msgspec.structs.replace(query, id=query.id or place)
+        for place, query in enumerate(spec.flash, start=1)
+    )
+    return msgspec.structs.replace(spec, flash=numbered)
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One question's answer at one data version.
+
+    `confidence` is a probability in 0..1: the softmax over the choices, or the
+    geometric mean of a free answer's token probabilities. `logit_gap` is the distance
+    of the best from the second best (choices: in log-probability; free: first token's
+    logits). `n_tokens` counts the generated tokens (0 for choices).
+    """
+
+    query_id: int
+    value: str
+    confidence: float
+    logit_gap: float
+    n_tokens: int = 0
+    probabilities: dict[str, float] = {}

@@ -1,0 +1,97 @@
+"""The session service: all that the outside can ask of sessions.
+
+The contract between the bridge (which speaks dialects) and the owner of the sessions
+(which speaks Kafka). Whatever changes a session is written to `flashfeed.records` and
+answered after Kafka's acknowledgement; `create`, `append`, `add_query`,
+`remove_query`, `mark_prefix` and `delete` also wait until the owner has applied it.
+Errors are those of models/errors.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.views import (
+    AppendAck,
+    Fields,
+    Inspection,
+    PushAck,
+    QueryView,
+    SessionEvent,
+    SessionView,
+)
+
+
+class SessionService(Protocol):
+    """What a bridge may call. All methods run on the worker's event loop."""
+
+    @property
+    def model_id(self) -> str:
+        """The model's name, as clients see it."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the worker owns its partitions and has rebuilt their sessions."""
+
+    @property
+    def sessions_max(self) -> int:
+        """How many sessions this worker takes."""
+
+    async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
+        """A new session. Raises SessionExists, RequestError, Overloaded, Unavailable."""
+
+    def get(self, session_id: str) -> SessionView:
+        """The session now. Raises SessionUnknown; Unavailable while it is rebuilt."""
+
+    def list(self) -> list[SessionView]:
+        """Every live session of this worker."""
+
+    async def inspect(self, session_id: str) -> Inspection:
+        """The session with its context as text."""
+
+    async def delete(self, session_id: str) -> None:
+        """End the session, and forget it."""
+
+    async def push(
+        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+    ) -> PushAck:
+        """Write records (plain fields of the session's type) for a session.
+
+        All or nothing: RecordError, with the path `$.data[2].c`, before anything is
+        written where one is wrong. A repeated idempotency key is acknowledged again
+        and applied once. Overloaded where the queue has no room.
+        """
+
+    async def append(self, session_id: str, text: str) -> AppendAck:
+        """Add text to the context."""
+
+    async def mark_prefix(self, session_id: str) -> SessionView:
+        """Make what the session holds now its prefix."""
+
+    async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
+        """Add a standing question; it is answered at once over what is there."""
+
+    def queries(self, session_id: str) -> list[QueryView]:
+        """The standing questions with their latest answers."""
+
+    async def remove_query(self, session_id: str, query_id: int) -> int:
+        """Remove a standing question; returns how many remain."""
+
+    def items(self, session_id: str) -> list[Fields]:
+        """The records in the session's context, oldest first, for statistics."""
+
+    def generate(
+        self, session_id: str, prompt: str, options: GenerateOptions
+    ) -> AsyncIterator[GeneratedPiece]:
+        """Generate over the session's data in a fork; closing the iterator cancels."""
+
+    def events(self, session_id: str) -> AbstractAsyncContextManager[AsyncIterator[SessionEvent]]:
+        """Subscribe to the session's events from now on, in order, bounded: a reader that
+        falls too far behind gets StopAsyncIteration and may subscribe again."""
+
+    async def metrics(self) -> bytes:
+        """The worker's metrics in Prometheus' text format."""

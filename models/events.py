@@ -1,0 +1,113 @@
+"""The events that come out: CloudEvents, built as values and sent elsewhere.
+
+Binary mode (CloudEvents Kafka binding 1.0): attributes are headers `ce_*`, the Kafka
+value is the JSON data. Ids are deterministic (invariant 2): the same cause gives the
+same id, so that a consumer drops a repeat by (source, id).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+import orjson
+
+from .origins import Origin
+from .records import StreamType
+
+EventType: TypeAlias = Literal["flashfeed.flash_ready", "flashfeed.data_updated"]
+Headers: TypeAlias = list[tuple[str, bytes]]
+
+
+class AnsweredBy(msgspec.Struct, frozen=True):
+    """What gave the answer: hashes of the model file and of the session's spec."""
+
+    model: str
+    spec: str
+
+
+class FlashReady(msgspec.Struct, frozen=True):
+    """One question's answer at one data version. Times: ISO 8601 in UTC."""
+
+    session_id: str
+    type: StreamType
+    id: int
+    name: str
+    query: str
+    value: str
+    confidence: float
+    logit_gap: float
+    probabilities: dict[str, float]
+    previous: str | None
+    changed: bool
+    data_version: int
+    event_time: str | None
+    evaluated_at: str
+    origins: tuple[Origin, ...]
+    records_first: int
+    records_last: int
+    answered_by: AnsweredBy
+
+
+class DataUpdated(msgspec.Struct, frozen=True):
+    """A session moved to a new data version. `tokens` is what the update decoded for its
+    new data, `n_tokens` what the session holds."""
+
+    session_id: str
+    type: StreamType
+    data_version: int
+    data_count: int
+    tokens: int
+    n_tokens: int
+    pending: int
+    event_time: str | None
+    updated_at: str
+    origins: tuple[Origin, ...]
+    records_first: int
+    records_last: int
+
+
+class OutEvent(msgspec.Struct, frozen=True):
+    """An event ready to send: Kafka key, headers and value."""
+
+    type: EventType
+    key: bytes
+    headers: Headers
+    value: bytes
+
+
+def event_id(session_id: str, data_version: int, query_id: int, last_offset: int) -> str:
+    """hash(session, data_version, query, last input offset), 32 hex digits."""
+    cause = f"{session_id}\0{data_version}\0{query_id}\0{last_offset}"
+    return hashlib.sha256(cause.encode()).hexdigest()[:32]
+
+
+def iso_time(seconds: float | None) -> str | None:
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond; None stays None."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def cloud_event(data: FlashReady | DataUpdated, source: str) -> OutEvent:
+    """The event as it goes to Kafka, in binary mode, keyed by session."""
+    flash = isinstance(data, FlashReady)
+    kind: EventType = "flashfeed.flash_ready" if flash else "flashfeed.data_updated"
+    time = data.evaluated_at if isinstance(data, FlashReady) else data.updated_at
+    query_id = data.id if isinstance(data, FlashReady) else 0
+    identity = event_id(data.session_id, data.data_version, query_id, data.records_last)
+    headers: Headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", identity.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", kind.encode()),
+        ("ce_time", time.encode()),
+        ("ce_subject", data.session_id.encode()),
+        ("ce_partitionkey", data.session_id.encode()),
+        ("ce_sequence", f"{data.data_version:020d}".encode()),
+        ("content-type", b"application/json"),
+    ]
+    value = orjson.dumps(msgspec.to_builtins(data))
+    return OutEvent(type=kind, key=data.session_id.encode(), headers=headers, value=value)

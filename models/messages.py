@@ -1,0 +1,109 @@
+"""The messages on `flashfeed.records`: everything that changes a session, in order.
+
+The Kafka key is the session id, so one partition's order is the session's only
+history. A message is a JSON object with `op`; what follows depends on it. `request`
+ties a message to the HTTP call that wrote it; `idempotency_key` lets the owner drop
+a repeated write.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+import orjson
+
+from .errors import DecodeFault
+from .records import StreamType
+from .session import FlashQuery, SessionSpec
+
+Fields: TypeAlias = dict[str, Any]
+
+
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", kw_only=True):
+    """What every message may carry."""
+
+    request: str = ""
+    idempotency_key: str = ""
+
+
+class PackedRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One record and where in its source topic it came from.
+
+    `offset` and `index` place it in the source partition; `received_ms` is the source
+    record's Kafka timestamp (ms), which end-to-end latency is measured from.
+    """
+
+    offset: int
+    index: int
+    received_ms: int
+    fields: Fields
+
+
+class Records(_Message, frozen=True, kw_only=True, tag="records"):
+    """Records of one fetch for one session, all from one source partition.
+
+    `template` names the session template that creates the session where it is not
+    there yet. `topic` is "" for records pushed over HTTP: those have no source
+    offsets, and `idempotency_key` alone tells a repeat.
+    """
+
+    type: StreamType
+    records: tuple[PackedRecord, ...]
+    topic: str = ""
+    partition: int = 0
+    template: str = ""
+
+
+class Create(_Message, frozen=True, kw_only=True, tag="create"):
+    """A new session from a spec."""
+
+    spec: SessionSpec
+    created_ms: int = 0
+
+
+class Append(_Message, frozen=True, kw_only=True, tag="append"):
+    """Text that becomes part of the context, as a window item of its own."""
+
+    text: str
+
+
+class MarkPrefix(_Message, frozen=True, kw_only=True, tag="mark_prefix"):
+    """What the session holds now is its prefix: instructions, not data."""
+
+
+class AddQuery(_Message, frozen=True, kw_only=True, tag="add_query"):
+    """One more standing question; the owner gives it its id."""
+
+    query: FlashQuery
+
+
+class RemoveQuery(_Message, frozen=True, kw_only=True, tag="remove_query"):
+    """A standing question less."""
+
+    query_id: int
+
+
+class Delete(_Message, frozen=True, kw_only=True, tag="delete"):
+    """The end of the session."""
+
+
+Message: TypeAlias = Records | Create | Append | MarkPrefix | AddQuery | RemoveQuery | Delete
+
+_decoder = msgspec.json.Decoder(Message)
+
+
+def encode_message(message: Message) -> bytes:
+    """A message as the JSON value that is written to Kafka."""
+    return orjson.dumps(msgspec.to_builtins(message))
+
+
+def decode_message(value: bytes | None) -> Message:
+    """The message in a Kafka value; raises DecodeFault, naming the path, where it is none."""
+    if not value:
+        raise DecodeFault("expected a session message, got an empty value")
+    try:
+        return _decoder.decode(value)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        message, _, path = str(error).partition(" - at `")
+        raise DecodeFault(f"not a session message: {message}", path.rstrip("`") or "$") from None

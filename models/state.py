@@ -1,0 +1,93 @@
+"""A session's state as its changelog holds it, and the pure step that moves it.
+
+One `Entry` is one applied batch: the head (all that a new owner must know) and the
+items that the batch added. The newest entry's head plus the window's items is the
+whole session, so recovery needs no older history. Keys are `session/slot`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from .origins import Origin, Watermark
+from .session import Answer, SessionSpec
+
+IDEMPOTENCY_KEYS_MAX = 256
+
+
+class Item(msgspec.Struct, frozen=True, array_like=True):
+    """One window item: the line that was decoded, and the record it says (None: text)."""
+
+    line: str
+    fields: dict[str, Any] | None = None
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """What a session has counted since it was created."""
+
+    processed: int = 0
+    dropped: int = 0
+    duplicates: int = 0
+    batches: int = 0
+    process_us: int = 0
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Everything about a session but its items.
+
+    `version` is the data version; `records_offset` the last applied offset of
+    `flashfeed.records`, `first_offset` the session's first one; `prefix_items` counts
+    the leading items that mark_prefix made part of the prefix; `answers` and
+    `origins` belong to the last version, so that its events can be published again
+    under the same ids (`evaluated_ms` and `event_time` too).
+    """
+
+    session_id: str
+    spec: SessionSpec
+    version: int = 0
+    records_offset: int = -1
+    first_offset: int = -1
+    next_query_id: int = 1
+    prefix_items: int = 0
+    items: int = 0
+    watermarks: dict[str, Watermark] = {}
+    idempotency_keys: tuple[str, ...] = ()
+    counters: Counters = Counters()
+    created_ms: int = 0
+    evaluated_ms: int = 0
+    event_time: float | None = None
+    origins: tuple[Origin, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    previous: dict[int, str] = {}
+    tokens: int = 0
+    ingest_tokens: int = 0
+    failed: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One changelog message: the head after a batch, and the items of the batch."""
+
+    slot: int
+    head: Head
+    items: tuple[Item, ...] = ()
+
+
+_decoder = msgspec.json.Decoder(Entry)
+
+
+def entry_key(session_id: str, slot: int) -> bytes:
+    """The changelog key of a session's slot."""
+    return f"{session_id}/{slot}".encode()
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """An entry as the JSON value that is written to the changelog."""
+    return orjson.dumps(msgspec.to_builtins(entry, str_keys=True))
+
+
+def decode_entry(value: bytes) -> Entry:
+    """The entry in a changelog value; raises msgspec.DecodeError where it is none."""
+    return _decoder.decode(value)

@@ -1,0 +1,83 @@
+"""What the outside may see of a session: the values that the session service returns.
+
+A bridge turns these into its dialect's words; it never reaches behind them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from .events import DataUpdated, FlashReady
+from .session import Answer, FlashQuery, SessionSpec
+from .state import Counters
+
+
+class SessionView(msgspec.Struct, frozen=True):
+    """A session as its owner holds it now.
+
+    Tokens: `n_tokens` the session holds, `prefix_tokens` of them before the data,
+    `context_tokens` its window. Items: `data_count` records in the context. Queue
+    (records): `queue_size` written and not yet applied, `queue_capacity` the bound.
+    Times: ms since 1970.
+    """
+
+    session_id: str
+    spec: SessionSpec
+    version: int
+    n_tokens: int
+    context_tokens: int
+    prefix_tokens: int
+    data_count: int
+    queue_size: int
+    queue_capacity: int
+    counters: Counters
+    answers: tuple[Answer, ...]
+    evaluated_ms: int
+    created_ms: int
+    last_used_ms: int
+    in_use: bool
+    failed: str = ""
+
+    @property
+    def total_enqueued(self) -> int:
+        """Records ever accepted: processed (the dropped among them) and still queued."""
+        return self.counters.processed + self.queue_size
+
+
+class PushAck(msgspec.Struct, frozen=True):
+    """What became of a push: records written, and the session's view after it."""
+
+    pushed: int
+    view: SessionView
+
+
+class AppendAck(msgspec.Struct, frozen=True):
+    """What became of an append: tokens added, and the session's view after it."""
+
+    added_tokens: int
+    view: SessionView
+
+
+class QueryView(msgspec.Struct, frozen=True):
+    """A standing question, its cost in prompt tokens, and its latest answer."""
+
+    query: FlashQuery
+    n_tokens: int
+    answer: Answer | None
+    data_version: int
+    evaluated_ms: int
+
+
+SessionEvent: TypeAlias = FlashReady | DataUpdated
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """A session's context as text, for a person to read."""
+
+    view: SessionView
+    text: str
+
+
+Fields: TypeAlias = dict[str, Any]

@@ -1,0 +1,186 @@
+"""Faust's aiokafka transport, a partition batch at a time.
+
+Stock Faust makes a message, an event and several tasks of every record. Here one
+Faust message is one fetched batch of one partition (`Batch`), and its acknowledgement
+covers the whole batch. Commits go by offsets.PartitionOffsets alone; the stock
+`_new_offset`, `_add_gap` and acked lists are never used (they commit over unfinished
+records).
+
+At most IN_FLIGHT_MAX batches of a partition are handed out and not acknowledged. A
+partition at its bound is not fetched from, so a slow owner holds back its own
+partition and no other, and memory stays bounded (invariant 7).
+
+Use: `register()` once, then `faust.App(broker="flashfeed://host:port", ...)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import faust.transport.drivers as faust_drivers
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from .offsets import PartitionOffsets
+
+SCHEME = "flashfeed"
+IN_FLIGHT_MAX = 2
+# How long a fetch may wait when some partition is held back: its bound can be lifted
+# any moment, and the wait in progress does not know.
+HELD_BACK_POLL_S = 0.01
+
+
+class Batch(NamedTuple):
+    """Records of one fetch of one partition, in offset order; never empty."""
+
+    topic: str
+    partition: int
+    epoch: int
+    records: list[ConsumerRecord[bytes, bytes]]
+
+    @property
+    def first(self) -> int:
+        """Offset of the first record."""
+        return int(self.records[0].offset)
+
+    @property
+    def last(self) -> int:
+        """Offset of the last record."""
+        return int(self.records[-1].offset)
+
+
+class BatchConsumer(driver.Consumer):
+    """Yields partition batches, and commits only what is contiguous and done."""
+
+    def on_init(self) -> None:
+        """Called by Faust's service machinery once, before start."""
+        self.offsets: dict[TP, PartitionOffsets] = {}
+
+    def _partition(self, tp: TP) -> PartitionOffsets:
+        return self.offsets.setdefault(tp, PartitionOffsets())
+
+    # -- fetching -------------------------------------------------------------
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        if not active_partitions:
+            return {}
+        free = {
+            tp
+            for tp in active_partitions
+            if len(self._partition(tp).in_flight) < IN_FLIGHT_MAX
+        }
+        if not free:
+            await self.sleep(HELD_BACK_POLL_S)
+            return {}
+        if len(free) < len(active_partitions):
+            timeout = HELD_BACK_POLL_S
+        return await super()._getmany(free, timeout)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        """Fetch once, and yield one message for each partition that had records."""
+        generation = self.app.consumer_generation_id
+        fetched, active = await self._wait_next_records(timeout)
+        if fetched is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        for raw_tp, records in fetched.items():
+            tp = TP(raw_tp.topic, raw_tp.partition)
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                break  # a rebalance began: what is left is fetched again from the commit
+            if not records or (active is not None and tp not in active):
+                continue
+            partition = self._partition(tp)
+            batch = Batch(tp.topic, tp.partition, partition.epoch, records)
+            partition.fetched(batch.first, batch.last)
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            yield tp, self._batch_message(tp, batch)
+
+    def _batch_message(self, tp: TP, batch: Batch) -> ConsumerMessage:
+        first = batch.records[0]
+        return ConsumerMessage(
+            batch.topic,
+            batch.partition,
+            batch.first,
+            (first.timestamp or 0) / 1000.0,
+            first.timestamp_type,
+            [],
+            None,
+            batch,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Stock Faust would mark a batch's inner offsets as done on arrival."""
+
+    # -- acknowledging and committing -----------------------------------------
+
+    def ack(self, message: ConsumerMessage) -> bool:
+        """Mark the message's whole batch as done."""
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        batch: Batch = message.value
+        return self._partition(message.tp).done(batch.first, batch.epoch)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (
+            tp
+            for tp in list(self.offsets)
+            if topics is None or tp in topics or tp.topic in topics
+        )
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._partition(tp).committable
+
+    # -- rebalancing ----------------------------------------------------------
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forget what was in flight: it is fetched again by whoever owns it next."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._partition(tp).restart()
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offsets; batches handed out before count no more."""
+        for partition in self.offsets.values():
+            partition.restart()
+        await super().perform_seek()
+
+    def lag(self) -> Mapping[TP, int]:
+        """Records behind the end of each assigned partition, as far as fetches told."""
+        behind: dict[TP, int] = {}
+        for tp in self.assignment():
+            end = self.highwater(tp)
+            done = self._partition(tp).committable
+            if done is None:
+                done = self._committed_offset[tp]
+            if end is not None:
+                behind[tp] = max(0, end - (done or 0))
+        return behind
+
+
+class BatchTransport(driver.Transport):
+    """The aiokafka driver with a consumer that yields batches."""
+
+    Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
+    driver_version = f"flashfeed over {driver.Transport.driver_version}"
+
+
+def register() -> None:
+    """Make `flashfeed://` a broker URL that Faust knows. Idempotent."""
+    faust_drivers.TRANSPORTS.aliases[SCHEME] = f"{__name__}:BatchTransport"
+
+
+def topic_partitions(tps: Iterable[TP]) -> set[TopicPartition]:
+    """Faust's partitions as aiokafka's."""
+    return {TopicPartition(tp.topic, tp.partition) for tp in tps}

@@ -1,0 +1,227 @@
+"""Reads a configuration file, and says exactly what is wrong with one.
+
+`load` collects every problem it finds; each names the file's key, what was expected
+and, for an unknown key, the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import string
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from flashfeed.codecs.mapping import Mapping
+from flashfeed.codecs.presets import load_preset, preset_names
+from flashfeed.codecs.registry import decoder, text_codec
+from flashfeed.models.config import Config, FeedConfig
+from flashfeed.models.errors import ConfigError
+from flashfeed.models.feed import MappingSpec
+
+
+def load(path: Path) -> Config:
+    """The configuration in a TOML file. Raises ConfigError listing every problem."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: no such file; copy flashfeed.toml from the repository's root to begin"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    problems = _unknown_keys(raw, Config, "")
+    config: Config | None = None
+    if not problems:
+        try:
+            config = msgspec.convert(raw, Config)
+        except msgspec.ValidationError as error:
+            problems.append(_wrong_value(str(error), raw))
+    if config is not None:
+        problems += _cross_checks(config)
+    if problems or config is None:
+        raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
+    return config
+
+
+def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
+    """The mapping that a feed's table and its preset give together.
+
+    Raises ConfigError, naming the feed's key.
+    """
+    merged: dict[str, Any] = {}
+    if feed.preset:
+        if feed.preset not in preset_names():
+            raise ConfigError(
+                f"feeds.{name}.preset: expected one of {', '.join(sorted(preset_names()))}, "
+                f'got "{feed.preset}"{_nearest(feed.preset, preset_names())}'
+            )
+        merged = load_preset(feed.preset)
+    overrides = feed.mapping_overrides()
+    fields = {**merged.get("map", {}), **overrides.pop("map", {})}
+    try:
+        return msgspec.convert({**merged, **overrides, "map": fields}, MappingSpec)
+    except msgspec.ValidationError as error:
+        hint = "" if feed.preset else "; name a preset or write the mapping's keys here"
+        raise ConfigError(f"feeds.{name}: {error}{hint}") from None
+
+
+def session_name(feed: FeedConfig) -> Callable[[str], str]:
+    """How a feed names the session of a mapping key."""
+    literal = feed.session
+    return lambda key: literal.replace("{key}", key)
+
+
+def secret(env: str, file: str = "") -> str:
+    """A secret from the environment or a file; ConfigError names what is missing."""
+    if env:
+        value = os.environ.get(env)
+        if value is None:
+            raise ConfigError(f"environment variable {env} is not set (the configuration names it)")
+        return value
+    try:
+        return Path(file).read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot read the secret: {error.strerror}") from None
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def _struct_of(annotation: Any) -> type[msgspec.Struct] | None:
+    """The Struct inside `X`, `X | None`, `tuple[X, ...]` or `dict[str, X]`."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return annotation
+    for inner in get_args(annotation):
+        found = _struct_of(inner)
+        if found is not None:
+            return found
+    return None
+
+
+def _unknown_keys(table: Any, struct: type[msgspec.Struct], where: str) -> list[str]:
+    """Every key that no setting has, depth first, with the nearest known one."""
+    if not isinstance(table, dict):
+        return []
+    known = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    problems: list[str] = []
+    for key, value in table.items():
+        place = f"{where}.{key}" if where else key
+        if key not in known:
+            problems.append(
+                f"{place}: unknown key{_nearest(key, known)}; "
+                f"expected one of {', '.join(sorted(known))}"
+            )
+            continue
+        inner = _struct_of(known[key])
+        if inner is None:
+            continue
+        if get_origin(known[key]) is dict and isinstance(value, dict):
+            for name, sub in value.items():
+                problems += _unknown_keys(sub, inner, f"{place}.{name}")
+        elif isinstance(value, list):
+            for index, sub in enumerate(value):
+                problems += _unknown_keys(sub, inner, f"{place}[{index}]")
+        else:
+            problems += _unknown_keys(value, inner, place)
+    return problems
+
+
+def _wrong_value(message: str, raw: dict[str, Any]) -> str:
+    """msgspec's message, with the key first and what stands there."""
+    what, _, path = message.partition(" - at `")
+    key = path.rstrip("`").removeprefix("$").lstrip(".")
+    if "[...]" in key:
+        key = _find_instance(key, raw, message)
+    return f"{key or 'the file'}: {what[0].lower()}{what[1:]}{_value_at(key, raw)}"
+
+
+def _find_instance(key: str, raw: dict[str, Any], message: str) -> str:
+    """`feeds[...].topics` as `feeds.candles.topics`: the entry that fails alone."""
+    table, _, rest = key.partition("[...]")
+    field = next((f for f in msgspec.structs.fields(Config) if f.name == table), None)
+    entries = raw.get(table, {})
+    inner = _struct_of(field.type) if field else None
+    if inner is None or not isinstance(entries, dict):
+        return key
+    for name, entry in entries.items():
+        try:
+            msgspec.convert(entry, inner)
+        except msgspec.ValidationError:
+            return f"{table}.{name}{rest}"
+    return key
+
+
+def _value_at(key: str, raw: Any) -> str:
+    here = raw
+    for part in key.replace("[", ".").replace("]", "").split("."):
+        if isinstance(here, dict) and part in here:
+            here = here[part]
+        elif isinstance(here, list) and part.isdigit() and int(part) < len(here):
+            here = here[int(part)]
+        else:
+            return ""
+    return "" if isinstance(here, dict | list) else f", got {here!r}"
+
+
+def _cross_checks(config: Config) -> list[str]:
+    """What no single key shows: names that must exist, mappings that must compile."""
+    problems: list[str] = []
+
+    def check(where: str, test: Callable[[], Any]) -> None:
+        try:
+            test()
+        except ConfigError as error:
+            text = str(error)
+            problems.append(text if text.startswith(where) else f"{where}: {text}")
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+
+    for name, template in config.templates.items():
+        check(f"templates.{name}", template.spec)
+        check(f"templates.{name}.text", lambda t=template: text_codec(t.text, t.type))
+        if template.context > config.engine.context_tokens:
+            problems.append(
+                f"templates.{name}.context: expected at most engine.context_tokens "
+                f"({config.engine.context_tokens}), got {template.context}"
+            )
+    for name, feed in config.feeds.items():
+        check(f"feeds.{name}.codec", lambda f=feed: decoder(f.codec))
+        if feed.template not in config.templates:
+            problems.append(
+                f"feeds.{name}.template: expected one of {', '.join(sorted(config.templates))}, "
+                f'got "{feed.template}"{_nearest(feed.template, config.templates)}'
+            )
+        unknown = [
+            field
+            for _, field, _, _ in string.Formatter().parse(feed.session)
+            if field not in (None, "key")
+        ]
+        if unknown:
+            problems.append(f"feeds.{name}.session: expected only {{key}}, got {{{unknown[0]}}}")
+        check(f"feeds.{name}", lambda n=name, f=feed: _check_mapping(n, f, config))
+    if config.kafka.session_timeout_s > config.kafka.request_timeout_s:
+        problems.append(
+            "kafka.session_timeout_s: expected at most kafka.request_timeout_s "
+            f"({config.kafka.request_timeout_s}), got {config.kafka.session_timeout_s}"
+        )
+    return problems
+
+
+def _check_mapping(name: str, feed: FeedConfig, config: Config) -> None:
+    spec = feed_mapping(name, feed)
+    Mapping(spec)
+    template = config.templates.get(feed.template)
+    if template is not None and template.type != spec.model:
+        raise ConfigError(
+            f"feeds.{name}.template: template {feed.template} is of type {template.type}, "
+            f"the feed's records are {spec.model}"
+        )
+
+

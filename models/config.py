@@ -1,0 +1,162 @@
+"""The worker's configuration as values. Every setting is declared once, here.
+
+`flashfeed.toml` at the root of the repository is the commented example; cli/settings.py
+reads a file into these. Names end in their unit (`_s`, `_ms`, `_tokens`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from .session import FlashQuery, SessionSpec, WindowSpec, with_query_ids
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration file."""
+
+
+class SaslConfig(_Table, frozen=True, kw_only=True):
+    """How to log in to the brokers. The password comes from the environment or a file,
+    so that the configuration can be committed."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    username: NonEmpty
+    password_env: str = ""
+    password_file: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.password_env) == bool(self.password_file):
+            raise ValueError("expected exactly one of password_env, password_file")
+
+
+class TlsConfig(_Table, frozen=True, kw_only=True):
+    """TLS to the brokers; empty files mean the system's authorities and no client
+    certificate."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    key_password_env: str = ""
+    verify_hostname: bool = True
+
+
+class KafkaConfig(_Table, frozen=True, kw_only=True):
+    """Where the brokers are, and how this group reads and writes there."""
+
+    brokers: NonEmpty = "127.0.0.1:9092"
+    group: NonEmpty = "flashfeed"
+    partitions: Positive = 4
+    replication: Positive = 1
+    start_at: Literal["earliest", "latest"] = "earliest"
+    session_timeout_s: Annotated[float, msgspec.Meta(ge=1)] = 6.0
+    commit_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    batch_records_max: Positive = 2000
+    request_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 40.0
+    sasl: SaslConfig | None = None
+    tls: TlsConfig | None = None
+
+
+class TopicsConfig(_Table, frozen=True, kw_only=True):
+    """The names of flashfeed's own topics; they are created where they are missing."""
+
+    records: NonEmpty = "flashfeed.records"
+    changelog: NonEmpty = "flashfeed.changelog"
+    dead_letters: NonEmpty = "flashfeed.dead_letters"
+    flash_ready: NonEmpty = "flashfeed.flash_ready"
+    data_updated: NonEmpty = "flashfeed.data_updated"
+    answers: NonEmpty = "flashfeed.answers"
+
+
+class EngineConfig(_Table, frozen=True, kw_only=True):
+    """The model and what may be kept resident.
+
+    `model` is the path of a GGUF file, or `packaged` for the small model of the
+    `model` extra, which is brought into the fastest form for this machine once.
+    """
+
+    model: NonEmpty = "packaged"
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    gpu_layers: int = -1
+    context_tokens: Annotated[int, msgspec.Meta(ge=256)] = 4096
+    batch_tokens: Annotated[int, msgspec.Meta(ge=32)] = 512
+    sessions_per_context: Positive = 1
+    sessions_max: Positive = 64
+
+
+class BridgeConfig(_Table, frozen=True, kw_only=True):
+    """The HTTP and WebSocket side; `enabled = false` leaves it out."""
+
+    enabled: bool = True
+    host: NonEmpty = "127.0.0.1"
+    port: Port = 8080
+    api_keys_env: str = ""
+    queue_records_max: Positive = 10_000
+
+
+class SessionTemplate(_Table, frozen=True, kw_only=True):
+    """What a session is made from: the fields of a session spec, without ids."""
+
+    type: Literal["ohlcv", "iot", "vitals", "spatial", "event"]
+    prompt: str = ""
+    text: str = ""
+    context: Annotated[int, msgspec.Meta(ge=0)] = 0
+    window: WindowSpec = WindowSpec()
+    flash: tuple[FlashQuery, ...] = ()
+
+    def spec(self) -> SessionSpec:
+        """The session spec that this template gives."""
+        return with_query_ids(
+            SessionSpec(
+                type=self.type,
+                prompt=self.prompt,
+                text=self.text,
+                context=self.context,
+                window=self.window,
+                flash=self.flash,
+            )
+        )
+
+
+class FeedConfig(_Table, frozen=True, kw_only=True):
+    """Topics somebody already has, and which template's sessions they feed.
+
+    `topics` are names or patterns with `*`. The mapping is a preset's, this table's own
+    keys, or a preset with some keys of one's own. `session` names the session; `{key}`
+    is the mapping's key.
+    """
+
+    topics: Annotated[tuple[NonEmpty, ...], msgspec.Meta(min_length=1)]
+    template: NonEmpty
+    codec: NonEmpty = "json"
+    preset: str = ""
+    session: NonEmpty = "{key}"
+    model: str = ""
+    key: str = ""
+    time: str = ""
+    root: str = ""
+    each: str = ""
+    when: dict[str, Any] = {}
+    final: str = ""
+    map: dict[str, str] = {}
+
+    def mapping_overrides(self) -> dict[str, Any]:
+        """The mapping keys that this feed sets itself."""
+        names = ("model", "key", "time", "root", "each", "when", "final", "map")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+
+class Config(_Table, frozen=True, kw_only=True):
+    """The whole configuration."""
+
+    kafka: KafkaConfig = KafkaConfig()
+    topics: TopicsConfig = TopicsConfig()
+    engine: EngineConfig = EngineConfig()
+    bridge: BridgeConfig = BridgeConfig()
+    feeds: dict[str, FeedConfig] = {}
+    templates: dict[str, SessionTemplate] = {}

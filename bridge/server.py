@@ -1,0 +1,98 @@
+"""The bridge on the worker's own event loop: uvicorn, without its signal handlers.
+
+The worker decides when to stop; `stop` ends the event streams first, so that no
+client holds it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Generator
+
+import uvicorn
+from fastapi import FastAPI
+from flashfeed.models.errors import ConfigError
+
+DRAIN_S = 3
+CONNECTIONS_WAITING_MAX = 2048
+
+
+class BridgeServer:
+    """Serves an app on one address. `port` 0 takes a free one."""
+
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; after `start` never 0."""
+        return self._port
+
+    async def start(self) -> None:
+        """Listen. Raises ConfigError where the address cannot be had."""
+        listener = self._bind()
+        server = _Server(self._config())
+        serving = asyncio.create_task(server.serve([listener]), name="bridge")
+        up = asyncio.create_task(server.up.wait())
+        await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if serving.done():
+            await serving
+            raise ConfigError("the bridge's server ended while it started")
+        self._server, self._serving = server, serving
+
+    async def stop(self) -> None:
+        """End the streams, let running requests end within DRAIN_S, stop listening."""
+        if self._server is None or self._serving is None:
+            return
+        self._app.state.closing.set()
+        self._server.should_exit = True
+        serving, self._server, self._serving = self._serving, None, None
+        await serving
+
+    def _bind(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        try:
+            listener = socket.create_server((self._host, self._port), family=family, backlog=128)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {self._host}:{self._port}: {error}") from None
+        listener.setblocking(False)
+        self._port = listener.getsockname()[1]
+        return listener
+
+    def _config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            self._app,
+            log_config=None,  # the worker's logging is set up already
+            access_log=False,
+            lifespan="off",
+            loop="none",
+            ws_max_size=self._app.state.body_bytes_max,
+            timeout_graceful_shutdown=DRAIN_S,
+            backlog=CONNECTIONS_WAITING_MAX,
+            server_header=False,
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, told apart by two things: no signals, and it says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals to the worker."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        self.up.set()

@@ -1,0 +1,129 @@
+"""Server-sent events: frames, heartbeats, and a response that ends when it should.
+
+An `event:` line where the frame has a name, one space after each colon, JSON in ASCII
+only: a raw U+2028 ends a line for some clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from typing import Any, Final, TypeVar
+
+from flashfeed.models.errors import Unavailable
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+HEARTBEAT: Final = b": heartbeat\n\n"
+
+T = TypeVar("T")
+
+
+def ascii_json(value: Any) -> str:
+    """Compact JSON with everything outside ASCII escaped; what is not finite becomes null."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
+
+
+def frame(data: Any, event: str | None = None) -> bytes:
+    """One server-sent event."""
+    name = f"event: {event}\n" if event else ""
+    return f"{name}data: {ascii_json(data)}\n\n".encode("ascii")
+
+
+async def run_until(main: Coroutine[Any, Any, T], *stops: Awaitable[Any]) -> T | None:
+    """The result of `main`, or None when one of `stops` ended first; `main` is cancelled
+    then, and has released what it held when this returns."""
+    task = asyncio.ensure_future(main)
+    watchers = [asyncio.ensure_future(stop) for stop in stops]
+    try:
+        await asyncio.wait([task, *watchers], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        finished = task.done()
+        for other in (task, *watchers):
+            other.cancel()
+        # The results are asked for so that no exception is reported as never retrieved.
+        await asyncio.gather(task, *watchers, return_exceptions=True)
+    return task.result() if finished else None
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client is gone. For requests whose body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(Response):
+    """A response of server-sent events.
+
+    The headers go out with the first frame, so that an error before it is an ordinary
+    HTTP error. The frames' generator is closed as soon as the client is gone or the
+    server closes. Nothing is buffered here: a client that reads slowly slows the
+    generator.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, frames: AsyncGenerator[bytes, None], heartbeat_s: float, closing: asyncio.Event
+    ) -> None:
+        # Proxies would otherwise collect frames before they pass them on.
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._heartbeat_s = heartbeat_s
+        self._closing = closing
+        self._started = False
+        self._last_sent = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the frames until they end, the client goes or the server closes."""
+        try:
+            await run_until(self._send_frames(send), disconnected(receive), self._closing.wait())
+        finally:
+            await self._frames.aclose()
+        if self._started:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self._closing.is_set():
+            raise Unavailable("the worker is stopping; try again")
+
+    async def _send_frames(self, send: Send) -> None:
+        first = await anext(self._frames, b"")
+        self._started = True
+        headers = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(headers)
+        lock = asyncio.Lock()
+        heart = asyncio.create_task(self._beat(send, lock))
+        try:
+            await self._send(first, send, lock)
+            async for data in self._frames:
+                await self._send(data, send, lock)
+        finally:
+            heart.cancel()
+
+    async def _send(self, data: bytes, send: Send, lock: asyncio.Lock) -> None:
+        async with lock:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+            self._last_sent = asyncio.get_running_loop().time()
+
+    async def _beat(self, send: Send, lock: asyncio.Lock) -> None:
+        loop = asyncio.get_running_loop()
+        self._last_sent = loop.time()
+        while True:
+            await asyncio.sleep(self._last_sent + self._heartbeat_s - loop.time())
+            if loop.time() - self._last_sent >= self._heartbeat_s:
+                await self._send(HEARTBEAT, send, lock)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

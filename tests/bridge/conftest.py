@@ -1,0 +1,298 @@
+"""A session service in memory, for what the real one cannot show on demand.
+
+It applies a push when it is told to (at once by default), and its knobs make it
+refuse, fail, or be slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+from flashfeed.bridge.app import create_app
+from flashfeed.bridge.server import BridgeServer
+from flashfeed.bridge.settings import BridgeSettings
+from flashfeed.models.errors import (
+    FlashfeedError,
+    SessionExists,
+    SessionUnknown,
+    ValidationFault,
+)
+from flashfeed.models.events import AnsweredBy, DataUpdated, FlashReady, iso_time
+from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.records import make_record, record_fields
+from flashfeed.models.session import Answer, FlashQuery, SessionSpec, with_query_ids
+from flashfeed.models.state import Counters
+from flashfeed.models.views import (
+    AppendAck,
+    Fields,
+    Inspection,
+    PushAck,
+    QueryView,
+    SessionEvent,
+    SessionView,
+)
+
+QUEUE_CAPACITY = 100
+
+
+class MemorySession:
+    """One session: its records, its text, its subscribers."""
+
+    def __init__(self, session_id: str, spec: SessionSpec) -> None:
+        self.id = session_id
+        self.queries = list(spec.flash)
+        self.spec = spec
+        self.next_query_id = len(spec.flash) + 1
+        self.text = [spec.prompt]
+        self.records: list[Fields] = []
+        self.waiting: list[Fields] = []
+        self.answers: dict[int, Answer] = {}
+        self.version = 0
+        self.processed = 0
+        self.batches = 0
+        self.prefix = 0
+        self.keys: dict[str, int] = {}
+        self.subscribers: list[asyncio.Queue[SessionEvent | None]] = []
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(len(text.split()) for text in self.text)
+
+
+class MemoryService:
+    """The session service's contract over dictionaries."""
+
+    model_id = "memory"
+    sessions_max = 8
+
+    def __init__(self) -> None:
+        self.ready = True
+        self.sessions: dict[str, MemorySession] = {}
+        self.apply_at_once = True
+        self.push_error: Exception | None = None
+        self.mark_error: FlashfeedError | None = None
+        self.pieces: tuple[str, ...] = ("The", " trend", " is", " \u2028up")
+        self.piece_gate: asyncio.Event | None = None
+        self.fails_after: int | None = None
+        self.generating = 0
+        self.prompts: list[tuple[str, GenerateOptions]] = []
+
+    def _at(self, session_id: str) -> MemorySession:
+        try:
+            return self.sessions[session_id]
+        except KeyError:
+            raise SessionUnknown(f"no session {session_id}") from None
+
+    async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
+        session_id = session_id or f"s{len(self.sessions) + 1}"
+        self.sessions[session_id] = MemorySession(session_id, with_query_ids(spec))
+        return self.get(session_id)
+
+    def get(self, session_id: str) -> SessionView:
+        s = self._at(session_id)
+        return SessionView(
+            session_id=s.id,
+            spec=s.spec,
+            version=s.version,
+            n_tokens=s.n_tokens,
+            context_tokens=2048,
+            prefix_tokens=s.prefix,
+            data_count=len(s.records),
+            queue_size=len(s.waiting),
+            queue_capacity=QUEUE_CAPACITY,
+            counters=Counters(processed=s.processed, batches=s.batches, process_us=10 * s.batches),
+            answers=tuple(s.answers.values()),
+            evaluated_ms=1_700_000_000_000,
+            created_ms=1_700_000_000_000,
+            last_used_ms=1_700_000_000_000,
+            in_use=False,
+        )
+
+    def list(self) -> list[SessionView]:
+        return [self.get(session_id) for session_id in self.sessions]
+
+    async def inspect(self, session_id: str) -> Inspection:
+        return Inspection(self.get(session_id), "\n".join(self._at(session_id).text))
+
+    async def delete(self, session_id: str) -> None:
+        for subscriber in self._at(session_id).subscribers:
+            subscriber.put_nowait(None)
+        del self.sessions[session_id]
+
+    async def push(
+        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+    ) -> PushAck:
+        s = self._at(session_id)
+        if self.push_error is not None:
+            raise self.push_error
+        fields = []
+        for place, record in enumerate(records):
+            try:
+                fields.append(record_fields(make_record(s.spec.type, record)))
+            except ValidationFault as fault:
+                path = f"$.data[{place}]{fault.path.removeprefix('$')}"
+                raise ValidationFault(f"{fault} at {path}", path) from None
+        if not idempotency_key or idempotency_key not in s.keys:
+            s.waiting += fields
+            if idempotency_key:
+                s.keys[idempotency_key] = len(fields)
+            if self.apply_at_once:
+                self.apply(session_id)
+        return PushAck(len(fields), self.get(session_id))
+
+    def apply(self, session_id: str) -> None:
+        """Apply what waits, answer the questions, and send the events."""
+        s = self._at(session_id)
+        s.records += s.waiting
+        s.text += [f"data {record}" for record in s.waiting]
+        s.processed += len(s.waiting)
+        s.batches += 1
+        s.version += 1
+        s.waiting = []
+        now = iso_time(1_700_000_000.123) or ""
+        events: list[SessionEvent] = [
+            DataUpdated(
+                session_id,
+                s.spec.type,
+                s.version,
+                len(s.records),
+                5,
+                s.n_tokens,
+                0,
+                None,
+                now,
+                (),
+                0,
+                0,
+            )
+        ]
+        for query in s.queries:
+            answer = Answer(query.id, "bullish", 0.75, 1.5)
+            s.answers[query.id] = answer
+            events.append(
+                FlashReady(
+                    session_id=session_id,
+                    type=s.spec.type,
+                    id=query.id,
+                    name=query.name,
+                    query=query.query,
+                    value=answer.value,
+                    confidence=answer.confidence,
+                    logit_gap=answer.logit_gap,
+                    probabilities={},
+                    previous=None,
+                    changed=True,
+                    data_version=s.version,
+                    event_time=None,
+                    evaluated_at=now,
+                    origins=(),
+                    records_first=0,
+                    records_last=0,
+                    answered_by=AnsweredBy("model", "spec"),
+                )
+            )
+        for subscriber in s.subscribers:
+            for event in events:
+                subscriber.put_nowait(event)
+
+    async def append(self, session_id: str, text: str) -> AppendAck:
+        self._at(session_id).text.append(text)
+        return AppendAck(len(text.split()), self.get(session_id))
+
+    async def mark_prefix(self, session_id: str) -> SessionView:
+        s = self._at(session_id)
+        if self.mark_error is not None:
+            raise self.mark_error
+        s.prefix = s.n_tokens
+        return self.get(session_id)
+
+    async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
+        s = self._at(session_id)
+        if any(other.query == query.query for other in s.queries):
+            raise SessionExists(f"{query.query!r} is asked already")
+        numbered = FlashQuery(
+            query.query, query.name, query.choices, query.max_tokens, s.next_query_id
+        )
+        s.next_query_id += 1
+        s.queries.append(numbered)
+        return self.queries(session_id)[-1]
+
+    def queries(self, session_id: str) -> list[QueryView]:  # type: ignore[valid-type]
+        s = self._at(session_id)
+        return [
+            QueryView(q, 7, s.answers.get(q.id), s.version, 1_700_000_000_123) for q in s.queries
+        ]
+
+    async def remove_query(self, session_id: str, query_id: int) -> int:
+        s = self._at(session_id)
+        s.queries = [q for q in s.queries if q.id != query_id]
+        return len(s.queries)
+
+    def items(self, session_id: str) -> list[Fields]:  # type: ignore[valid-type]
+        return self._at(session_id).records
+
+    async def generate(
+        self, session_id: str, prompt: str, options: GenerateOptions
+    ) -> AsyncIterator[GeneratedPiece]:
+        self._at(session_id)
+        self.prompts.append((prompt, options))
+        self.generating += 1
+        try:
+            for place, text in enumerate(self.pieces, start=1):
+                if self.piece_gate is not None:
+                    await self.piece_gate.wait()
+                if place == self.fails_after:
+                    raise FlashfeedError("the engine is gone")
+                last = place == len(self.pieces)
+                yield GeneratedPiece(text, 10 + place, place, 0.5, "stop" if last else None)
+        finally:
+            self.generating -= 1
+
+    @asynccontextmanager
+    async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:
+        s = self._at(session_id)
+        queue: asyncio.Queue[SessionEvent | None] = asyncio.Queue()
+        s.subscribers.append(queue)
+
+        async def read() -> AsyncIterator[SessionEvent]:
+            while (event := await queue.get()) is not None:
+                yield event
+
+        try:
+            yield read()
+        finally:
+            s.subscribers.remove(queue)
+
+    async def metrics(self) -> bytes:
+        return b"flashfeed_up 1\n"
+
+
+@pytest.fixture
+def memory() -> MemoryService:
+    return MemoryService()
+
+
+@pytest_asyncio.fixture
+async def serve(memory: MemoryService):  # type: ignore[no-untyped-def]
+    """Serve the service in memory with these settings; gives the running server."""
+    servers: list[BridgeServer] = []
+
+    async def start(settings: BridgeSettings | None = None) -> BridgeServer:
+        server = BridgeServer(create_app(memory, settings), "127.0.0.1", 0)
+        await server.start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        await server.stop()
+
+
+@pytest_asyncio.fixture
+async def bridge(serve) -> str:  # type: ignore[no-untyped-def]
+    """The URL of a bridge over the service in memory."""
+    return f"http://127.0.0.1:{(await serve()).port}"

@@ -27,7 +27,7 @@ from faust.types import TP, ConsumerMessage
 from .offsets import PartitionOffsets
 
 SCHEME = "flashfeed"
-IN_FLIGHT_MAX = 2
+IN_FLIGHT_MAX = 16
 # How long a fetch may wait when some partition is held back: its bound can be lifted
 # any moment, and the wait in progress does not know.
 HELD_BACK_POLL_S = 0.01

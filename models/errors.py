@@ -117,6 +117,15 @@ class Unavailable(FlashfeedError):
     retry_after_s: float = 1.0
 
 
+class WriteUncertain(FlashfeedError):
+    """Kafka did not acknowledge a write: it may be there or not. Not a status that
+    clients retry by themselves, since without an idempotency key a retry may write twice."""
+
+    status = 424
+    code = "write_uncertain"
+    reason = "unavailable"
+
+
 class EngineError(FlashfeedError):
     """llama.cpp returned an error; the sessions are back at their last committed position."""
 

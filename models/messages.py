@@ -90,7 +90,7 @@ class Delete(_Message, frozen=True, kw_only=True, tag="delete"):
 
 Message: TypeAlias = Records | Create | Append | MarkPrefix | AddQuery | RemoveQuery | Delete
 
-_decoder = msgspec.json.Decoder(Message)
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def encode_message(message: Message) -> bytes:

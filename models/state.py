@@ -39,10 +39,15 @@ class Head(msgspec.Struct, frozen=True):
     """Everything about a session but its items.
 
     `version` is the data version; `records_offset` the last applied offset of
-    `flashfeed.records`, `first_offset` the session's first one; `prefix_items` counts
-    the leading items that mark_prefix made part of the prefix; `answers` and
-    `origins` belong to the last version, so that its events can be published again
-    under the same ids (`evaluated_ms` and `event_time` too).
+    `flashfeed.records`, `first_offset` the session's first one; `steps` counts the
+    entries written, and names the next slot; `items` counts the window's items and
+    `records` those of them that are records; `pending` counts the records that waited
+    when the last version was answered;
+    `prefix_tokens` is where the data begins (0: where the template put it).
+    `answers`, `origins`, `evaluated_ms`, `event_time`, `tokens` and `ingest_tokens`
+    belong to the last version and `previous` holds each query's answer before it, so
+    that its events can be published again, byte for byte, under the same ids.
+    `failed` says why the session takes no more records; "" while it does.
     """
 
     session_id: str
@@ -51,8 +56,11 @@ class Head(msgspec.Struct, frozen=True):
     records_offset: int = -1
     first_offset: int = -1
     next_query_id: int = 1
-    prefix_items: int = 0
+    steps: int = 0
+    prefix_tokens: int = 0
     items: int = 0
+    records: int = 0
+    pending: int = 0
     watermarks: dict[str, Watermark] = {}
     idempotency_keys: tuple[str, ...] = ()
     counters: Counters = Counters()

@@ -1,0 +1,195 @@
+"""The wiring: every topic and agent of a worker, no logic.
+
+    feeds' topics ─► FeedAgent ─► flashfeed.records ─► Partitions ─► SessionOwner ─► outputs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from flashfeed.engine import Engine
+from flashfeed.models.config import Config
+
+from flashfeed.models.session import SessionSpec
+from flashfeed.models.views import SessionEvent
+
+from . import transport
+from .connection import faust_credentials
+from .feeds import Feed, FeedAgent
+from .kafka_writer import KafkaWriter
+from .live import LiveSessions
+from .metrics import Metrics
+from .partitions import Partitions, Settled
+from .session_owner import OwnerParts
+from .step_writer import OrderedStepWriter
+from .topics import prepare_topics
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker process: a Faust app, the sessions it owns, and their service."""
+
+    def __init__(self, config: Config, engine: Engine, feeds: list[Feed]) -> None:
+        self._config = config
+        self._engine = engine
+        self._feeds = feeds
+        self._metrics = Metrics()
+        self._writer = KafkaWriter(config.kafka)
+        self._steps = OrderedStepWriter(self._writer)
+        self._specs: dict[str, SessionSpec] = {
+            name: template.spec() for name, template in config.templates.items()
+        }
+        self._failed: asyncio.Future[None] | None = None
+        self._app: Any = None
+        self.partitions = Partitions(
+            config.kafka,
+            config.topics.changelog,
+            config.topics.dead_letters,
+            self._writer,
+            self._owner_parts,
+        )
+        self.service: LiveSessions | None = None
+
+    def _owner_parts(self, settled: Settled) -> OwnerParts:
+        topics = self._config.topics
+        return OwnerParts(
+            engine=self._engine,
+            steps=self._steps,
+            metrics=self._metrics,
+            templates=self._specs.get,
+            source=f"/flashfeed/{self._config.kafka.group}",
+            changelog=topics.changelog,
+            dead_letters=topics.dead_letters,
+            flash_ready=topics.flash_ready,
+            data_updated=topics.data_updated,
+            answers=topics.answers,
+            publish=self._publish,
+            settled=settled,
+            fatal=self.fail,
+        )
+
+    async def start(self) -> LiveSessions:
+        """Create topics, connect, join the group. Returns the service, maybe not ready yet."""
+        self._failed = asyncio.get_running_loop().create_future()
+        feed_topics = await prepare_topics(self._config)
+        await self._writer.start()
+        self.service = LiveSessions(
+            self._config,
+            self._engine,
+            self._writer,
+            self.partitions,
+            await self._writer.partitions(self._config.topics.records),
+            self._metrics,
+            self._lag,
+        )
+        self._metrics.watch(lambda: len(self.partitions.live()))
+        self._app = self._faust_app()
+        for feed in self._feeds:
+            if not feed_topics[feed.name]:
+                log.warning("feed %s: no topic matches its patterns yet", feed.name)
+                continue
+            self._add_feed(feed, feed_topics[feed.name])
+        self._add_sessions()
+        log.info("writes: %s", self._steps.guarantee)
+        await self._app.start()
+        return self.service
+
+    async def stop(self) -> None:
+        """Leave the group, stop the sessions, flush and disconnect."""
+        if self._app is not None:
+            await self._app.stop()
+        await self.partitions.revoke(self.partitions.numbers)
+        await self._writer.stop()
+
+    async def failed(self) -> None:
+        """Wait until the worker cannot go on; raises why."""
+        assert self._failed is not None
+        await self._failed
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the worker: what is not committed is done again by the next one."""
+        log.critical("the worker cannot go on", exc_info=error)
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    # -- Faust ----------------------------------------------------------------------
+
+    def _faust_app(self) -> Any:
+        kafka = self._config.kafka
+        transport.register()
+        hosts = ";".join(f"{transport.SCHEME}://{host}" for host in kafka.brokers.split(","))
+        app = faust.App(
+            kafka.group,
+            broker=hosts,
+            broker_credentials=faust_credentials(kafka),
+            broker_session_timeout=kafka.session_timeout_s,
+            broker_heartbeat_interval=kafka.session_timeout_s / 4,
+            broker_request_timeout=kafka.request_timeout_s,
+            broker_commit_interval=kafka.commit_interval_s,
+            broker_max_poll_records=kafka.batch_records_max,
+            consumer_auto_offset_reset=kafka.start_at,
+            value_serializer="raw",
+            key_serializer="raw",
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            stream_wait_empty=False,
+            table_standby_replicas=0,
+        )
+        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        return app
+
+    async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
+        records = self._config.topics.records
+        await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
+
+    def _add_feed(self, feed: Feed, topics: list[str]) -> None:
+        carrier = FeedAgent(
+            feed,
+            self._writer,
+            self._config.topics.records,
+            self._config.topics.dead_letters,
+            self._metrics,
+        )
+
+        async def read_feed(batches: Any) -> None:
+            async for event in batches.noack().events():
+                if not await self._guarded(carrier.take, event.value):
+                    return
+                event.ack()
+
+        self._app.agent(self._app.topic(*topics), name=f"feed-{feed.name}")(read_feed)
+
+    def _add_sessions(self) -> None:
+        async def apply_records(batches: Any) -> None:
+            async for event in batches.noack().events():
+                if not await self._guarded(self.partitions.take, event.value, event.ack):
+                    return
+
+        topic = self._app.topic(self._config.topics.records)
+        self._app.agent(topic, name="sessions")(apply_records)
+
+    async def _guarded(self, take: Callable[..., Any], *args: Any) -> bool:
+        """Run an agent's body; what it raises stops the worker, unacknowledged."""
+        try:
+            await take(*args)
+        except Exception as error:
+            self.fail(error)
+            return False
+        return True
+
+    def _publish(self, event: SessionEvent) -> None:
+        if self.service is not None:
+            self.service.publish(event)
+
+    def _lag(self) -> dict[tuple[str, int], int]:
+        consumer = self._app.consumer if self._app is not None else None
+        if consumer is None:
+            return {}
+        return {(tp.topic, tp.partition): count for tp, count in consumer.lag().items()}

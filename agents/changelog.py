@@ -1,0 +1,115 @@
+"""The changelog: what a new owner needs of a session, and how it reads it.
+
+A compacted topic of our own, partitioned as `flashfeed.records`. One message for each
+applied step (models/state.py), key `session/slot`. A deleted session's slots become
+tombstones. Recovery writes a barrier into the partition and reads from the beginning
+until the barrier comes back: `latest` is not to be trusted (DESIGN.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass, field
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from flashfeed.models.config import KafkaConfig
+from flashfeed.models.errors import FlashfeedError, Unavailable
+from flashfeed.models.state import Entry, Head, Item, decode_entry, encode_entry, entry_key
+
+from .connection import client_settings
+from .kafka_writer import KafkaWriter, Write
+from .session_step import SessionState
+
+log = logging.getLogger(__name__)
+
+BARRIER = b"\x00barrier/"
+SILENCE_MAX_S = 30.0
+
+
+@dataclass(slots=True)
+class SlotsRead:
+    """The newest value of every slot of a partition, as far as it was read. Pure."""
+
+    slots: dict[str, dict[int, Entry]] = field(default_factory=dict)
+    corrupt: list[str] = field(default_factory=list)
+
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """Note one changelog message; a corrupt one is quarantined by name."""
+        session, _, slot = key.decode(errors="replace").rpartition("/")
+        try:
+            if value is None:
+                self.slots.get(session, {}).pop(int(slot), None)
+            else:
+                self.slots.setdefault(session, {})[int(slot)] = decode_entry(value)
+        except (ValueError, msgspec.DecodeError, msgspec.ValidationError) as error:
+            self.corrupt.append(f"{key!r}: {error}")
+
+    def states(self) -> list[SessionState]:
+        """Every session that the slots give, whole. One with a hole in its window is left
+        out and named in `corrupt`: its records cannot be trusted to be all there."""
+        found: list[SessionState] = []
+        for session, slots in self.slots.items():
+            if not slots:
+                continue
+            entries = sorted(slots.values(), key=lambda entry: entry.head.steps)
+            head = entries[-1].head
+            items = [item for entry in entries for item in entry.items]
+            if len(items) != head.items:
+                self.corrupt.append(f"{session}: {head.items} items written, {len(items)} found")
+                continue
+            try:
+                found.append(SessionState.restored(head, items))
+            except FlashfeedError as error:
+                self.corrupt.append(f"{session}: {error}")
+        return found
+
+
+def entry_write(topic: str, partition: int, head: Head, items: list[Item]) -> Write:
+    """A step's changelog message."""
+    slot = head.steps - 1
+    value = encode_entry(Entry(slot=slot, head=head, items=tuple(items)))
+    return Write(topic, entry_key(head.session_id, slot), value, partition=partition)
+
+
+def tombstones(topic: str, partition: int, head: Head) -> list[Write]:
+    """What erases a session from the changelog: every slot that it ever wrote."""
+    return [
+        Write(topic, entry_key(head.session_id, slot), None, partition=partition)
+        for slot in range(head.steps)
+    ]
+
+
+async def read_partition(
+    kafka: KafkaConfig, topic: str, partition: int, writer: KafkaWriter
+) -> SlotsRead:
+    """Everything in a changelog partition up to now.
+
+    Raises Unavailable where the broker stays silent before the barrier came back.
+    """
+    barrier = BARRIER + uuid.uuid4().hex.encode()
+    await writer.write([Write(topic, barrier, None, partition=partition)])
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False, isolation_level="read_committed", **client_settings(kafka)
+    )
+    read = SlotsRead()
+    place = TopicPartition(topic, partition)
+    await consumer.start()
+    try:
+        consumer.assign([place])
+        await consumer.seek_to_beginning(place)
+        while True:
+            fetched = await consumer.getmany(place, timeout_ms=int(SILENCE_MAX_S * 1000))
+            if not fetched:
+                raise Unavailable(
+                    f"{topic}[{partition}]: the barrier did not come back in {SILENCE_MAX_S} s"
+                )
+            for record in fetched[place]:
+                if record.key == barrier:
+                    return read
+                if not record.key.startswith(BARRIER):
+                    read.take(record.key, record.value)
+    finally:
+        await consumer.stop()

@@ -1,0 +1,45 @@
+"""What becomes of a record that cannot be used: a dead letter that says why.
+
+Value, key and headers are the original's; what we know stands in further headers
+(`flashfeed_*`): source topic, partition, offset, index in the message, the feed or
+session, reason, path, and the sentence a person reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .kafka_writer import Write
+
+
+class DeadLetter(NamedTuple):
+    """One record that could not be used, and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    path: str
+    detail: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+    index: int | None = None
+    where: str = ""
+
+    def write(self, dead_letter_topic: str) -> Write:
+        """The letter as a Kafka record."""
+        known = {
+            "topic": self.topic,
+            "partition": str(self.partition),
+            "offset": str(self.offset),
+            "reason": self.reason,
+            "path": self.path,
+            "detail": self.detail[:1000],
+            "where": self.where,
+        }
+        if self.index is not None:
+            known["index"] = str(self.index)
+        ours = [(f"flashfeed_{name}", text.encode()) for name, text in known.items()]
+        return Write(dead_letter_topic, self.key, self.value, [*self.headers, *ours])

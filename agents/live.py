@@ -1,0 +1,397 @@
+"""The session service over Kafka and the engine (the contract is in service.py).
+
+Every change is written to `flashfeed.records` and comes back through the owner, so
+what is done over HTTP has the same history, and survives the same crashes, as what a
+feed brings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import OrderedDict, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from aiokafka.partitioner import murmur2
+
+from flashfeed.engine import Engine
+from flashfeed.models.config import Config
+from flashfeed.models.errors import (
+    FlashfeedError,
+    Overloaded,
+    RecordError,
+    RequestError,
+    SessionExists,
+    SessionUnknown,
+    Unavailable,
+    ValidationFault,
+    WriteUncertain,
+)
+from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.messages import (
+    AddQuery,
+    Append,
+    Create,
+    Delete,
+    MarkPrefix,
+    Message,
+    PackedRecord,
+    Records,
+    RemoveQuery,
+    encode_message,
+)
+from flashfeed.models.records import make_record
+from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.views import (
+    AppendAck,
+    Fields,
+    Inspection,
+    PushAck,
+    QueryView,
+    SessionEvent,
+    SessionView,
+)
+
+from .kafka_writer import KafkaWriter, Write, Written
+from .metrics import Metrics
+from .partitions import Partitions
+from .session_owner import SessionOwner
+
+APPLY_TIMEOUT_S = 30.0
+PUSH_RECORDS_MAX = 1000
+SUBSCRIBER_EVENTS_MAX = 1000
+SETTLED_KEPT = 4096
+
+
+class LiveSessions:
+    """Sessions of this worker, for the bridge."""
+
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        writer: KafkaWriter,
+        partitions: Partitions,
+        partition_count: int,
+        metrics: Metrics,
+        lag: Callable[[], dict[tuple[str, int], int]],
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._writer = writer
+        self._partitions = partitions
+        self._partition_count = partition_count
+        self._metrics = metrics
+        self._lag = lag
+        self._recent: OrderedDict[Written, FlashfeedError | None] = OrderedDict()
+        self._waiters: dict[Written, asyncio.Future[None]] = {}
+        self._pushed: dict[Written, tuple[str, int]] = {}
+        self._subscribers: defaultdict[str, set[asyncio.Queue[SessionEvent | None]]] = defaultdict(
+            set
+        )
+        self._generating: defaultdict[str, int] = defaultdict(int)
+        partitions.on_settled(self._on_settled)
+
+    # -- what is known ------------------------------------------------------------
+
+    @property
+    def model_id(self) -> str:
+        """The model's name."""
+        return self._engine.model_name
+
+    @property
+    def ready(self) -> bool:
+        """Whether every owned partition is live."""
+        return self._partitions.ready
+
+    @property
+    def sessions_max(self) -> int:
+        """The engine's bound."""
+        return self._config.engine.sessions_max
+
+    def get(self, session_id: str) -> SessionView:
+        """The session now."""
+        return self._view(self._owner(session_id))
+
+    def list(self) -> list[SessionView]:
+        """Every live session."""
+        return [self._view(owner) for owner in self._partitions.live()]
+
+    def items(self, session_id: str) -> list[Fields]:
+        """The records in the session's context."""
+        state = self._owner(session_id).state
+        return [item.fields for item in (state.items if state else []) if item.fields is not None]
+
+    def queries(self, session_id: str) -> list[QueryView]:
+        """The standing questions with their latest answers."""
+        state = self._owner(session_id).state
+        assert state is not None
+        head = state.head
+        answers = {answer.query_id: answer for answer in head.answers}
+        return [
+            QueryView(
+                query=query,
+                n_tokens=self._engine.count_tokens(query.query),
+                answer=answers.get(query.id),
+                data_version=head.version if query.id in answers else 0,
+                evaluated_ms=head.evaluated_ms if query.id in answers else 0,
+            )
+            for query in head.spec.flash
+        ]
+
+    async def inspect(self, session_id: str) -> Inspection:
+        """The session with its context as text."""
+        owner = self._owner(session_id)
+        held = await self._engine.inspect(session_id)
+        return Inspection(self._view(owner), held.text)
+
+    async def metrics(self) -> bytes:
+        """The worker's metrics."""
+        return self._metrics.render(self._lag())
+
+    # -- what changes a session ---------------------------------------------------
+
+    async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
+        """A new session, applied by its owner when this returns."""
+        if spec.context > self._config.engine.context_tokens:
+            raise RequestError(
+                f"context: expected at most {self._config.engine.context_tokens} tokens, "
+                f"got {spec.context}"
+            )
+        if session_id is None:
+            session_id = self._local_id()
+        elif self._find(session_id) is not None:
+            raise SessionExists(f"session {session_id} exists already")
+        if len(self._partitions.live()) >= self.sessions_max:
+            raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
+        created_ms = int(time.time() * 1000)
+        await self._apply(session_id, Create(spec=spec, created_ms=created_ms))
+        return self.get(session_id)
+
+    async def delete(self, session_id: str) -> None:
+        """End the session."""
+        self._owner(session_id)
+        await self._apply(session_id, Delete())
+        for queue in self._subscribers.pop(session_id, set()):
+            _offer(queue, None)
+
+    async def push(
+        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+    ) -> PushAck:
+        """Write records; returns at Kafka's acknowledgement."""
+        owner = self._owner(session_id)
+        view = self._view(owner)
+        if len(records) > PUSH_RECORDS_MAX:
+            raise RequestError(
+                f"expected at most {PUSH_RECORDS_MAX} records a push, got {len(records)}"
+            )
+        for place, fields in enumerate(records):
+            try:
+                make_record(view.spec.type, fields)
+            except RecordError as error:
+                path = f"$.data[{place}]{error.path.removeprefix('$')}"
+                raise ValidationFault(f"{error} at {path}", path) from None
+        if view.failed:
+            raise RequestError(f"session {session_id} takes no more records: {view.failed}")
+        if view.queue_size + len(records) > view.queue_capacity:
+            raise Overloaded(
+                f"the session's queue holds {view.queue_size} of {view.queue_capacity} records"
+            )
+        if records:
+            now_ms = int(time.time() * 1000)
+            packed = tuple(
+                PackedRecord(0, place, now_ms, fields) for place, fields in enumerate(records)
+            )
+            message = Records(type=view.spec.type, records=packed, idempotency_key=idempotency_key)
+            try:
+                place_written = await self._write(session_id, message)
+            except WriteUncertain as error:
+                if idempotency_key:  # the same key again writes nothing twice
+                    raise Unavailable(str(error)) from error
+                raise
+            if place_written not in self._recent:
+                self._pushed[place_written] = (session_id, len(records))
+        return PushAck(len(records), self._view(owner))
+
+    async def append(self, session_id: str, text: str) -> AppendAck:
+        """Add text to the context."""
+        before = self.get(session_id).n_tokens
+        await self._apply(session_id, Append(text=text))
+        view = self.get(session_id)
+        return AppendAck(view.n_tokens - before, view)
+
+    async def mark_prefix(self, session_id: str) -> SessionView:
+        """Make what the session holds now its prefix."""
+        self._owner(session_id)
+        await self._apply(session_id, MarkPrefix())
+        return self.get(session_id)
+
+    async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
+        """Add a standing question, answered at once over what is there."""
+        self._owner(session_id)
+        await self._apply(session_id, AddQuery(query=query))
+        return next(view for view in self.queries(session_id) if view.query.query == query.query)
+
+    async def remove_query(self, session_id: str, query_id: int) -> int:
+        """Remove a standing question; returns how many remain."""
+        self._owner(session_id)
+        await self._apply(session_id, RemoveQuery(query_id=query_id))
+        return len(self.queries(session_id))
+
+    # -- what does not ------------------------------------------------------------
+
+    async def generate(
+        self, session_id: str, prompt: str, options: GenerateOptions
+    ) -> AsyncIterator[GeneratedPiece]:
+        """Generate over the session's data in a fork."""
+        owner = self._owner(session_id)
+        owner.last_used_ms = int(time.time() * 1000)
+        self._generating[session_id] += 1
+        pieces = self._engine.generate(session_id, prompt, options)
+        tokens = 0
+        try:
+            async for piece in pieces:
+                tokens = piece.n_tokens
+                yield piece
+        finally:
+            await pieces.aclose()
+            self._metrics.generated(tokens)
+            self._generating[session_id] -= 1
+            if not self._generating[session_id]:
+                del self._generating[session_id]
+
+    @asynccontextmanager
+    async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:
+        """Subscribe to the session's events from now on."""
+        self._owner(session_id)
+        queue: asyncio.Queue[SessionEvent | None] = asyncio.Queue(SUBSCRIBER_EVENTS_MAX)
+        self._subscribers[session_id].add(queue)
+        try:
+            yield _drain(queue)
+        finally:
+            readers = self._subscribers.get(session_id)
+            if readers is not None:
+                readers.discard(queue)
+                if not readers:
+                    del self._subscribers[session_id]
+
+    def publish(self, event: SessionEvent) -> None:
+        """An event went out to Kafka: pass it to who listens here."""
+        for queue in self._subscribers.get(event.session_id, set()):
+            _offer(queue, event)
+
+    # -- inside -------------------------------------------------------------------
+
+    def partition_of(self, session_id: str) -> int:
+        """The partition that a session's key hashes to (Kafka's default partitioner)."""
+        return int((murmur2(session_id.encode()) & 0x7FFFFFFF) % self._partition_count)
+
+    def _local_id(self) -> str:
+        mine = set(self._partitions.numbers)
+        if not mine:
+            raise Unavailable("this worker owns no partition yet")
+        while True:
+            session_id = uuid.uuid4().hex
+            if self.partition_of(session_id) in mine:
+                return session_id
+
+    def _find(self, session_id: str) -> SessionOwner | None:
+        number = self.partition_of(session_id)
+        if self._partitions.recovering(number):
+            raise Unavailable("the session's partition is being rebuilt")
+        return self._partitions.find(number, session_id)
+
+    def _owner(self, session_id: str) -> SessionOwner:
+        owner = self._find(session_id)
+        if owner is None:
+            raise SessionUnknown(f"no session {session_id}")
+        return owner
+
+    def _view(self, owner: SessionOwner) -> SessionView:
+        state = owner.state
+        if state is None:
+            raise SessionUnknown(f"no session {owner.session_id}")
+        head = state.head
+        return SessionView(
+            session_id=head.session_id,
+            spec=head.spec,
+            version=head.version,
+            n_tokens=head.tokens,
+            context_tokens=head.spec.context or self._config.engine.context_tokens,
+            prefix_tokens=head.prefix_tokens,
+            data_count=head.records,
+            queue_size=self._queue_size(owner),
+            queue_capacity=self._config.bridge.queue_records_max,
+            counters=head.counters,
+            answers=head.answers,
+            evaluated_ms=head.evaluated_ms,
+            created_ms=head.created_ms,
+            last_used_ms=owner.last_used_ms or head.created_ms,
+            in_use=owner.busy or owner.session_id in self._generating,
+            failed=head.failed,
+        )
+
+    def _queue_size(self, owner: SessionOwner) -> int:
+        """Records written and not applied: those that wait at the owner, and pushes of
+        ours that have not come back from Kafka yet."""
+        arrived = owner.waiting_offsets
+        on_the_way = sum(
+            count
+            for written, (session_id, count) in self._pushed.items()
+            if session_id == owner.session_id and written.offset not in arrived
+        )
+        return owner.queued + on_the_way
+
+    async def _write(self, session_id: str, message: Message) -> Written:
+        number = self.partition_of(session_id)
+        key, value = session_id.encode(), encode_message(message)
+        topic = self._config.topics.records
+        [written] = await self._writer.write([Write(topic, key, value, partition=number)])
+        return written
+
+    async def _apply(self, session_id: str, message: Message) -> None:
+        """Write a message and wait until its owner has applied it; raises its error."""
+        written = await self._write(session_id, message)
+        if written in self._recent:
+            error = self._recent[written]
+            if error is not None:
+                raise error
+            return
+        waiter = self._waiters[written] = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait_for(waiter, APPLY_TIMEOUT_S)
+        except TimeoutError:
+            raise WriteUncertain(
+                f"written, but not applied within {APPLY_TIMEOUT_S:.0f} s"
+            ) from None
+        finally:
+            self._waiters.pop(written, None)
+
+    def _on_settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
+        written = Written(number, offset)
+        self._pushed.pop(written, None)
+        waiter = self._waiters.get(written)
+        if waiter is not None and not waiter.done():
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+        self._recent[written] = error
+        if len(self._recent) > SETTLED_KEPT:
+            self._recent.popitem(last=False)
+
+
+def _offer(queue: asyncio.Queue[SessionEvent | None], event: SessionEvent | None) -> None:
+    """Put without waiting; a reader that fell behind by the whole queue is let go."""
+    if queue.full():
+        while not queue.empty():
+            queue.get_nowait()
+        event = None
+    queue.put_nowait(event)
+
+
+async def _drain(queue: asyncio.Queue[SessionEvent | None]) -> AsyncIterator[SessionEvent]:
+    while (event := await queue.get()) is not None:
+        yield event

@@ -1,0 +1,127 @@
+"""The worker's metrics, in one registry of its own. SI base units; labels bounded:
+never a session id. `/metrics` of the bridge renders them."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from .dead_letters import DeadLetter
+
+LATENCY_BUCKETS_S = (
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """Every series that a worker exports; the methods are the events that move them."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._records = Counter(
+            "flashfeed_records", "Source records by feed and result.", ["feed", "result"],
+            registry=registry,
+        )  # fmt: skip
+        self._batches = Counter(
+            "flashfeed_batches", "Fetched partition batches by feed.", ["feed"], registry=registry
+        )
+        self._dead_letters = Counter(
+            "flashfeed_dead_letters", "Dead letters by reason.", ["reason"], registry=registry
+        )
+        self._updates = Counter(
+            "flashfeed_updates", "Applied session updates by type.", ["type"], registry=registry
+        )
+        self._applied = Counter(
+            "flashfeed_applied_records", "Records applied to sessions by result.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._tokens = Counter(
+            "flashfeed_engine_tokens", "Tokens decoded by kind.", ["kind"], registry=registry
+        )
+        self._answers = Counter(
+            "flashfeed_answers", "Answers to flash queries.", ["query", "changed"],
+            registry=registry,
+        )  # fmt: skip
+        self._decode = Counter(
+            "flashfeed_engine_decode_seconds", "Time inside llama_decode.", registry=registry
+        )
+        self._latency = Histogram(
+            "flashfeed_update_latency_seconds",
+            "From a source record's Kafka timestamp to its flash_ready acknowledged.",
+            buckets=LATENCY_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self._step = Histogram(
+            "flashfeed_update_seconds", "Engine time of one update.",
+            buckets=LATENCY_BUCKETS_S, registry=registry,
+        )  # fmt: skip
+        self._lag = Gauge(
+            "flashfeed_consumer_lag_records",
+            "Records behind the end of an assigned partition.",
+            ["topic", "partition"], registry=registry,
+        )  # fmt: skip
+        self._sessions = Gauge("flashfeed_sessions", "Live sessions.", registry=registry)
+        self._failures = Counter(
+            "flashfeed_session_failures", "Sessions that failed, by reason.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+
+    def feed_batch(
+        self, feed: str, read: int, mapped: int, skipped: int, letters: Sequence[DeadLetter]
+    ) -> None:
+        """A feed's batch is on its way to the sessions."""
+        self._batches.labels(feed).inc()
+        self._records.labels(feed, "read").inc(read)
+        self._records.labels(feed, "mapped").inc(mapped)
+        self._records.labels(feed, "skipped").inc(skipped)
+        self._records.labels(feed, "dead_letter").inc(len(letters))
+        self.dead_letters(letters)
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Dead letters were written."""
+        for reason, count in Tally(letter.reason for letter in letters).items():
+            self._dead_letters.labels(reason).inc(count)
+
+    def applied(self, applied: int, duplicates: int, dropped: int) -> None:
+        """Records reached their session, were seen before, or fell to the queue's bound."""
+        self._applied.labels("applied").inc(applied)
+        self._applied.labels("duplicate").inc(duplicates)
+        self._applied.labels("dropped").inc(dropped)
+
+    def update(
+        self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float
+    ) -> None:
+        """The engine finished an update."""
+        self._updates.labels(type_).inc()
+        self._tokens.labels("ingest").inc(ingest)
+        self._tokens.labels("flash").inc(question + generated)
+        self._decode.inc(decode_s)
+        self._step.observe(wall_s)
+
+    def answer(self, query: str, changed: bool) -> None:
+        """An answer was published."""
+        self._answers.labels(query, str(changed).lower()).inc()
+
+    def generated(self, tokens: int) -> None:
+        """A generation decoded that many tokens."""
+        self._tokens.labels("generate").inc(tokens)
+
+    def latency(self, seconds: float) -> None:
+        """A record's answers are out, that long after the record."""
+        self._latency.observe(max(0.0, seconds))
+
+    def session_failed(self, reason: str) -> None:
+        """A session takes no more records."""
+        self._failures.labels(reason).inc()
+
+    def watch(self, sessions: Callable[[], int]) -> None:
+        """Read the number of live sessions at scrape time."""
+        self._sessions.set_function(sessions)
+
+    def render(self, lag: dict[tuple[str, int], int]) -> bytes:
+        """All series in Prometheus' text format; lag of the partitions owned now."""
+        self._lag.clear()
+        for (topic, partition), records in lag.items():
+            self._lag.labels(topic, str(partition)).set(records)
+        return generate_latest(self.registry)

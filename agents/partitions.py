@@ -1,0 +1,219 @@
+"""The partitions of `flashfeed.records` that this worker owns, and their sessions.
+
+A partition is RECOVERING from its assignment until every session in its changelog is
+rebuilt; its batches wait until then. A batch is acknowledged when each of its messages
+is settled: applied, in the changelog, answered, published (invariant 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flashfeed.models.config import KafkaConfig
+from flashfeed.models.errors import DecodeFault, FlashfeedError
+from flashfeed.models.messages import decode_message
+
+from .changelog import read_partition
+from .dead_letters import DeadLetter
+from .kafka_writer import KafkaWriter
+from .session_owner import OwnerParts, SessionOwner
+from .session_step import SessionState, Waiting
+from .transport import Batch
+
+log = logging.getLogger(__name__)
+
+Settled = Callable[[int, int, FlashfeedError | None], None]
+
+
+@dataclass(slots=True)
+class _Unsettled:
+    """A batch's messages that are not settled yet, and what to call when all are."""
+
+    offsets: set[int]
+    acknowledge: Callable[[], Any]
+
+
+@dataclass(slots=True)
+class Partition:
+    """One owned partition."""
+
+    number: int
+    recovered: asyncio.Event = field(default_factory=asyncio.Event)
+    sessions: dict[str, SessionOwner] = field(default_factory=dict)
+    batches: list[_Unsettled] = field(default_factory=list)
+    recovery: asyncio.Task[None] | None = None
+
+
+class Partitions:
+    """Owns sessions by partition, from assignment to revocation."""
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        changelog: str,
+        dead_letters: str,
+        writer: KafkaWriter,
+        make_parts: Callable[[Settled], OwnerParts],
+    ) -> None:
+        self._kafka = kafka
+        self._changelog = changelog
+        self._dead_letters = dead_letters
+        self._writer = writer
+        self._parts = make_parts(self._settled)
+        self._owned: dict[int, Partition] = {}
+        self._listeners: list[Settled] = []
+
+    # -- assignment ---------------------------------------------------------------
+
+    async def assign(self, numbers: Iterable[int]) -> None:
+        """Own these partitions and no others; recovery goes on in the background."""
+        wanted = set(numbers)
+        await self.revoke(set(self._owned) - wanted)
+        for number in sorted(wanted - set(self._owned)):
+            partition = self._owned[number] = Partition(number)
+            partition.recovery = asyncio.create_task(
+                self._recover(partition), name=f"recover {number}"
+            )
+
+    async def revoke(self, numbers: Iterable[int]) -> None:
+        """Let go of these partitions: what is not in the changelog is another owner's."""
+        for number in list(numbers):
+            partition = self._owned.pop(number, None)
+            if partition is None:
+                continue
+            if partition.recovery is not None:
+                partition.recovery.cancel()
+            for owner in partition.sessions.values():
+                await owner.stop()
+
+    async def _recover(self, partition: Partition) -> None:
+        try:
+            read = await read_partition(
+                self._kafka, self._changelog, partition.number, self._writer
+            )
+            for state in read.states():
+                await self._rebuild(partition, state)
+            for what in read.corrupt:
+                log.error("changelog partition %d, left out: %s", partition.number, what)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._parts.fatal(error)
+            return
+        partition.recovered.set()
+        log.info(
+            "partition %d is live with %d sessions", partition.number, len(partition.sessions)
+        )
+
+    async def _rebuild(self, partition: Partition, state: SessionState) -> None:
+        owner = SessionOwner(state.head.session_id, partition.number, self._parts)
+        await owner.rebuild(state)
+        partition.sessions[owner.session_id] = owner
+        owner.start()
+
+    # -- batches ------------------------------------------------------------------
+
+    async def take(self, batch: Batch, acknowledge: Callable[[], Any]) -> None:
+        """Hand a batch's messages to their sessions; returns before they are applied."""
+        partition = self._owned.get(batch.partition)
+        if partition is None:
+            return  # revoked while it was on its way: the next owner reads it again
+        await partition.recovered.wait()
+        letters: list[DeadLetter] = []
+        routed: list[tuple[str, Waiting]] = []
+        for raw in batch.records:
+            try:
+                message = decode_message(raw.value)
+                session_id = (raw.key or b"").decode()
+                if not session_id:
+                    raise DecodeFault("expected a session id as the key, got none", "$key")
+                routed.append((session_id, Waiting(int(raw.offset), message)))
+            except (DecodeFault, UnicodeDecodeError) as fault:
+                letters.append(_letter(raw, fault))
+        if letters:
+            await self._writer.write([letter.write(self._dead_letters) for letter in letters])
+            self._parts.metrics.dead_letters(letters)
+        if not routed:
+            acknowledge()
+            return
+        partition.batches.append(_Unsettled({one.offset for _, one in routed}, acknowledge))
+        self._forget_gone(partition)
+        for session_id, one in routed:
+            owner = partition.sessions.get(session_id)
+            if owner is None or owner.gone:
+                owner = SessionOwner(session_id, partition.number, self._parts)
+                partition.sessions[session_id] = owner
+                owner.start()
+            owner.put(one)
+
+    @staticmethod
+    def _forget_gone(partition: Partition) -> None:
+        gone = [key for key, owner in partition.sessions.items() if owner.gone]
+        for session_id in gone:
+            del partition.sessions[session_id]
+
+    def on_settled(self, listener: Settled) -> None:
+        """Call `listener(partition, offset, error)` when a message is settled."""
+        self._listeners.append(listener)
+
+    def _settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
+        partition = self._owned.get(number)
+        if partition is not None:
+            for batch in partition.batches:
+                batch.offsets.discard(offset)
+            for batch in [one for one in partition.batches if not one.offsets]:
+                partition.batches.remove(batch)
+                batch.acknowledge()
+        for listener in self._listeners:
+            listener(number, offset, error)
+
+    # -- looking ------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether partitions are owned and all of them are live."""
+        return bool(self._owned) and all(p.recovered.is_set() for p in self._owned.values())
+
+    @property
+    def numbers(self) -> list[int]:
+        """The owned partitions."""
+        return sorted(self._owned)
+
+    def live(self) -> list[SessionOwner]:
+        """Every live session's owner."""
+        return [
+            owner
+            for partition in self._owned.values()
+            for owner in partition.sessions.values()
+            if owner.state is not None
+        ]
+
+    def find(self, number: int, session_id: str) -> SessionOwner | None:
+        """The owner of a live session; None where there is none."""
+        partition = self._owned.get(number)
+        owner = partition.sessions.get(session_id) if partition else None
+        return owner if owner is not None and owner.state is not None else None
+
+    def recovering(self, number: int) -> bool:
+        """Whether the partition is owned and not live yet."""
+        partition = self._owned.get(number)
+        return partition is not None and not partition.recovered.is_set()
+
+
+def _letter(raw: Any, fault: Exception) -> DeadLetter:
+    return DeadLetter(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=int(raw.offset),
+        reason="decode",
+        path=fault.path if isinstance(fault, DecodeFault) else "$key",
+        detail=str(fault),
+        key=raw.key,
+        value=raw.value,
+        headers=raw.headers,
+        where="session message",
+    )

@@ -1,0 +1,63 @@
+"""The events of a session's version, built from its head alone. Pure: the same head
+gives the same bytes, so a recovered session publishes its last version again as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flashfeed.models.events import AnsweredBy, DataUpdated, FlashReady, iso_time
+from flashfeed.models.spec_hash import spec_hash
+from flashfeed.models.state import Head
+
+
+def flash_events(head: Head, model: str, only: Sequence[int] | None = None) -> list[FlashReady]:
+    """A flash_ready for each answer of the head's version (or for the ids in `only`)."""
+    queries = {query.id: query for query in head.spec.flash}
+    answered_by = AnsweredBy(model=model, spec=spec_hash(head.spec))
+    events = []
+    for answer in head.answers:
+        query = queries.get(answer.query_id)
+        if query is None or (only is not None and answer.query_id not in only):
+            continue
+        previous = head.previous.get(answer.query_id)
+        events.append(
+            FlashReady(
+                session_id=head.session_id,
+                type=head.spec.type,
+                id=query.id,
+                name=query.label,
+                query=query.query,
+                value=answer.value,
+                confidence=answer.confidence,
+                logit_gap=answer.logit_gap,
+                probabilities=answer.probabilities,
+                previous=previous,
+                changed=previous != answer.value,
+                data_version=head.version,
+                event_time=iso_time(head.event_time),
+                evaluated_at=iso_time(head.evaluated_ms / 1000) or "",
+                origins=head.origins,
+                records_first=head.first_offset,
+                records_last=head.records_offset,
+                answered_by=answered_by,
+            )
+        )
+    return events
+
+
+def updated_event(head: Head) -> DataUpdated:
+    """The data_updated of the head's version."""
+    return DataUpdated(
+        session_id=head.session_id,
+        type=head.spec.type,
+        data_version=head.version,
+        data_count=head.records,
+        tokens=head.ingest_tokens,
+        n_tokens=head.tokens,
+        pending=head.pending,
+        event_time=iso_time(head.event_time),
+        updated_at=iso_time(head.evaluated_ms / 1000) or "",
+        origins=head.origins,
+        records_first=head.first_offset,
+        records_last=head.records_offset,
+    )

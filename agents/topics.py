@@ -1,0 +1,101 @@
+"""flashfeed's own topics, and the names behind a feed's patterns."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+
+from flashfeed.models.config import Config
+from flashfeed.models.errors import ConfigError, Unavailable
+
+from .connection import client_settings
+
+log = logging.getLogger(__name__)
+
+TOPIC_ALREADY_EXISTS = 36
+DAY_MS = 24 * 3600 * 1000
+
+
+def own_topics(config: Config) -> list[NewTopic]:
+    """The topics that flashfeed writes, as they are created where they are missing.
+
+    The changelog has as many partitions as the records topic: partition p of one
+    holds the state of the sessions in partition p of the other.
+    """
+    kafka, topics = config.kafka, config.topics
+    kept = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
+    compacted = {"cleanup.policy": "compact"}
+    policies = {
+        topics.records: kept,
+        topics.changelog: compacted,
+        topics.dead_letters: {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)},
+        topics.flash_ready: kept,
+        topics.data_updated: kept,
+        topics.answers: compacted,
+    }
+    return [
+        NewTopic(name, kafka.partitions, kafka.replication, topic_configs=policy)
+        for name, policy in policies.items()
+    ]
+
+
+async def prepare_topics(config: Config) -> dict[str, list[str]]:
+    """Create what is missing of our topics; returns each feed's topics by feed name.
+
+    Raises Unavailable where the brokers cannot be reached or refuse, ConfigError where
+    a feed's named topic does not exist or the records and changelog topics differ in
+    partitions.
+    """
+    admin = AIOKafkaAdminClient(**client_settings(config.kafka))
+    try:
+        await admin.start()
+    except Exception as error:
+        raise Unavailable(f"cannot reach the brokers {config.kafka.brokers}: {error}") from error
+    try:
+        response = await admin.create_topics(own_topics(config))
+        for name, code, *reason in response.topic_errors:
+            if code == 0:
+                log.info("created topic %s", name)
+            elif code != TOPIC_ALREADY_EXISTS:
+                why = reason[0] if reason and reason[0] else for_code(code).__name__
+                raise Unavailable(f"cannot create topic {name}: {why}")
+        existing = await admin.list_topics()
+        counts = {
+            topic["topic"]: len(topic["partitions"])
+            for topic in await admin.describe_topics(
+                [config.topics.records, config.topics.changelog]
+            )
+        }
+    finally:
+        await admin.close()
+    if counts[config.topics.records] != counts[config.topics.changelog]:
+        raise ConfigError(
+            f"topics {config.topics.records} and {config.topics.changelog} must have the same "
+            f"number of partitions, have {counts}"
+        )
+    return {
+        name: match_topics(feed.topics, existing, own={t.name for t in own_topics(config)})
+        for name, feed in config.feeds.items()
+    }
+
+
+def match_topics(patterns: tuple[str, ...], existing: list[str], own: set[str]) -> list[str]:
+    """The topics that a feed's names and patterns stand for, sorted.
+
+    A plain name stands for itself whether or not it exists yet; a pattern for what
+    exists now, flashfeed's own topics and internal ones (`__...`) excepted.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        if not any(sign in pattern for sign in "*?["):
+            chosen.add(pattern)
+            continue
+        chosen.update(
+            name
+            for name in existing
+            if fnmatch.fnmatchcase(name, pattern) and name not in own and not name.startswith("__")
+        )
+    return sorted(chosen)

@@ -1,0 +1,200 @@
+"""One llama_context: the only place where the model is run.
+
+`run` checks a pass against the limits, makes the one C call and hands the logits out.
+llama.cpp aborts the process on what the checks look for, so nothing goes past them.
+
+What may be trusted: `ends` and `cells_used` are what the KV cache holds, except after
+`run` has raised DecodeFailed. Then the pass's sequences hold nobody knows what, and
+whoever asked for the pass must drop its forks and truncate its session (`truncate`
+makes the books right again).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as C
+import numpy as np
+from numpy.typing import NDArray
+
+from flashfeed.models.errors import EngineError
+
+from .model import Model
+from .plan import Pass, check_pass
+from .settings import EngineSettings, Limits
+
+_CELLS_STEP: Final = 256
+_TYPE_F16: Final = 1
+
+
+class DecodeFailed(EngineError):
+    """llama_decode returned `decode_code`: 1 and -1 left the cache as it was, others did not."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"llama_decode returned {code} ({_CODES.get(code, 'fatal error')})")
+        self.decode_code = code
+
+
+_CODES: Final = {1: "no room in the KV cache", 2: "aborted", -1: "batch refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a pass gave: a row of logits for each output, valid until the context's next
+    pass, and the seconds that llama_decode took."""
+
+    rows: NDArray[np.float32]
+    seconds: float
+
+
+class Context:
+    """A llama_context of its own over shared weights. One thread only."""
+
+    def __init__(self, model: Model, settings: EngineSettings, cells: int) -> None:
+        params = C.llama_context_default_params()
+        params.n_ctx = -(-cells // _CELLS_STEP) * _CELLS_STEP
+        # One physical batch: a pass is one graph, however many sequences share tokens.
+        params.n_batch = params.n_ubatch = settings.batch_tokens
+        params.n_seq_max = settings.sequences
+        params.n_outputs_max = settings.outputs_max
+        params.n_threads = params.n_threads_batch = settings.threads or 1
+        params.kv_unified = True
+        params.swa_full = True
+        params.offload_kqv = True
+        params.type_k = params.type_v = _TYPE_F16
+        params.no_perf = True
+        # Without a GPU flash attention costs 25% at 90 tokens and 5 times at 4 single ones.
+        on_gpu = bool(C.llama_supports_gpu_offload()) and settings.gpu_layers != 0
+        params.flash_attn_type = (
+            C.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else C.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
+        self._handle = C.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise EngineError(f"llama.cpp could not make a context of {params.n_ctx} tokens")
+        self._memory = C.llama_get_memory(self._handle)
+        batch_tokens = int(C.llama_n_batch(self._handle))
+        self.limits = Limits(
+            batch_tokens=batch_tokens,
+            cells=int(C.llama_n_ctx(self._handle)),
+            sequences=int(C.llama_n_seq_max(self._handle)),
+            outputs=min(settings.outputs_max, batch_tokens),
+            vocabulary=model.n_vocab,
+        )
+        self.ends: dict[int, int] = {}
+        self.cells_used = 0
+        self._batch = _Batch(batch_tokens)
+
+    def free(self) -> None:
+        """Gives the KV cache back."""
+        C.llama_free(self._handle)
+        self._handle = None
+
+    def run(self, one: Pass) -> Decoded:
+        """One llama_decode. Raises PlanFault before it, DecodeFailed after it."""
+        after = check_pass(one, self.limits, self.ends, self.cells_used)
+        batch = self._batch.filled(one)
+        started = time.perf_counter()
+        code = self._decode(batch)
+        if code == 0:
+            C.llama_synchronize(self._handle)
+        seconds = time.perf_counter() - started
+        if code != 0:
+            raise DecodeFailed(code)
+        self.ends.update(after)
+        self.cells_used += one.n_tokens
+        return Decoded(self._rows(one.n_outputs), seconds)
+
+    def fork(self, source: int, targets: Iterable[int], position: int) -> None:
+        """Every target becomes the source's first `position` tokens; no data is copied."""
+        assert self.ends.get(source, 0) >= position, (source, position)
+        for target in targets:
+            assert 0 <= target < self.limits.sequences, target
+            assert target not in self.ends, f"sequence {target} is in use"
+            if position:
+                C.llama_memory_seq_cp(self._memory, source, target, 0, position)
+            self.ends[target] = position
+
+    def drop(self, sequences: Iterable[int], cells: int) -> None:
+        """Removes whole sequences, which alone hold `cells` cells together."""
+        for sequence in sequences:
+            self._remove(sequence, 0)
+            self.ends.pop(sequence, None)
+        self.cells_used -= cells
+
+    def truncate(self, sequence: int, position: int) -> None:
+        """Cuts a sequence back to its first `position` tokens, which nothing else shares.
+
+        Also right after a failed pass: what the cache holds is asked of llama.cpp.
+        """
+        self._remove(sequence, position)
+        self.cells_used -= max(0, self.ends.get(sequence, 0) - position)
+        self.ends[sequence] = position
+        held = int(C.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+        if held != position:
+            raise EngineError(f"sequence {sequence} holds {held} tokens, expected {position}")
+
+    def clear(self) -> None:
+        """Empties the cache, all sequences."""
+        C.llama_memory_clear(self._memory, False)
+        self.ends.clear()
+        self.cells_used = 0
+
+    def _decode(self, batch: Any) -> int:
+        return int(C.llama_decode(self._handle, batch))
+
+    def _remove(self, sequence: int, position: int) -> None:
+        assert 0 <= sequence < self.limits.sequences, sequence
+        C.llama_memory_seq_rm(self._memory, sequence, position, -1)
+
+    def _rows(self, n: int) -> NDArray[np.float32]:
+        if n == 0:
+            return np.empty((0, self.limits.vocabulary), np.float32)
+        pointer = C.llama_get_logits(self._handle)
+        return np.ctypeslib.as_array(pointer, shape=(n, self.limits.vocabulary))
+
+
+class _Batch:
+    """A llama_batch over numpy arrays, filled a run at a time rather than a token."""
+
+    def __init__(self, size: int) -> None:
+        self._token = np.zeros(size, np.int32)
+        self._position = np.zeros(size, np.int32)
+        self._n_sequences = np.zeros(size, np.int32)
+        self._sequences = np.zeros(size, np.uintp)
+        self._output = np.zeros(size, np.int8)
+        self._keep: list[NDArray[np.int32]] = []
+        self._ramp = np.arange(size, dtype=np.int32)
+        self._batch = C.llama_batch()
+        self._batch.token = _pointer(self._token, ctypes.c_int32)
+        self._batch.pos = _pointer(self._position, ctypes.c_int32)
+        self._batch.n_seq_id = _pointer(self._n_sequences, ctypes.c_int32)
+        self._batch.seq_id = _pointer(self._sequences, ctypes.POINTER(ctypes.c_int32))
+        self._batch.logits = _pointer(self._output, ctypes.c_int8)
+
+    def filled(self, one: Pass) -> Any:
+        """The pass as a llama_batch, valid until the next call."""
+        at = 0
+        self._keep = []
+        for run in one.runs:
+            end = at + len(run.tokens)
+            sequences = np.array(run.sequences, np.int32)
+            self._keep.append(sequences)
+            self._token[at:end] = run.tokens
+            np.add(self._ramp[: end - at], run.position, out=self._position[at:end])
+            self._n_sequences[at:end] = len(sequences)
+            # All tokens of a run point at the same list of sequences.
+            self._sequences[at:end] = sequences.ctypes.data
+            self._output[at:end] = 0
+            for offset in run.outputs:
+                self._output[at + offset] = 1
+            at = end
+        self._batch.n_tokens = at
+        return self._batch
+
+
+def _pointer(array: NDArray[Any], kind: Any) -> Any:
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

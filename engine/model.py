@@ -1,0 +1,145 @@
+"""The weights and the vocabulary of one GGUF model, read through llama.cpp's C API.
+
+Text from records and users goes through `tokens`, which never makes a special token of
+it; only a chat template's own pieces go through `template_tokens`. Everything here but
+`load` and `free` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as C
+
+from flashfeed.models.errors import ConfigError
+
+from .chat import ChatPieces, chat_pieces
+
+_log: Final = logging.getLogger("flashfeed.engine.llama")
+_ERROR_LEVEL: Final = 3
+_CONTINUED_LEVEL: Final = 5
+_PIECE_BYTES: Final = 256
+_TEMPLATE_BYTES: Final = 1 << 20
+
+
+@C.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
+def _to_logging(level: int, text: bytes, _: object) -> None:
+    message = text.decode("utf-8", "replace").rstrip()
+    if message and level != _CONTINUED_LEVEL:
+        _log.log(logging.WARNING if level == _ERROR_LEVEL else logging.DEBUG, "%s", message)
+
+
+def quieten() -> None:
+    """llama.cpp's own log goes to `logging`: its errors as warnings, the rest as debug."""
+    C.llama_log_set(_to_logging, ctypes.c_void_p(0))
+
+
+class Model:
+    """A loaded model. `ends` are the tokens that end an answer."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self._vocab = C.llama_model_get_vocab(handle)
+        self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
+        self.n_ctx_train = int(C.llama_model_n_ctx_train(handle))
+        self.name = self._meta("general.name") or "model"
+        self.ends = frozenset(
+            token for token in range(self.n_vocab) if C.llama_vocab_is_eog(self._vocab, token)
+        )
+        self._pieces: dict[tuple[int, bool], bytes] = {}
+        bos = int(C.llama_vocab_bos(self._vocab))
+        eos = int(C.llama_vocab_eos(self._vocab))
+        self.chat: ChatPieces = chat_pieces(
+            self._meta("tokenizer.chat_template"), self._text(bos), self._text(eos)
+        )
+        # Some templates write the beginning-of-sequence token, for others it is our part.
+        wants_bos = bos >= 0 and bool(C.llama_vocab_get_add_bos(self._vocab))
+        written = self.chat.bare.startswith(self._text(bos))
+        self.first_tokens = (bos,) if wants_bos and not written else ()
+        self.tail = self.template_tokens(self.chat.tail)
+        # The template knows how a turn ends; vocabularies often name another token.
+        ended = [token for token in self.tail[:1] if token in self.ends]
+        self.end_of_turn = ended[0] if ended else eos
+
+    @classmethod
+    def load(cls, path: Path, gpu_layers: int) -> Model:
+        """Reads the weights. Raises ConfigError where the file is no model we can run."""
+        quieten()
+        C.llama_backend_init()
+        params = C.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        if not path.is_file():
+            raise ConfigError(f"expected a GGUF model file at {path}, got none")
+        handle = C.llama_model_load_from_file(str(path).encode(), params)
+        if not handle:
+            raise ConfigError(f"expected a GGUF model that llama.cpp can load, got {path}")
+        try:
+            for refused, kind in (
+                (C.llama_model_is_recurrent, "a recurrent"),
+                (C.llama_model_is_hybrid, "a hybrid recurrent"),
+                (C.llama_model_is_diffusion, "a diffusion"),
+                (C.llama_model_has_encoder, "an encoder"),
+            ):
+                if refused(handle):
+                    raise ConfigError(f"expected a decoder with a KV cache, got {kind} model")
+            return cls(handle)
+        except BaseException:
+            C.llama_model_free(handle)
+            raise
+
+    def free(self) -> None:
+        """Gives the weights back; no context of this model may be left."""
+        C.llama_model_free(self.handle)
+        self.handle = None
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text from outside: what looks like a special token stays text."""
+        return self._tokenise(text, parse_special=False)
+
+    def template_tokens(self, text: str) -> tuple[int, ...]:
+        """The tokens of a piece of the chat template, its special tokens included."""
+        return self._tokenise(text, parse_special=True)
+
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """The bytes of one token; those of a special token only where asked for."""
+        known = self._pieces.get((token, special))
+        if known is not None:
+            return known
+        size = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = int(C.llama_token_to_piece(self._vocab, token, buffer, size, 0, special))
+            if n >= 0:
+                break
+            size = -n
+        self._pieces[token, special] = buffer.raw[:n]
+        return buffer.raw[:n]
+
+    def text(self, tokens: Any) -> str:
+        """The text of tokens, special ones included; broken characters are replaced."""
+        return b"".join(self.piece(token, True) for token in tokens).decode("utf-8", "replace")
+
+    def _tokenise(self, text: str, parse_special: bool) -> tuple[int, ...]:
+        if not text:
+            return ()
+        raw = text.encode("utf-8", "replace")
+        size = len(raw) + 8
+        while True:
+            buffer = (C.llama_token * size)()
+            n = int(
+                C.llama_tokenize(self._vocab, raw, len(raw), buffer, size, False, parse_special)
+            )
+            if n >= 0:
+                return tuple(buffer[:n])
+            size = -n
+
+    def _meta(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(_TEMPLATE_BYTES)
+        n = C.llama_model_meta_val_str(self.handle, key.encode(), buffer, _TEMPLATE_BYTES)
+        return buffer.value.decode("utf-8", "replace") if n >= 0 else None
+
+    def _text(self, token: int) -> str:
+        return self.text((token,)) if token >= 0 else ""

@@ -59,17 +59,6 @@ class QueryUnknown(FlashfeedError):
     code = "flash_query_not_found"
 
 
-class OutcomeUnknown(FlashfeedError):
-    """A write failed in a way that may have left it written.
-
-    424 because clients send 5xx, 408, 409 and 429 again by themselves, and a second
-    write without an idempotency key would count the records twice.
-    """
-
-    status = 424
-    code = "outcome_unknown"
-
-
 def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
     """The envelope of an error."""
     family = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
@@ -108,7 +97,7 @@ def http_response(error: HTTPException, method: str, path: str) -> Response:
     if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
         message = f"{path} does not take {method}"
         return error_response(405, "method_not_allowed", message, headers=error.headers)
-    code = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    code = "content_too_large" if error.status_code == 413 else "invalid_request_error"
     return error_response(error.status_code, code, str(error.detail), headers=error.headers)
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPBearer
 from flashfeed.agents.service import SessionService
-from flashfeed.models.errors import FlashfeedError, RequestError, Unavailable
+from flashfeed.models.errors import FlashfeedError, RequestError, Unavailable, WriteUncertain
 from flashfeed.models.views import SessionView
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket
 
 from . import layerscale_v03_bodies as bodies
 from . import layerscale_v03_requests as requests
-from .errors import InvalidField, OutcomeUnknown, QueryUnknown
+from .errors import InvalidField, QueryUnknown
 from .layerscale_v03_generate import answer_frames, fresh_answer, generate, generate_frames
 from .layerscale_v03_socket import serve_socket
 from .sse import EventStream, disconnected, frame, run_until
@@ -180,7 +180,7 @@ def _push_failure(error: Exception, key: str) -> Exception:
     if refused or isinstance(error, Unavailable) or key:
         return error
     log.error("a push failed", exc_info=error)
-    return OutcomeUnknown(
+    return WriteUncertain(
         "the push failed and may have been written all the same; look at the stream's "
         "status before pushing again, and send an Idempotency-Key to make repeats safe"
     )
@@ -258,7 +258,7 @@ def _add_answer_routes(
     @http.get(
         "/sessions/{session_id}/events",
         tags=["answers"],
-        response_class=EventStream,
+        response_class=Response,
         responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def events(session_id: str) -> EventStream:

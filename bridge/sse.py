@@ -7,6 +7,7 @@ only: a raw U+2028 ends a line for some clients.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 HEARTBEAT: Final = b": heartbeat\n\n"
+LAST_WORDS_S: Final = 0.5
 
 T = TypeVar("T")
 
@@ -78,6 +80,7 @@ class EventStream(Response):
         self._heartbeat_s = heartbeat_s
         self._closing = closing
         self._started = False
+        self._ended = False
         self._last_sent = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,10 +89,13 @@ class EventStream(Response):
             await run_until(self._send_frames(send), disconnected(receive), self._closing.wait())
         finally:
             await self._frames.aclose()
-        if self._started:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif self._closing.is_set():
-            raise Unavailable("the worker is stopping; try again")
+        if self._closing.is_set() and not self._ended:
+            if not self._started:
+                raise Unavailable("the worker is stopping; try again")
+            # A client that does not read must not hold up the server's end.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await self._end(send)
 
     async def _send_frames(self, send: Send) -> None:
         first = await anext(self._frames, b"")
@@ -104,6 +110,11 @@ class EventStream(Response):
                 await self._send(data, send, lock)
         finally:
             heart.cancel()
+        await self._end(send)
+
+    async def _end(self, send: Send) -> None:
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._ended = True
 
     async def _send(self, data: bytes, send: Send, lock: asyncio.Lock) -> None:
         async with lock:

@@ -156,18 +156,20 @@ class MemoryService:
         now = iso_time(1_700_000_000.123) or ""
         events: list[SessionEvent] = [
             DataUpdated(
-                session_id,
-                s.spec.type,
-                s.version,
-                len(s.records),
-                5,
-                s.n_tokens,
-                0,
-                None,
-                now,
-                (),
-                0,
-                0,
+                session_id=session_id,
+                type=s.spec.type,
+                data_version=s.version,
+                data_count=len(s.records),
+                tokens=5,
+                decoded_tokens=9,
+                n_tokens=s.n_tokens,
+                update_ms=1.5,
+                pending=0,
+                event_time=None,
+                updated_at=now,
+                origins=(),
+                records_first=0,
+                records_last=0,
             )
         ]
         for query in s.queries:

@@ -42,13 +42,14 @@ def candles(symbol: str) -> Iterator[dict[str, Any]]:
 def glucose() -> Iterator[dict[str, Any]]:
     """A continuous glucose monitor's readings, one in 5 minutes, oldest first.
 
-    timestamp, glucose (mg/dL) and isig (the sensor's current, nA).
+    timestamp, glucose (mg/dL) and isig (the sensor's current, nA; None where it was not
+    recorded). Three times stand twice in the file.
     """
     for row in _rows("CGM.csv.gz"):
         yield {
             "timestamp": _seconds(row["datetime"]),
             "glucose": float(row["glucose"]),
-            "isig": float(row["isig"]),
+            "isig": None if row["isig"] == "nil" else float(row["isig"]),
         }
 
 

@@ -4,8 +4,9 @@ After `format:` stands literal text and fields of the record in braces, each wit
 optional format: `.2f` decimals, `.3g` or `.3e` significant digits, `,` thousands, `+` a
 sign always, `.2s` two significant digits with K, M, B, T; for texts none. {{ and }} are
 braces. Reading such a line back is best effort: text like `1` or `.5` beside a field can
-be taken for a part of it. Nothing else of Python's templates is there: no attributes, places, conversions or
-widths. Two fields need text between them. An absent field is written as `-`.
+be taken for a part of it. Nothing else of Python's templates is there: no attributes,
+places, conversions or widths. Two fields need text between them. An absent field is
+written as `-`.
 
 Everything wrong is a ConfigError when the codec is made, which names what is known.
 """

@@ -1,6 +1,6 @@
 """The wiring: every topic and agent of a worker, no logic.
 
-    feeds' topics ─► FeedAgent ─► flashfeed.records ─► Partitions ─► SessionOwner ─► outputs
+feeds' topics ─► FeedAgent ─► flashfeed.records ─► Partitions ─► SessionOwner ─► outputs
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import faust
 
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
-
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.views import SessionEvent
 

@@ -25,7 +25,7 @@ class DeadLetter(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
-    index: int | None = None
+    part: int | None = None
     where: str = ""
 
     def write(self, dead_letter_topic: str) -> Write:
@@ -39,7 +39,7 @@ class DeadLetter(NamedTuple):
             "detail": self.detail[:1000],
             "where": self.where,
         }
-        if self.index is not None:
-            known["index"] = str(self.index)
+        if self.part is not None:
+            known["index"] = str(self.part)
         ours = [(f"flashfeed_{name}", text.encode()) for name, text in known.items()]
         return Write(dead_letter_topic, self.key, self.value, [*self.headers, *ours])

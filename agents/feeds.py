@@ -114,7 +114,7 @@ def _letter(raw: Any, feed: Feed, fault: Fault) -> DeadLetter:
         key=raw.key,
         value=raw.value,
         headers=raw.headers,
-        index=fault.index,
+        part=fault.index,
         where=f"feed {feed.name}",
     )
 

@@ -115,7 +115,7 @@ class LiveSessions:
         """The session now."""
         return self._view(self._owner(session_id))
 
-    def list(self) -> list[SessionView]:
+    def sessions(self) -> list[SessionView]:
         """Every live session."""
         return [self._view(owner) for owner in self._partitions.live()]
 

@@ -105,9 +105,7 @@ class Partitions:
             self._parts.fatal(error)
             return
         partition.recovered.set()
-        log.info(
-            "partition %d is live with %d sessions", partition.number, len(partition.sessions)
-        )
+        log.info("partition %d is live with %d sessions", partition.number, len(partition.sessions))
 
     async def _rebuild(self, partition: Partition, state: SessionState) -> None:
         owner = SessionOwner(state.head.session_id, partition.number, self._parts)

@@ -47,7 +47,7 @@ class SessionService(Protocol):
     def get(self, session_id: str) -> SessionView:
         """The session now. Raises SessionUnknown; Unavailable while it is rebuilt."""
 
-    def list(self) -> list[SessionView]:
+    def sessions(self) -> list[SessionView]:
         """Every live session of this worker."""
 
     async def inspect(self, session_id: str) -> Inspection:

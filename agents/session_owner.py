@@ -10,6 +10,7 @@ GONE    nothing is applied any more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -99,11 +100,6 @@ class SessionOwner:
         """Offsets of the messages that wait to be applied."""
         return {one.offset for one in self._waiting}
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is under way."""
-        return not self._waiting and not self.busy
-
     def start(self) -> None:
         """Begin to apply what is put."""
         self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
@@ -174,6 +170,7 @@ class SessionOwner:
             update.answers,
             tokens=update.n_tokens or step.head.tokens,
             ingest_tokens=update.ingest_tokens,
+            decoded_tokens=update.ingest_tokens + update.question_tokens + update.generated_tokens,
             process_us=int((time.monotonic() - began) * 1e6),
             evaluated_ms=int(time.time() * 1000),
             pending=max(0, self.queued - sum(one.records for one in taken)),
@@ -254,10 +251,8 @@ class SessionOwner:
             self.last_used_ms = head.evaluated_ms or head.created_ms
 
     async def _close(self) -> None:
-        try:
+        with contextlib.suppress(SessionUnknown):  # it may never have come to be open
             await self._parts.engine.close(self.session_id)
-        except SessionUnknown:
-            pass  # it never came to be open
 
     def _count(self, step: Step, update: Update, events: list[SessionEvent]) -> None:
         metrics = self._parts.metrics
@@ -313,6 +308,6 @@ def _letter(refused: Refused, session_id: str) -> DeadLetter:
         detail=refused.detail,
         key=session_id.encode(),
         value=orjson.dumps(refused.record.fields),
-        index=refused.record.index,
+        part=refused.record.index,
         where=f"session {session_id}",
     )

@@ -266,7 +266,7 @@ def _fold_records(step: Step, message: Records, origins: dict[str, Origin]) -> N
             if message.topic:
                 advance(head.watermarks, key, one.offset, one.index)
             record = make_record(message.type, one.fields)
-            line = codec.render(record, step.last_record)
+            line = codec.render(record, step.last_record).removesuffix("\n")
         except (RecordError, SessionFailed) as error:
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
@@ -317,6 +317,7 @@ def settle_step(
     *,
     tokens: int,
     ingest_tokens: int,
+    decoded_tokens: int,
     process_us: int,
     evaluated_ms: int,
     pending: int,
@@ -345,6 +346,8 @@ def settle_step(
             "previous": {one.query_id: one.value for one in (before.answers if before else ())},
             "evaluated_ms": evaluated_ms,
             "ingest_tokens": ingest_tokens,
+            "decoded_tokens": decoded_tokens,
+            "update_ms": process_us / 1000,
             "pending": pending,
         }
     elif answers:
@@ -374,5 +377,3 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         for offset, outcome in step.outcomes.items()
     }
     return failed
-
-

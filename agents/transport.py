@@ -68,9 +68,7 @@ class BatchConsumer(driver.Consumer):
         if not active_partitions:
             return {}
         free = {
-            tp
-            for tp in active_partitions
-            if len(self._partition(tp).in_flight) < IN_FLIGHT_MAX
+            tp for tp in active_partitions if len(self._partition(tp).in_flight) < IN_FLIGHT_MAX
         }
         if not free:
             await self.sleep(HELD_BACK_POLL_S)
@@ -134,9 +132,7 @@ class BatchConsumer(driver.Consumer):
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (
-            tp
-            for tp in list(self.offsets)
-            if topics is None or tp in topics or tp.topic in topics
+            tp for tp in list(self.offsets) if topics is None or tp in topics or tp.topic in topics
         )
 
     def _new_offset(self, tp: TP) -> int | None:

@@ -96,7 +96,7 @@ def _add_session_routes(http: APIRouter, service: SessionService) -> None:
     @http.get("/sessions", tags=["sessions"])
     async def sessions() -> bodies.SessionList:
         """Every session of this worker."""
-        views = service.list()
+        views = service.sessions()
         return {
             "sessions": [bodies.summary(view) for view in views],
             "count": len(views),

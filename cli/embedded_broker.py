@@ -29,7 +29,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: be killed when the parent dies, even by kill -9 (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -63,7 +63,7 @@ def start_broker(port: int, log: Path | None = None) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=sink,
         stderr=subprocess.STDOUT if log else subprocess.DEVNULL,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 (no threads yet; nothing else ties it to us)
     )
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -93,5 +93,19 @@ def embedded_broker(log: Path | None = None) -> Iterator[str]:
     process = start_broker(port, log)
     try:
         yield f"127.0.0.1:{port}"
+    finally:
+        stop_broker(process)
+
+
+def run_broker(port: int) -> int:
+    """`flashfeed broker`: run until it is stopped; returns the broker's exit code."""
+    port = port or free_port()
+    process = start_broker(port)
+    print(f"broker on 127.0.0.1:{port} (in memory; stop with Ctrl-C)", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0
     finally:
         stop_broker(process)

@@ -6,17 +6,17 @@ and, for an unknown key, the nearest known one.
 
 from __future__ import annotations
 
-import difflib
-import os
 import string
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import msgspec
 
 from flashfeed.codecs.mapping import Mapping
+from flashfeed.codecs.nearest import nearest
 from flashfeed.codecs.presets import load_preset, preset_names
 from flashfeed.codecs.registry import decoder, text_codec
 from flashfeed.models.config import Config, FeedConfig
@@ -58,7 +58,7 @@ def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
         if feed.preset not in preset_names():
             raise ConfigError(
                 f"feeds.{name}.preset: expected one of {', '.join(sorted(preset_names()))}, "
-                f'got "{feed.preset}"{_nearest(feed.preset, preset_names())}'
+                f'got "{feed.preset}"{nearest(feed.preset, preset_names())}'
             )
         merged = load_preset(feed.preset)
     overrides = feed.mapping_overrides()
@@ -74,24 +74,6 @@ def session_name(feed: FeedConfig) -> Callable[[str], str]:
     """How a feed names the session of a mapping key."""
     literal = feed.session
     return lambda key: literal.replace("{key}", key)
-
-
-def secret(env: str, file: str = "") -> str:
-    """A secret from the environment or a file; ConfigError names what is missing."""
-    if env:
-        value = os.environ.get(env)
-        if value is None:
-            raise ConfigError(f"environment variable {env} is not set (the configuration names it)")
-        return value
-    try:
-        return Path(file).read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot read the secret: {error.strerror}") from None
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def _struct_of(annotation: Any) -> type[msgspec.Struct] | None:
@@ -115,7 +97,7 @@ def _unknown_keys(table: Any, struct: type[msgspec.Struct], where: str) -> list[
         place = f"{where}.{key}" if where else key
         if key not in known:
             problems.append(
-                f"{place}: unknown key{_nearest(key, known)}; "
+                f"{place}: unknown key{nearest(key, known)}; "
                 f"expected one of {', '.join(sorted(known))}"
             )
             continue
@@ -185,27 +167,27 @@ def _cross_checks(config: Config) -> list[str]:
 
     for name, template in config.templates.items():
         check(f"templates.{name}", template.spec)
-        check(f"templates.{name}.text", lambda t=template: text_codec(t.text, t.type))
+        check(f"templates.{name}.text", partial(text_codec, template.text, template.type))
         if template.context > config.engine.context_tokens:
             problems.append(
                 f"templates.{name}.context: expected at most engine.context_tokens "
                 f"({config.engine.context_tokens}), got {template.context}"
             )
     for name, feed in config.feeds.items():
-        check(f"feeds.{name}.codec", lambda f=feed: decoder(f.codec))
+        check(f"feeds.{name}.codec", partial(decoder, feed.codec))
         if feed.template not in config.templates:
             problems.append(
                 f"feeds.{name}.template: expected one of {', '.join(sorted(config.templates))}, "
-                f'got "{feed.template}"{_nearest(feed.template, config.templates)}'
+                f'got "{feed.template}"{nearest(feed.template, config.templates)}'
             )
         unknown = [
-            field
-            for _, field, _, _ in string.Formatter().parse(feed.session)
-            if field not in (None, "key")
+            part
+            for _, part, _, _ in string.Formatter().parse(feed.session)
+            if part not in (None, "key")
         ]
         if unknown:
             problems.append(f"feeds.{name}.session: expected only {{key}}, got {{{unknown[0]}}}")
-        check(f"feeds.{name}", lambda n=name, f=feed: _check_mapping(n, f, config))
+        check(f"feeds.{name}", partial(_check_mapping, name, feed, config))
     if config.kafka.session_timeout_s > config.kafka.request_timeout_s:
         problems.append(
             "kafka.session_timeout_s: expected at most kafka.request_timeout_s "
@@ -223,5 +205,3 @@ def _check_mapping(name: str, feed: FeedConfig, config: Config) -> None:
             f"feeds.{name}.template: template {feed.template} is of type {template.type}, "
             f"the feed's records are {spec.model}"
         )
-
-

@@ -26,6 +26,7 @@ from flashfeed.models.errors import EngineError
 from .model import Model
 from .plan import Pass, check_pass
 from .settings import EngineSettings, Limits
+from .trace import Trace
 
 _CELLS_STEP: Final = 256
 _TYPE_F16: Final = 1
@@ -54,27 +55,23 @@ class Decoded:
 class Context:
     """A llama_context of its own over shared weights. One thread only."""
 
-    def __init__(self, model: Model, settings: EngineSettings, cells: int) -> None:
-        params = C.llama_context_default_params()
-        params.n_ctx = -(-cells // _CELLS_STEP) * _CELLS_STEP
-        # One physical batch: a pass is one graph, however many sequences share tokens.
-        params.n_batch = params.n_ubatch = settings.batch_tokens
-        params.n_seq_max = settings.sequences
-        params.n_outputs_max = settings.outputs_max
-        params.n_threads = params.n_threads_batch = settings.threads or 1
-        params.kv_unified = True
-        params.swa_full = True
-        params.offload_kqv = True
-        params.type_k = params.type_v = _TYPE_F16
-        params.no_perf = True
-        # Without a GPU flash attention costs 25% at 90 tokens and 5 times at 4 single ones.
-        on_gpu = bool(C.llama_supports_gpu_offload()) and settings.gpu_layers != 0
-        params.flash_attn_type = (
-            C.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else C.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
+    def __init__(
+        self, model: Model, settings: EngineSettings, cells: int, trace: Trace | None = None
+    ) -> None:
+        shape = {
+            "cells": -(-cells // _CELLS_STEP) * _CELLS_STEP,
+            "batch_tokens": settings.batch_tokens,
+            "sequences": settings.sequences,
+            "outputs": settings.outputs_max,
+            "threads": settings.threads or 1,
+            "gpu_layers": settings.gpu_layers,
+        }
+        params = context_params(**shape)
+        self._trace = trace
+        self._number = trace.open(shape) if trace else 0
         self._handle = C.llama_init_from_model(model.handle, params)
         if not self._handle:
-            raise EngineError(f"llama.cpp could not make a context of {params.n_ctx} tokens")
+            raise EngineError(f"llama.cpp could not make a context of {shape['cells']} tokens")
         self._memory = C.llama_get_memory(self._handle)
         batch_tokens = int(C.llama_n_batch(self._handle))
         self.limits = Limits(
@@ -86,7 +83,7 @@ class Context:
         )
         self.ends: dict[int, int] = {}
         self.cells_used = 0
-        self._batch = _Batch(batch_tokens)
+        self._batch = Batch(batch_tokens)
 
     def free(self) -> None:
         """Gives the KV cache back."""
@@ -104,6 +101,8 @@ class Context:
         seconds = time.perf_counter() - started
         if code != 0:
             raise DecodeFailed(code)
+        if self._trace:
+            self._trace.run(self._number, one, seconds)
         self.ends.update(after)
         self.cells_used += one.n_tokens
         return Decoded(self._rows(one.n_outputs), seconds)
@@ -111,6 +110,9 @@ class Context:
     def fork(self, source: int, targets: Iterable[int], position: int) -> None:
         """Every target becomes the source's first `position` tokens; no data is copied."""
         assert self.ends.get(source, 0) >= position, (source, position)
+        targets = list(targets)
+        if self._trace:
+            self._trace.fork(self._number, source, targets, position)
         for target in targets:
             assert 0 <= target < self.limits.sequences, target
             assert target not in self.ends, f"sequence {target} is in use"
@@ -120,6 +122,9 @@ class Context:
 
     def drop(self, sequences: Iterable[int], cells: int) -> None:
         """Removes whole sequences, which alone hold `cells` cells together."""
+        sequences = list(sequences)
+        if self._trace:
+            self._trace.cut(self._number, sequences, 0)
         for sequence in sequences:
             self._remove(sequence, 0)
             self.ends.pop(sequence, None)
@@ -130,6 +135,8 @@ class Context:
 
         Also right after a failed pass: what the cache holds is asked of llama.cpp.
         """
+        if self._trace:
+            self._trace.cut(self._number, [sequence], position)
         self._remove(sequence, position)
         self.cells_used -= max(0, self.ends.get(sequence, 0) - position)
         self.ends[sequence] = position
@@ -139,6 +146,8 @@ class Context:
 
     def clear(self) -> None:
         """Empties the cache, all sequences."""
+        if self._trace:
+            self._trace.clear(self._number)
         C.llama_memory_clear(self._memory, False)
         self.ends.clear()
         self.cells_used = 0
@@ -157,7 +166,31 @@ class Context:
         return np.ctypeslib.as_array(pointer, shape=(n, self.limits.vocabulary))
 
 
-class _Batch:
+def context_params(
+    *, cells: int, batch_tokens: int, sequences: int, outputs: int, threads: int, gpu_layers: int
+) -> Any:
+    """llama.cpp's parameters for a context of that shape."""
+    params = C.llama_context_default_params()
+    params.n_ctx = cells
+    # One physical batch: a pass is one graph, however many sequences share tokens.
+    params.n_batch = params.n_ubatch = batch_tokens
+    params.n_seq_max = sequences
+    params.n_outputs_max = outputs
+    params.n_threads = params.n_threads_batch = threads
+    params.kv_unified = True
+    params.swa_full = True
+    params.offload_kqv = True
+    params.type_k = params.type_v = _TYPE_F16
+    params.no_perf = True
+    # Without a GPU flash attention costs 25% at 90 tokens and 5 times at 4 single ones.
+    on_gpu = bool(C.llama_supports_gpu_offload()) and gpu_layers != 0
+    params.flash_attn_type = (
+        C.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else C.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
+    return params
+
+
+class Batch:
     """A llama_batch over numpy arrays, filled a run at a time rather than a token."""
 
     def __init__(self, size: int) -> None:

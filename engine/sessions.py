@@ -28,15 +28,18 @@ from .context import Context
 from .model import Model
 from .questions import Questions
 from .settings import EngineSettings
+from .trace import Trace
 
 
 class Group:
     """A context and its free sequence ids."""
 
-    def __init__(self, model: Model, settings: EngineSettings, context_tokens: int) -> None:
+    def __init__(
+        self, model: Model, settings: EngineSettings, context_tokens: int, trace: Trace | None
+    ) -> None:
         n = settings.sessions_per_context
         self.context_tokens = context_tokens
-        self.context = Context(model, settings, context_tokens * n)
+        self.context = Context(model, settings, context_tokens * n, trace)
         self.n_forks = settings.forks_max
         self.free_sessions = list(range(n))
         self.free_forks = list(range(n, n + self.n_forks))
@@ -114,6 +117,7 @@ class Sessions:
         self.model: Final = model
         self.questions: Final = Questions(model)
         self._settings: Final = settings
+        self._trace: Final = Trace(settings.trace) if settings.trace else None
         self._open: dict[str, Session] = {}
         self._groups: list[Group] = []
 
@@ -170,7 +174,7 @@ class Sessions:
         for idle in [group for group in self._groups if group.n_sessions == 0]:
             self._groups.remove(idle)
             idle.context.free()
-        group = Group(self.model, self._settings, context_tokens)
+        group = Group(self.model, self._settings, context_tokens, self._trace)
         self._groups.append(group)
         return group
 

@@ -52,15 +52,19 @@ class FlashReady(msgspec.Struct, frozen=True):
 
 
 class DataUpdated(msgspec.Struct, frozen=True):
-    """A session moved to a new data version. `tokens` is what the update decoded for its
-    new data, `n_tokens` what the session holds."""
+    """A session moved to a new data version. Tokens: `tokens` of the new data,
+    `decoded_tokens` with the questions and answers, `n_tokens` what the session holds.
+    `update_ms` is the time from the update's begin to its answers; `pending` counts the
+    records that wait meanwhile."""
 
     session_id: str
     type: StreamType
     data_version: int
     data_count: int
     tokens: int
+    decoded_tokens: int
     n_tokens: int
+    update_ms: float
     pending: int
     event_time: str | None
     updated_at: str

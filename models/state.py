@@ -44,7 +44,9 @@ class Head(msgspec.Struct, frozen=True):
     `records` those of them that are records; `pending` counts the records that waited
     when the last version was answered;
     `prefix_tokens` is where the data begins (0: where the template put it).
-    `answers`, `origins`, `evaluated_ms`, `event_time`, `tokens` and `ingest_tokens`
+    `tokens` is what the session holds. `answers`, `origins`, `evaluated_ms`,
+    `event_time`, `ingest_tokens` (new data),
+    `decoded_tokens` (questions and answers too) and `update_ms` (time of the step)
     belong to the last version and `previous` holds each query's answer before it, so
     that its events can be published again, byte for byte, under the same ids.
     `failed` says why the session takes no more records; "" while it does.
@@ -72,6 +74,8 @@ class Head(msgspec.Struct, frozen=True):
     previous: dict[int, str] = {}
     tokens: int = 0
     ingest_tokens: int = 0
+    decoded_tokens: int = 0
+    update_ms: float = 0.0
     failed: str = ""
 
 

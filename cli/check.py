@@ -1,0 +1,25 @@
+"""`flashfeed check`: what is wrong with a configuration, without starting anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flashfeed.agents.connection import client_settings
+
+from .settings import load
+
+
+def check(path: Path) -> int:
+    """Print what the configuration says; raises ConfigError with every problem."""
+    config = load(path)
+    client_settings(config.kafka)  # reads the secrets and certificates that it names
+    print(f"{path}: good")
+    print(f"  brokers   {config.kafka.brokers} as group {config.kafka.group}")
+    for name, feed in config.feeds.items():
+        print(f"  feed      {name}: {', '.join(feed.topics)} -> sessions of {feed.template}")
+    for name, template in config.templates.items():
+        queries = ", ".join(query.label for query in template.spec().flash) or "none"
+        print(f"  template  {name} ({template.type}): questions {queries}")
+    bridge = config.bridge
+    print(f"  bridge    {f'http://{bridge.host}:{bridge.port}' if bridge.enabled else 'off'}")
+    return 0

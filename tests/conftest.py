@@ -1,0 +1,52 @@
+"""What tests share: an embedded broker, and a worker over it, both real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from flashfeed.cli.embedded_broker import embedded_broker, free_port
+from flashfeed.cli.worker_process import wait_until_ready, worker_process
+
+WORKER_TOML = """
+[kafka]
+brokers = "{brokers}"
+group = "flashfeed-test"
+
+[bridge]
+port = {port}
+
+[engine]
+context_tokens = 2048
+sessions_max = 16
+"""
+
+
+class RunningWorker(NamedTuple):
+    """A worker that is ready: where its broker and its bridge are."""
+
+    brokers: str
+    url: str
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """`host:port` of an embedded broker that lives as long as the tests."""
+    with embedded_broker() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def worker(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningWorker]:
+    """A ready worker without feeds; its bridge is all there is to it."""
+    home = tmp_path_factory.mktemp("worker")
+    port = free_port()
+    config, log = home / "worker.toml", home / "worker.log"
+    config.write_text(WORKER_TOML.format(brokers=broker, port=port))
+    with worker_process(config, log) as process:
+        wait_until_ready(port, process, log)
+        yield RunningWorker(broker, f"http://127.0.0.1:{port}", log)

@@ -9,7 +9,8 @@ Code computes, the model reads: a line may say what follows exactly from the two
 
 Precision: a number is written with 5 significant digits, but never with fewer than 2
 decimals or more than 20: 130.31, 27.81, 1.0835, 0.00012346, 67123.45. Trailing zeros are
-dropped (prices keep 2 decimals). From 1e15 on it is written as 1.2346e+15.
+dropped (prices keep 2 decimals). From 1e15 on it is written as 1.2346e+15 (and from
+1e300 on, where rounding can overflow, it need not come back).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ The change is against the same sensor's reading before and stands only where the
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
@@ -94,7 +95,8 @@ class IotLine:
 def _change(record: Iot, previous: Iot | None) -> float | None:
     if previous is None or previous.sid != record.sid:
         return None
-    return record.val - previous.val
+    change = record.val - previous.val
+    return change if math.isfinite(change) else None
 
 
 def _change_text(change: float, value: float) -> str:

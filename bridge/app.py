@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI
-from flashfeed.agents.service import SessionService
 from starlette.responses import Response
 from starlette.websockets import WebSocket
+
+from flashfeed.agents.service import SessionService
 
 from . import errors
 from .gate import Gate

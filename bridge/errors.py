@@ -14,9 +14,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from flashfeed.models.errors import FlashfeedError, RecordError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+
+from flashfeed.models.errors import FlashfeedError, RecordError
 
 log = logging.getLogger(__name__)
 

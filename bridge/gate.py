@@ -63,7 +63,8 @@ class Gate:
         given = [headers.get("x-api-key", "")]
         if scheme.lower() == "bearer":
             given.append(bearer.strip())
-        # Latin-1 gives back the bytes as they came. No early end: the time does not tell which key came close.
+        # Latin-1 gives back the bytes as they came. No early end: the time does not tell
+        # which key came close.
         matches = [
             hmac.compare_digest(candidate.encode("latin-1"), key)
             for candidate in given

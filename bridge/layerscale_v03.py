@@ -14,12 +14,13 @@ from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPBearer
-from flashfeed.agents.service import SessionService
-from flashfeed.models.errors import FlashfeedError, RequestError, Unavailable, WriteUncertain
-from flashfeed.models.views import SessionView
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
+
+from flashfeed.agents.service import SessionService
+from flashfeed.models.errors import FlashfeedError, RequestError, Unavailable, WriteUncertain
+from flashfeed.models.views import SessionView
 
 from . import layerscale_v03_bodies as bodies
 from . import layerscale_v03_requests as requests

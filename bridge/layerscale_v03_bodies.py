@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any, Literal, NotRequired
 
 import msgspec
+from typing_extensions import TypedDict
+
 from flashfeed.models.events import DataUpdated, FlashReady
 from flashfeed.models.records import StreamType
 from flashfeed.models.views import (
@@ -21,7 +23,6 @@ from flashfeed.models.views import (
     SessionEvent,
     SessionView,
 )
-from typing_extensions import TypedDict
 
 
 class Created(TypedDict):

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
+from pydantic import BaseModel, ConfigDict, Field
+
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.records import StreamType
 from flashfeed.models.session import CHOICES_MAX, QUERIES_MAX, FlashQuery, SessionSpec
 from flashfeed.models.views import Fields
-from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InvalidField, Unsupported
 

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
 from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError, SessionUnknown
 from flashfeed.models.views import Fields, PushAck, SessionEvent
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from .errors import flashfeed_response
 from .layerscale_v03_bodies import connected, session_event

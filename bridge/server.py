@@ -13,6 +13,7 @@ from collections.abc import Generator
 
 import uvicorn
 from fastapi import FastAPI
+
 from flashfeed.models.errors import ConfigError
 
 DRAIN_S = 3

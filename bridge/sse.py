@@ -13,9 +13,10 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from typing import Any, Final, TypeVar
 
-from flashfeed.models.errors import Unavailable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from flashfeed.models.errors import Unavailable
 
 HEARTBEAT: Final = b": heartbeat\n\n"
 LAST_WORDS_S: Final = 0.5

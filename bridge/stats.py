@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 
+from typing_extensions import TypedDict
+
 from flashfeed.models.records import StreamType
 from flashfeed.models.views import Fields
-from typing_extensions import TypedDict
 
 SEVERITY_CRITICAL: Final = 4
 TACHYCARDIA_ABOVE: Final = 100.0

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
+
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
@@ -71,7 +72,7 @@ class MemoryService:
 
     def __init__(self) -> None:
         self.ready = True
-        self.sessions: dict[str, MemorySession] = {}
+        self.held: dict[str, MemorySession] = {}
         self.apply_at_once = True
         self.push_error: Exception | None = None
         self.mark_error: FlashfeedError | None = None
@@ -83,13 +84,13 @@ class MemoryService:
 
     def _at(self, session_id: str) -> MemorySession:
         try:
-            return self.sessions[session_id]
+            return self.held[session_id]
         except KeyError:
             raise SessionUnknown(f"no session {session_id}") from None
 
     async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
-        session_id = session_id or f"s{len(self.sessions) + 1}"
-        self.sessions[session_id] = MemorySession(session_id, with_query_ids(spec))
+        session_id = session_id or f"s{len(self.held) + 1}"
+        self.held[session_id] = MemorySession(session_id, with_query_ids(spec))
         return self.get(session_id)
 
     def get(self, session_id: str) -> SessionView:
@@ -112,8 +113,8 @@ class MemoryService:
             in_use=False,
         )
 
-    def list(self) -> list[SessionView]:
-        return [self.get(session_id) for session_id in self.sessions]
+    def sessions(self) -> list[SessionView]:
+        return [self.get(session_id) for session_id in self.held]
 
     async def inspect(self, session_id: str) -> Inspection:
         return Inspection(self.get(session_id), "\n".join(self._at(session_id).text))
@@ -121,7 +122,7 @@ class MemoryService:
     async def delete(self, session_id: str) -> None:
         for subscriber in self._at(session_id).subscribers:
             subscriber.put_nowait(None)
-        del self.sessions[session_id]
+        del self.held[session_id]
 
     async def push(
         self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
@@ -223,7 +224,7 @@ class MemoryService:
         s.queries.append(numbered)
         return self.queries(session_id)[-1]
 
-    def queries(self, session_id: str) -> list[QueryView]:  # type: ignore[valid-type]
+    def queries(self, session_id: str) -> list[QueryView]:
         s = self._at(session_id)
         return [
             QueryView(q, 7, s.answers.get(q.id), s.version, 1_700_000_000_123) for q in s.queries
@@ -234,7 +235,7 @@ class MemoryService:
         s.queries = [q for q in s.queries if q.id != query_id]
         return len(s.queries)
 
-    def items(self, session_id: str) -> list[Fields]:  # type: ignore[valid-type]
+    def items(self, session_id: str) -> list[Fields]:
         return self._at(session_id).records
 
     async def generate(

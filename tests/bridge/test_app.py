@@ -6,6 +6,7 @@ import json
 import httpx
 import pytest
 import websockets
+
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
@@ -160,7 +161,7 @@ async def test_an_idempotency_key_is_passed_on(http, memory):
     for _ in range(2):
         response = await http.post(PUSH_PATH, json=PUSH, headers={"Idempotency-Key": "k1"})
         assert response.json()["pushed"] == 1
-    assert len(memory.sessions["s1"].records) == 1
+    assert len(memory.held["s1"].records) == 1
     too_long = await http.post(PUSH_PATH, json=PUSH, headers={"Idempotency-Key": "k" * 201})
     assert too_long.status_code == 400
 
@@ -169,7 +170,7 @@ async def test_a_session_whose_prefix_cannot_be_marked_goes_again(http, memory):
     memory.mark_error = Unavailable("not now")
     response = await http.post("/v1/sessions/init", json={"type": "iot", "mark_prefix": True})
     assert response.status_code == 503
-    assert list(memory.sessions) == ["s1"]
+    assert list(memory.held) == ["s1"]
 
 
 async def test_a_body_too_large_is_a_413(serve, memory):
@@ -187,7 +188,7 @@ async def test_a_body_too_large_is_a_413(serve, memory):
             headers = {"content-type": "application/json"}
             response = await client.post(url, content=content, headers=headers)
             assert (response.status_code, envelope(response)["code"]) == (413, "content_too_large")
-    assert memory.sessions["s1"].records == []
+    assert memory.held["s1"].records == []
 
 
 async def test_keys(serve, memory):
@@ -267,5 +268,5 @@ async def test_stop_does_not_wait_for_streams_or_generations(memory):
             with pytest.raises(websockets.ConnectionClosed):
                 await socket.recv()
             assert "event: connected" in [line async for line in events.aiter_lines()]
-    assert memory.sessions["s1"].subscribers == []
+    assert memory.held["s1"].subscribers == []
     assert memory.generating == 0

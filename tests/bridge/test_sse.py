@@ -4,11 +4,12 @@ import asyncio
 import json
 
 import pytest
-from flashfeed.bridge.sse import HEARTBEAT, EventStream, ascii_json, frame, run_until
-from flashfeed.models.errors import SessionUnknown, Unavailable
 from hypothesis import given
 from hypothesis import strategies as st
 from layerscale._streaming import _iter_sse_lines
+
+from flashfeed.bridge.sse import HEARTBEAT, EventStream, ascii_json, frame, run_until
+from flashfeed.models.errors import SessionUnknown, Unavailable
 
 HTTP = {"type": "http", "asgi": {"spec_version": "2.3"}}
 

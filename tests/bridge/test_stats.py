@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from flashfeed.bridge.stats import stream_stats
 from hypothesis import given
 from hypothesis import strategies as st
 from layerscale.resources.sessions import _stats_adapter
+
+from flashfeed.bridge.stats import stream_stats
 
 TYPES = ("ohlcv", "iot", "spatial", "event", "vitals")
 price = st.floats(0.01, 1e6)

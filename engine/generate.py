@@ -80,7 +80,7 @@ def generate_steps(
         )
     branch = session.open_branch()
     writer = _Writer(model, options, emit)
-    context = session.group.context
+    context, token = session.group.context, -1
     runs = (Run(tokens, len(session.tokens), (branch.sequence,), (len(tokens) - 1,)),)
     try:
         while True:
@@ -88,9 +88,10 @@ def generate_steps(
                 decoded = yield context, one
                 branch.cells += one.n_tokens
                 if one.n_outputs:
-                    token = writer.write(decoded.rows[0], context.ends[branch.sequence])
-                    if token is None:
+                    written = writer.write(decoded.rows[0], context.ends[branch.sequence])
+                    if written is None:
                         return
+                    token = written
                     if writer.n_tokens >= options.max_tokens:
                         writer.finish("length")
                         return

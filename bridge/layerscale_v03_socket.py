@@ -8,6 +8,7 @@ error frame and nothing else happens.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ from flashfeed.models.views import Fields, PushAck, SessionEvent
 from .errors import flashfeed_response
 from .layerscale_v03_bodies import connected, session_event
 from .sse import ascii_json, run_until
+
+log = logging.getLogger(__name__)
 
 NORMAL = 1000
 GOING_AWAY = 1001
@@ -144,6 +147,11 @@ class _Socket:
                 )
             except FlashfeedError as error:
                 await self._send_error(str(error), error.status)
+                return
+            except Exception:
+                log.exception("session %s: a push failed", self._session_id)
+                message = "the push failed and may have been written all the same"
+                await self._send_error(message, 500)
                 return
             await self.send("push_ack", _acknowledged(ack))
 

@@ -79,6 +79,7 @@ class MemoryService:
         self.pieces: tuple[str, ...] = ("The", " trend", " is", " \u2028up")
         self.piece_gate: asyncio.Event | None = None
         self.fails_after: int | None = None
+        self.answers_at: int | None = None
         self.generating = 0
         self.prompts: list[tuple[str, GenerateOptions]] = []
 
@@ -226,9 +227,8 @@ class MemoryService:
 
     def queries(self, session_id: str) -> list[QueryView]:
         s = self._at(session_id)
-        return [
-            QueryView(q, 7, s.answers.get(q.id), s.version, 1_700_000_000_123) for q in s.queries
-        ]
+        version = s.version if self.answers_at is None else self.answers_at
+        return [QueryView(q, 7, s.answers.get(q.id), version, 1_700_000_000_123) for q in s.queries]
 
     async def remove_query(self, session_id: str, query_id: int) -> int:
         s = self._at(session_id)

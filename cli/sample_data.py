@@ -54,7 +54,7 @@ def glucose() -> Iterator[dict[str, Any]]:
 
 
 def cryptofeed_json(symbol: str, row: dict[str, Any]) -> bytes:
-    """A candle as cryptofeed 2.5's Kafka backend writes it."""
+    """A candle as cryptofeed's Kafka backend writes it."""
     end = row["start"] + _DAY_S - 1
     return orjson.dumps(
         {

@@ -9,7 +9,7 @@ READY := $(VENV)/.flashfeed-ready
 ROOMS := models codecs engine agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: demo test lint types check-python bench broker help clean setup
+.PHONY: schemas demo test lint types check-python bench broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -64,3 +64,8 @@ broker: $(READY)
 # make clean  remove .venv and build/ (the cache of wheels and models stays)
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# make schemas write models/schemas/*.json again from the event types
+schemas: $(READY)
+	@$(BIN)/python -c 'import orjson, pathlib; from flashfeed.models import event_schemas as e; \
+	[pathlib.Path(f"models/schemas/{n}.json").write_bytes(orjson.dumps(e.event_schema(n), option=orjson.OPT_INDENT_2) + b"\n") for n in e.EVENT_TYPES]'

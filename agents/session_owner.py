@@ -46,6 +46,7 @@ from .session_step import (
     plan_step,
     settle_step,
     take_waiting,
+    with_legend,
 )
 from .step_writer import StepWriter
 
@@ -121,7 +122,7 @@ class SessionOwner:
     async def rebuild(self, state: SessionState) -> None:
         """Decode the window again, line by line as it was, and publish the last version
         again: its events may not have gone out before the crash."""
-        await self._parts.engine.open(self.session_id, state.head.spec)
+        await self._parts.engine.open(self.session_id, with_legend(state.head.spec))
         lines = [item.line for item in state.items]
         for at in range(0, len(lines), REBUILD_LINES):
             await self._parts.engine.update(self.session_id, lines[at : at + REBUILD_LINES], ())
@@ -193,7 +194,7 @@ class SessionOwner:
         for attempt in range(1, ENGINE_TRIES + 1):
             try:
                 if step.creates and not opened:
-                    opened = await engine.open(self.session_id, step.head.spec)
+                    opened = await engine.open(self.session_id, with_legend(step.head.spec))
                 if step.items or step.queries:
                     lines = [item.line for item in step.items]
                     return await engine.update(self.session_id, lines, step.queries)

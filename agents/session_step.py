@@ -118,6 +118,13 @@ class Step:
 Templates = Callable[[str], SessionSpec | None]
 
 
+def with_legend(spec: SessionSpec) -> SessionSpec:
+    """The spec as the engine opens it: the prompt, and what the lines of its text codec
+    mean, so that the model can read them."""
+    legend = text_codec(spec.text, spec.type).legend
+    return msgspec.structs.replace(spec, prompt=f"{spec.prompt}\n{legend}".strip())
+
+
 def take_waiting(waiting: Sequence[Waiting]) -> list[Waiting]:
     """The messages of the next step: what waits, up to STEP_RECORDS_MAX records and to
     the first message that changes the session itself (which is a step of its own)."""

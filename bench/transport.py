@@ -20,6 +20,7 @@ import time
 
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
 from flashfeed.cli.embedded_broker import embedded_broker
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 
@@ -87,6 +88,7 @@ async def raw_side(broker: str, wanted: int) -> float:
 async def faust_side(broker: str, wanted: int, *, batched: bool) -> float:
     """Records a second through a Faust agent, stock or batched."""
     import faust
+
     from flashfeed.agents import transport
 
     transport.register()
@@ -139,7 +141,11 @@ async def faust_side(broker: str, wanted: int, *, batched: bool) -> float:
 def side_in_process(side: str, broker: str) -> float:
     """Run one side in a fresh process and read its rate."""
     done = subprocess.run(
-        [sys.executable, __file__, side, broker], capture_output=True, text=True, timeout=180
+        [sys.executable, __file__, side, broker],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")

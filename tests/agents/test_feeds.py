@@ -1,0 +1,90 @@
+"""A fetched batch becomes messages and dead letters; a bad record never loses a neighbour."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from flashfeed.agents.feeds import PACK_RECORDS_MAX, Feed, read_batch
+from flashfeed.agents.transport import Batch
+from flashfeed.cli.sample_data import candles, cryptofeed_json
+from flashfeed.codecs.json import decode
+from flashfeed.codecs.mapping import Mapping
+from flashfeed.codecs.presets import mapping_spec
+from flashfeed.models.messages import decode_message, encode_message
+
+
+class Raw(NamedTuple):
+    offset: int
+    value: bytes | None
+    key: bytes | None = b"candles"
+    topic: str = "candles-X"
+    partition: int = 3
+    timestamp: int = 1_700_000_000_000
+    headers: tuple[tuple[str, bytes], ...] = (("trace", b"1"),)
+
+
+def feed(session: str = "{key}") -> Feed:
+    return Feed(
+        name="candles",
+        template="market",
+        type="ohlcv",
+        decode=decode,
+        mapping=Mapping(mapping_spec("cryptofeed", {})),
+        session_id=lambda key: session.replace("{key}", key),
+    )
+
+
+def batch(*values: bytes | None) -> Batch:
+    raws: list[Any] = [Raw(offset, value) for offset, value in enumerate(values, start=100)]
+    return Batch("candles-X", 3, 0, raws)
+
+
+GOOD = [cryptofeed_json("AAPL", row) for row, _ in zip(candles("AAPL"), range(200), strict=False)]
+
+
+def test_records_are_packed_by_session_in_order_with_their_origin() -> None:
+    other = [cryptofeed_json("IBM", row) for row, _ in zip(candles("IBM"), range(2), strict=False)]
+    read = read_batch(batch(GOOD[0], other[0], GOOD[1], other[1]), feed())
+    assert [session for session, _ in read.messages] == ["NASDAQ:AAPL-USD:1d", "NASDAQ:IBM-USD:1d"]
+    apple = read.messages[0][1]
+    assert [(one.offset, one.index) for one in apple.records] == [(100, 0), (102, 0)]
+    assert (apple.topic, apple.partition, apple.template) == ("candles-X", 3, "market")
+    assert apple.records[0].received_ms == 1_700_000_000_000
+    assert decode_message(encode_message(apple)) == apple
+
+
+def test_a_bad_record_becomes_a_dead_letter_and_its_neighbours_go_on() -> None:
+    broken = orjson.loads(GOOD[1])
+    broken["close"] = "n/a"
+    missing = orjson.loads(GOOD[1])
+    del missing["high"]
+    values = (GOOD[0], b"{not json", orjson.dumps(broken), orjson.dumps(missing), None, GOOD[2])
+    read = read_batch(batch(*values), feed())
+    assert sum(len(message.records) for _, message in read.messages) == 2
+    assert read.skipped == 1  # the tombstone
+    reasons = [(letter.offset, letter.reason, letter.path) for letter in read.dead_letters]
+    assert reasons == [
+        (101, "decode", "$"),
+        (102, "map", "$.close"),
+        (103, "map", "$.high"),
+    ]
+    written = read.dead_letters[1].write("dead")
+    headers = dict(written.headers)
+    assert (written.key, written.value) == (b"candles", values[2])
+    assert headers["trace"] == b"1"
+    assert headers["flashfeed_offset"] == b"102"
+    assert b'"n/a"' in headers["flashfeed_detail"]
+
+
+def test_a_session_takes_at_most_so_many_records_a_message() -> None:
+    read = read_batch(batch(*GOOD[: PACK_RECORDS_MAX + 1]), feed())
+    assert [len(message.records) for _, message in read.messages] == [PACK_RECORDS_MAX, 1]
+
+
+def test_a_session_id_that_cannot_be_is_a_dead_letter() -> None:
+    for session in ("", "x" * 201, "a\nb"):
+        read = read_batch(batch(GOOD[0]), feed(session))
+        assert not read.messages
+        assert [letter.path for letter in read.dead_letters] == ["$key"]

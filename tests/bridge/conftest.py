@@ -144,6 +144,7 @@ class MemoryService:
                 s.keys[idempotency_key] = len(fields)
             if self.apply_at_once:
                 self.apply(session_id)
+                await asyncio.sleep(0.005)  # the events are out before the acknowledgement
         return PushAck(len(fields), self.get(session_id))
 
     def apply(self, session_id: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import httpx
 import pytest
@@ -34,7 +35,7 @@ def envelope(response):
 
 async def wait_for(condition):
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -270,3 +271,13 @@ async def test_stop_does_not_wait_for_streams_or_generations(memory):
             assert "event: connected" in [line async for line in events.aiter_lines()]
     assert memory.held["s1"].subscribers == []
     assert memory.generating == 0
+
+
+async def test_answers_do_not_wait_for_delayed_acknowledgements(http):
+    took = []
+    for _ in range(20):
+        began = time.perf_counter()
+        await http.get("/v1/sessions")
+        took.append(time.perf_counter() - began)
+    # With Nagle's algorithm on, nearly all of them take 40 ms and more.
+    assert sorted(took)[10] < 0.035

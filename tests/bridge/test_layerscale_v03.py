@@ -18,7 +18,7 @@ SPEC = SessionSpec(type="ohlcv", prompt="You are an analyst.", flash=(FlashQuery
 
 async def wait_for(condition):
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 

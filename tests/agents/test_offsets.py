@@ -58,7 +58,7 @@ Steps = st.lists(
 
 
 @given(Steps)
-def test_no_interleaving_commits_past_an_unfinished_batch(
+def test_no_interleaving_commits_past_a_batch(
     steps: list[tuple[str, int, int]],
 ) -> None:
     offsets = PartitionOffsets()

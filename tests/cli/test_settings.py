@@ -1,0 +1,146 @@
+"""A wrong configuration is told by its key, what was expected, and the nearest key."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flashfeed.cli.main import main
+from flashfeed.cli.settings import feed_mapping, load, session_name
+from flashfeed.models.config import Config
+from flashfeed.models.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+GOOD = """
+[feeds.candles]
+topics = ["candles-*"]
+preset = "cryptofeed"
+template = "market"
+
+[templates.market]
+type = "ohlcv"
+[[templates.market.flash]]
+query = "Up?"
+choices = ["yes", "no"]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_commented_example_is_good_and_its_defaults_are_the_defaults() -> None:
+    config = load(ROOT / "flashfeed.toml")
+    assert set(config.feeds) == {"candles", "sensors"}
+    written = tomllib.loads((ROOT / "flashfeed.toml").read_text())
+    for table in ("kafka", "engine", "bridge", "topics"):
+        for key, value in written[table].items():
+            assert getattr(getattr(Config(), table), key) == value, f"{table}.{key}"
+
+
+def test_the_example_names_every_table_and_every_kafka_engine_bridge_key() -> None:
+    text = (ROOT / "flashfeed.toml").read_text()
+    for table in (Config().engine, Config().bridge):
+        for key in table.__struct_fields__:
+            assert f"{key} = " in text, key
+
+
+def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
+    config = load(write(tmp_path, GOOD))
+    spec = feed_mapping("candles", config.feeds["candles"])
+    assert spec.key == "{exchange}:{symbol}:{interval}"
+    assert session_name(config.feeds["candles"])("a:b") == "a:b"
+    assert [query.id for query in config.templates["market"].spec().flash] == [1]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('preset = "cryptofeed"', 'preset = "cryptofed"'), ["feeds.candles.preset", "cryptofeed"]),
+        (('template = "market"', 'tempalte = "market"'), ["feeds.candles.tempalte", "template"]),
+        (('template = "market"', 'template = "markt"'), ["feeds.candles.template", "market"]),
+        (('topics = ["candles-*"]', "topics = []"), ["feeds.candles.topics", "length >= 1"]),
+        (('topics = ["candles-*"]', "topics = 7"), ["feeds.candles.topics", "array", "7"]),
+        (('type = "ohlcv"', 'type = "ohlc"'), ["templates.market.type", "ohlc"]),
+        (('type = "ohlcv"', 'type = "iot"'), ["feeds.candles.template", "iot", "ohlcv"]),
+        (('choices = ["yes", "no"]', 'choices = ["yes"]'), ["templates.market", "2 to 16 choices"]),
+        (('query = "Up?"', 'quer = "Up?"'), ["templates.market.flash[0].quer", "query"]),
+        (("[feeds.candles]", "[kafka]\nbroker='x'\n[feeds.candles]"), ["kafka.broker", "brokers"]),
+        (("[feeds.candles]", "[bridge]\nport=99999\n[feeds.candles]"), ["bridge.port", "65535"]),
+        (('type = "ohlcv"', 'type = "ohlcv"\ntext = "iot"'), ["templates.market.text", "ohlcv"]),
+        (
+            ('type = "ohlcv"', 'type = "ohlcv"\nwindow = { mode = "exact" }'),
+            ["templates.market.window.mode", "exact"],
+        ),
+        (('type = "ohlcv"', 'type = "ohlcv"\ncontext = 99999'), ["context", "4096"]),
+        (("[feeds.candles]", "[feeds.candles]\ntime = 'start:year'"), ["feeds.candles", "start"]),
+        (("[feeds.candles]", "[feeds.candles]\ncodec = 'jsn'"), ["feeds.candles.codec", "json"]),
+        (("[feeds.candles]", "[feeds.candles]\nsession = '{sym}'"), ["feeds.candles.session"]),
+        (
+            ("[feeds.candles]", "[kafka.sasl]\nusername='u'\n[feeds.candles]"),
+            ["kafka.sasl", "password_env"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, change: Any, says: list[str]) -> None:
+    old, new = change
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, GOOD.replace(old, new, 1)))
+    for part in says:
+        assert part in str(caught.value)
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("cryptofeed", "nope").replace('template = "market"', 'template = "x"')
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text))
+    assert len(str(caught.value).splitlines()) >= 2
+
+
+@pytest.mark.parametrize("text", ["[kafka", "\x00", None])
+def test_what_is_no_toml_is_told(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "x.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=r"x\.toml"):
+        load(path)
+
+
+def test_check_ends_with_a_code_and_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "-c", str(write(tmp_path, GOOD))])
+    assert ended.value.code == 0
+    assert "good" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "-c", str(write(tmp_path, GOOD.replace("ohlcv", "candle")))])
+    assert ended.value.code == 2
+    assert "templates.market.type" in capsys.readouterr().err
+
+
+def test_check_names_a_secret_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "[kafka.sasl]\nusername='u'\npassword_env='NO_SUCH_SECRET'\n" + GOOD
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "-c", str(write(tmp_path, text))])
+    assert ended.value.code == 2
+    monkeypatch.setenv("NO_SUCH_SECRET", "s3cret")
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "-c", str(write(tmp_path, text))])
+    assert ended.value.code == 0
+
+
+@pytest.mark.parametrize("command", ["", "worker", "check", "tail", "broker", "demo"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    assert "usage: flashfeed" in capsys.readouterr().out

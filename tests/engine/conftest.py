@@ -1,0 +1,87 @@
+"""One engine over the packaged model for the whole folder, and fresh contexts to check it by."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from numpy.typing import NDArray
+
+from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged_model
+from flashfeed.engine.context import Context, Decoded
+from flashfeed.engine.model import Model
+from flashfeed.engine.plan import Pass, Run, cut
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    return fastest_form(find_packaged_model())
+
+
+@pytest_asyncio.fixture(scope="session")
+async def engine(model_path: Path) -> AsyncIterator[Engine]:
+    one = Engine(EngineSettings(model_path=model_path, context_tokens=512, batch_tokens=256))
+    one.start()
+    yield one
+    await one.stop()
+
+
+@pytest.fixture(scope="session")
+def model(engine: Engine) -> Model:
+    return engine._open_sessions().model
+
+
+@pytest.fixture
+def name() -> str:
+    """A session id that no other test has."""
+    return f"session-{next(_numbers)}"
+
+
+class Fresh:
+    """A context of its own, in which tokens are decoded from the beginning."""
+
+    def __init__(self, model: Model, settings: EngineSettings) -> None:
+        self.context = Context(model, settings, 2048)
+
+    def row(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """The logits after the tokens."""
+        return self.rows(tokens, 1)[-1]
+
+    def rows(self, tokens: Sequence[int], n: int) -> list[NDArray[np.float32]]:
+        """The logits after each of the last n tokens."""
+        self.context.clear()
+        wanted = tuple(range(len(tokens) - n, len(tokens)))
+        kept: list[NDArray[np.float32]] = []
+        for one in cut((Run(tuple(tokens), 0, (0,), wanted),), self.context.limits):
+            kept.extend(row.copy() for row in self.context.run(one).rows)
+        return kept
+
+
+@pytest.fixture(scope="session")
+def fresh(engine: Engine, model: Model) -> Iterator[Fresh]:
+    one = Fresh(model, engine.settings)
+    yield one
+    one.context.free()
+
+
+class Recorder:
+    """Keeps what a context runs: the passes, and copies of their rows."""
+
+    def __init__(self, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passes: list[Pass] = []
+        self.rows: list[NDArray[np.float32]] = []
+        run = context.run
+
+        def recorded(one: Pass) -> Decoded:
+            decoded = run(one)
+            self.passes.append(one)
+            self.rows.extend(row.copy() for row in decoded.rows)
+            return decoded
+
+        monkeypatch.setattr(context, "run", recorded)

@@ -1,0 +1,59 @@
+"""Chat templates are cut into their own pieces and the places for texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from flashfeed.engine.chat import chat_pieces
+from flashfeed.models.errors import ConfigError
+
+CHATML = (
+    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
+    "<|im_start|>system\nDefault.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NO_SYSTEM = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for m in messages %}<start_of_turn>{{ m['role'] }}\n{{ m['content'] | trim }}"
+    "<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+def test_the_pieces_of_a_template_with_a_system_role() -> None:
+    pieces = chat_pieces(CHATML)
+    assert pieces.head == "<|im_start|>system\n"
+    assert pieces.between == "<|im_end|>\n<|im_start|>user\n"
+    assert pieces.tail == "<|im_end|>\n<|im_start|>assistant\n"
+    assert pieces.bare == "<|im_start|>system\nDefault.<|im_end|>\n<|im_start|>user\n"
+
+
+def test_without_a_system_role_the_text_opens_the_user_turn() -> None:
+    pieces = chat_pieces(NO_SYSTEM, bos="<bos>")
+    assert pieces.head == "<bos><start_of_turn>user\n"
+    assert pieces.between == "\n\n"
+    assert pieces.tail == "<end_of_turn>\n<start_of_turn>model\n"
+    assert pieces.bare == pieces.head
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "instruct model"),
+        ("", "instruct model"),
+        ("{% for %}", "compiles"),
+        ("{{ messages[7]['content'] }}{{ nothing.at.all }}", "renders"),
+        ("no texts at all", "each text once"),
+        ("{% for m in messages %}{{ m['content'] * 2 }}{% endfor %}", "each text once"),
+    ],
+)
+def test_a_template_that_does_not_do_is_a_clear_error(template: str | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chat_pieces(template)
+
+
+def test_a_template_cannot_reach_out_of_its_sandbox() -> None:
+    with pytest.raises(ConfigError):
+        chat_pieces("{{ messages.__class__.__mro__[1].__subclasses__() }}" + CHATML)

@@ -26,7 +26,7 @@ from .metrics import Metrics
 from .partitions import Partitions, Settled
 from .session_owner import OwnerParts
 from .step_writer import OrderedStepWriter
-from .topics import prepare_topics
+from .topics import list_feed_topics, prepare_topics
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ class Worker:
         }
         self._failed: asyncio.Future[None] | None = None
         self._app: Any = None
+        self._refresh: asyncio.Task[None] | None = None
+        self._feed_topics: dict[str, list[str]] = {}
         self.partitions = Partitions(
             config.kafka,
             config.topics.changelog,
@@ -90,17 +92,18 @@ class Worker:
         self._metrics.watch(lambda: len(self.partitions.live()))
         self._app = self._faust_app()
         for feed in self._feeds:
-            if not feed_topics[feed.name]:
-                log.warning("feed %s: no topic matches its patterns yet", feed.name)
-                continue
             self._add_feed(feed, feed_topics[feed.name])
         self._add_sessions()
         log.info("writes: %s", self._steps.guarantee)
         await self._app.start()
+        self._refresh = asyncio.create_task(self._refresh_topics(), name="refresh topics")
         return self.service
 
     async def stop(self) -> None:
         """Leave the group, stop the sessions, flush and disconnect."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+            await asyncio.gather(self._refresh, return_exceptions=True)
         if self._app is not None:
             await self._app.stop()
         await self.partitions.revoke(self.partitions.numbers)
@@ -163,7 +166,32 @@ class Worker:
                     return
                 event.ack()
 
-        self._app.agent(self._app.topic(*topics), name=f"feed-{feed.name}")(read_feed)
+        if not topics:
+            log.warning("feed %s: no topic matches %s yet", feed.name, self._patterns(feed))
+        log.info("feed %s reads %s", feed.name, ", ".join(topics) or "nothing yet")
+        self._feed_topics[feed.name] = topics
+        channel = self._app.topic(*topics, config={"feed": feed.name})
+        self._app.agent(channel, name=f"feed-{feed.name}")(read_feed)
+
+    def _patterns(self, feed: Feed) -> str:
+        return ", ".join(self._config.feeds[feed.name].topics)
+
+    async def _refresh_topics(self) -> None:
+        """Take in topics that come to match a feed's patterns while the worker runs."""
+        while True:
+            await asyncio.sleep(self._config.kafka.topics_refresh_s)
+            try:
+                now = await list_feed_topics(self._config)
+            except Exception as error:  # the brokers are away: the next round asks again
+                log.warning("cannot list the topics: %s", error)
+                continue
+            for feed in self._feeds:
+                known = self._feed_topics[feed.name]
+                fresh = [topic for topic in now[feed.name] if topic not in known]
+                if fresh:
+                    log.info("feed %s reads %s too", feed.name, ", ".join(fresh))
+                    known += fresh
+                    self._app.topics.add_topics(feed.name, fresh)
 
     def _add_sessions(self) -> None:
         async def apply_records(batches: Any) -> None:

@@ -76,10 +76,23 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
             f"topics {config.topics.records} and {config.topics.changelog} must have the same "
             f"number of partitions, have {counts}"
         )
-    return {
-        name: match_topics(feed.topics, existing, own={t.name for t in own_topics(config)})
-        for name, feed in config.feeds.items()
-    }
+    return match_feeds(config, existing)
+
+
+async def list_feed_topics(config: Config) -> dict[str, list[str]]:
+    """Each feed's topics as they are now."""
+    admin = AIOKafkaAdminClient(**client_settings(config.kafka))
+    await admin.start()
+    try:
+        return match_feeds(config, await admin.list_topics())
+    finally:
+        await admin.close()
+
+
+def match_feeds(config: Config, existing: list[str]) -> dict[str, list[str]]:
+    """Each feed's topics among those that exist, by feed name."""
+    own = {topic.name for topic in own_topics(config)}
+    return {name: match_topics(feed.topics, existing, own) for name, feed in config.feeds.items()}
 
 
 def match_topics(patterns: tuple[str, ...], existing: list[str], own: set[str]) -> list[str]:

@@ -19,8 +19,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import faust.transport.drivers as faust_drivers
-from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
+from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
@@ -165,18 +165,30 @@ class BatchConsumer(driver.Consumer):
         return behind
 
 
+class GrowingConductor(Conductor):
+    """Faust's router of topics to agents, which can take in topics that come later."""
+
+    # Stock Faust waits 45 s before it subscribes to a change, for agents that restart
+    # in a loop; ours do not restart.
+    _resubscribe_sleep_lock_seconds = 0.5
+
+    def add_topics(self, feed: str, names: Iterable[str]) -> None:
+        """Give the agent of a feed (a topic with `config={"feed": name}`) these topics
+        too; the group rebalances."""
+        for channel in self:
+            if channel.config and channel.config.get("feed") == feed:
+                channel.topics = [*channel.topics, *names]
+        self._flag_changes()
+
+
 class BatchTransport(driver.Transport):
     """The aiokafka driver with a consumer that yields batches."""
 
     Consumer: ClassVar[type[BatchConsumer]] = BatchConsumer
+    Conductor: ClassVar[type[GrowingConductor]] = GrowingConductor
     driver_version = f"flashfeed over {driver.Transport.driver_version}"
 
 
 def register() -> None:
     """Make `flashfeed://` a broker URL that Faust knows. Idempotent."""
     faust_drivers.TRANSPORTS.aliases[SCHEME] = f"{__name__}:BatchTransport"
-
-
-def topic_partitions(tps: Iterable[TP]) -> set[TopicPartition]:
-    """Faust's partitions as aiokafka's."""
-    return {TopicPartition(tp.topic, tp.partition) for tp in tps}

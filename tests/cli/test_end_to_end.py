@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -74,6 +75,13 @@ async def _collect(brokers: str, done: Any) -> dict[str, list[Any]]:
                 out[record.topic.removeprefix("flashfeed.")].append(record)
     await consumer.stop()
     return out
+
+
+async def create_topic(brokers: str, name: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 1, 1)])
+    await admin.close()
 
 
 def _all_in(out: dict[str, list[Any]]) -> bool:
@@ -214,3 +222,23 @@ def test_tail_prints_for_a_program(ran: Ran) -> None:
 def test_tail_prints_for_a_person(ran: Ran) -> None:
     [line] = _tail(ran, "--changed", "--query", "trend", "-n", "1")
     assert "trend: bullish" in line or "trend: bearish" in line
+
+
+def test_a_topic_that_comes_later_is_read_too(ran: Ran) -> None:
+    record = ran.records[0]
+    value = record.value.replace(b"AAPL-USD", b"LATE-USD")
+
+    async def produce() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=ran.brokers)
+        await producer.start()
+        await producer.send_and_wait("candles-NASDAQ-LATE-USD", value, key=b"candles")
+        await producer.stop()
+
+    asyncio.run(create_topic(ran.brokers, "candles-NASDAQ-LATE-USD"))
+    asyncio.run(produce())
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if scrape(ran.port, "flashfeed_sessions ") == 6:
+            return
+        time.sleep(0.2)
+    raise AssertionError("the topic that came later was not read")

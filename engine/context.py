@@ -175,7 +175,8 @@ def context_params(
     # One physical batch: a pass is one graph, however many sequences share tokens.
     params.n_batch = params.n_ubatch = batch_tokens
     params.n_seq_max = sequences
-    params.n_outputs_max = outputs
+    # llama.cpp reserves a graph with an output for each sequence, and aborts without room.
+    params.n_outputs_max = max(outputs, sequences)
     params.n_threads = params.n_threads_batch = threads
     params.kv_unified = True
     params.swa_full = True

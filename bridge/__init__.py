@@ -11,7 +11,8 @@ gate.py         API keys, origins, the size of bodies: before any route
 errors.py       every error in one JSON envelope
 sse.py          server-sent events
 stats.py        statistics over a session's records; pure
-layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, bodies, generate, socket
+layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,
+                    generate, socket
 
 May import models, and of agents the session service's contract alone.
 """

@@ -24,6 +24,7 @@ from flashfeed.models.views import SessionView
 
 from . import layerscale_v03_bodies as bodies
 from . import layerscale_v03_requests as requests
+from . import layerscale_v03_shapes as shapes
 from .errors import InvalidField, QueryUnknown
 from .layerscale_v03_generate import answer_frames, fresh_answer, generate, generate_frames
 from .layerscale_v03_socket import serve_socket
@@ -74,9 +75,9 @@ def _add_server_routes(http: APIRouter, service: SessionService) -> None:
         return health_response(service)
 
     @http.get("/models", tags=["server"])
-    async def models() -> bodies.ModelList:
+    async def models() -> shapes.ModelList:
         """The model that the worker runs."""
-        model: bodies.Model = {
+        model: shapes.Model = {
             "id": service.model_id,
             "object": "model",
             "created": started_s,
@@ -87,7 +88,7 @@ def _add_server_routes(http: APIRouter, service: SessionService) -> None:
 
 def _add_session_routes(http: APIRouter, service: SessionService) -> None:
     @http.post("/sessions/init", tags=["sessions"])
-    async def create(body: requests.CreateBody) -> bodies.Created:
+    async def create(body: requests.CreateBody) -> shapes.Created:
         """A new session, with a system prompt and standing questions."""
         view = await service.create(body.session_spec())
         if body.mark_prefix:
@@ -95,7 +96,7 @@ def _add_session_routes(http: APIRouter, service: SessionService) -> None:
         return bodies.created(view)
 
     @http.get("/sessions", tags=["sessions"])
-    async def sessions() -> bodies.SessionList:
+    async def sessions() -> shapes.SessionList:
         """Every session of this worker."""
         views = service.sessions()
         return {
@@ -105,25 +106,25 @@ def _add_session_routes(http: APIRouter, service: SessionService) -> None:
         }
 
     @http.get("/sessions/{session_id}/state", tags=["sessions"])
-    async def state(session_id: str) -> bodies.State:
+    async def state(session_id: str) -> shapes.State:
         """A session with its context as text."""
         return bodies.state(await service.inspect(session_id))
 
     @http.delete("/sessions/{session_id}", tags=["sessions"])
-    async def delete(session_id: str) -> bodies.Deleted:
+    async def delete(session_id: str) -> shapes.Deleted:
         """End a session."""
         await service.delete(session_id)
         return {"success": True, "session_id": session_id}
 
     @http.post("/sessions/{session_id}/append", tags=["sessions"])
-    async def append(session_id: str, body: requests.AppendBody) -> bodies.Appended:
+    async def append(session_id: str, body: requests.AppendBody) -> shapes.Appended:
         """Add text to the context."""
         return bodies.appended(await service.append(session_id, body.text))
 
     @http.post("/sessions/{session_id}/mark_prefix", tags=["sessions"])
     async def mark_prefix(
         session_id: str, body: requests.MarkPrefixBody | None = None
-    ) -> bodies.PrefixMarked:
+    ) -> shapes.PrefixMarked:
         """Make what the session holds now its prefix."""
         return bodies.prefix_marked(await service.mark_prefix(session_id))
 
@@ -145,7 +146,7 @@ def _add_data_routes(http: APIRouter, service: SessionService) -> None:
     @http.post(
         "/sessions/{session_id}/stream/push", tags=["data"], openapi_extra=requests.PUSH_OPENAPI
     )
-    async def push(session_id: str, request: Request) -> bodies.Pushed:
+    async def push(session_id: str, request: Request) -> shapes.Pushed:
         """Write records for a session; answered when Kafka has them.
 
         429 and 503 say that nothing was written.
@@ -160,7 +161,7 @@ def _add_data_routes(http: APIRouter, service: SessionService) -> None:
         return bodies.pushed(ack)
 
     @http.get("/sessions/{session_id}/stream/status", tags=["data"])
-    async def stream_status(session_id: str) -> bodies.StreamStatus:
+    async def stream_status(session_id: str) -> shapes.StreamStatus:
         """A session's queue and counters."""
         return bodies.stream_status(service.get(session_id))
 
@@ -204,14 +205,14 @@ def _expect_json(request: Request) -> None:
 
 def _add_flash_routes(http: APIRouter, service: SessionService) -> None:
     @http.post("/sessions/{session_id}/flash", tags=["flash queries"])
-    async def add_flash(session_id: str, body: requests.FlashBody) -> bodies.FlashAdded:
+    async def add_flash(session_id: str, body: requests.FlashBody) -> shapes.FlashAdded:
         """Add a standing question; it is answered at once."""
         view = await service.add_query(session_id, body.flash_query(""))
         total = len(service.queries(session_id))
         return {**bodies.flash_entry(view), "total_flash_queries": total}
 
     @http.get("/sessions/{session_id}/flash", tags=["flash queries"])
-    async def list_flash(session_id: str) -> bodies.FlashList:
+    async def list_flash(session_id: str) -> shapes.FlashList:
         """The standing questions with their latest answers."""
         entries = [bodies.flash_entry(view) for view in service.queries(session_id)]
         version = service.get(session_id).version
@@ -222,7 +223,7 @@ def _add_flash_routes(http: APIRouter, service: SessionService) -> None:
         }
 
     @http.delete("/sessions/{session_id}/flash/{query_id}", tags=["flash queries"])
-    async def remove_flash(session_id: str, query_id: int) -> bodies.FlashRemoved:
+    async def remove_flash(session_id: str, query_id: int) -> shapes.FlashRemoved:
         """Remove a standing question."""
         if all(view.query.id != query_id for view in service.queries(session_id)):
             raise QueryUnknown(f"session {session_id} has no flash query {query_id}")
@@ -232,10 +233,10 @@ def _add_flash_routes(http: APIRouter, service: SessionService) -> None:
 def _add_answer_routes(
     http: APIRouter, service: SessionService, heartbeat_s: float, closing: asyncio.Event
 ) -> None:
-    @http.post("/sessions/{session_id}/generate", tags=["answers"], response_model=bodies.Generated)
+    @http.post("/sessions/{session_id}/generate", tags=["answers"], response_model=shapes.Generated)
     async def generate_text(
         session_id: str, body: requests.GenerateBody, request: Request
-    ) -> bodies.Generated | Response:
+    ) -> shapes.Generated | Response:
         """Generate over the session's data; with `stream` as server-sent events."""
         options = body.options()
         if body.fast_answer:

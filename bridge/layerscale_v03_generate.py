@@ -16,7 +16,7 @@ from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.views import SessionView
 
 from .errors import error_body
-from .layerscale_v03_bodies import Generated
+from .layerscale_v03_shapes import Generated
 from .sse import frame
 
 

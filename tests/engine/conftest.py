@@ -26,7 +26,11 @@ def model_path() -> Path:
 
 @pytest_asyncio.fixture(scope="session")
 async def engine(model_path: Path) -> AsyncIterator[Engine]:
-    one = Engine(EngineSettings(model_path=model_path, context_tokens=512, batch_tokens=256))
+    # One thread: threads that wait for one another make a busy machine slower still.
+    settings = EngineSettings(
+        model_path=model_path, threads=1, context_tokens=512, batch_tokens=256
+    )
+    one = Engine(settings)
     one.start()
     yield one
     await one.stop()

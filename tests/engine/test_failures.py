@@ -31,6 +31,7 @@ async def shared(model_path: Path) -> AsyncIterator[Engine]:
     one = Engine(
         EngineSettings(
             model_path=model_path,
+            threads=1,  # threads that wait for one another cost more than they bring here
             context_tokens=300,
             sessions_per_context=3,
             sessions_max=4,
@@ -68,13 +69,13 @@ class Failing:
 
 @pytest.mark.parametrize(
     ("code", "ran", "after"),
-    [(1, False, 0), (-1, False, 2), (2, True, 0), (2, True, 1), (-3, True, 2), (-3, True, 7)],
+    [(1, False, 0), (-1, False, 2), (2, True, 0), (-3, True, 1), (-3, True, 6)],
 )
 async def test_a_failed_pass_undoes_the_update_alone(
     shared: Engine, name: str, monkeypatch: pytest.MonkeyPatch, code: int, ran: bool, after: int
 ) -> None:
     neighbour = name + "-neighbour"
-    lines = [f"pump {n} at {n}.5 bar" for n in range(9)]
+    lines = [f"pump {n} at {n}.5 bar" for n in range(4)]
     for one in (name, neighbour):
         await shared.open(one, SPEC)
         await shared.update(one, lines[:2], ALL)
@@ -173,7 +174,7 @@ async def test_limits_on_sessions(shared: Engine, name: str) -> None:
 
 
 async def test_stopping_fails_what_waits_and_nothing_hangs(model_path: Path) -> None:
-    engine = Engine(EngineSettings(model_path=model_path, context_tokens=256))
+    engine = Engine(EngineSettings(model_path=model_path, threads=1, context_tokens=256))
     with pytest.raises(Unavailable):
         await engine.open("s", SPEC)
     engine.start()

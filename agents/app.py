@@ -10,8 +10,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import faust
-
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.session import SessionSpec
@@ -126,7 +124,7 @@ class Worker:
         kafka = self._config.kafka
         transport.register()
         hosts = ";".join(f"{transport.SCHEME}://{host}" for host in kafka.brokers.split(","))
-        app = faust.App(
+        app = transport.BatchApp(
             kafka.group,
             broker=hosts,
             broker_credentials=faust_credentials(kafka),
@@ -135,7 +133,7 @@ class Worker:
             broker_request_timeout=kafka.request_timeout_s,
             broker_commit_interval=kafka.commit_interval_s,
             broker_max_poll_records=kafka.batch_records_max,
-            consumer_auto_offset_reset=kafka.start_at,
+            consumer_auto_offset_reset="earliest",
             value_serializer="raw",
             key_serializer="raw",
             web_enabled=False,
@@ -144,6 +142,8 @@ class Worker:
             stream_wait_empty=False,
             table_standby_replicas=0,
         )
+        records = self._config.topics.records
+        app.begins_at_end = lambda topic: kafka.start_at == "latest" and topic != records
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         return app
 

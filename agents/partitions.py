@@ -87,6 +87,7 @@ class Partitions:
                 continue
             if partition.recovery is not None:
                 partition.recovery.cancel()
+            partition.recovered.set()  # whoever waits for it sees that it is gone
             for owner in partition.sessions.values():
                 await owner.stop()
 
@@ -121,6 +122,8 @@ class Partitions:
         if partition is None:
             return  # revoked while it was on its way: the next owner reads it again
         await partition.recovered.wait()
+        if self._owned.get(batch.partition) is not partition:
+            return
         letters: list[DeadLetter] = []
         routed: list[tuple[str, Waiting]] = []
         for raw in batch.records:

@@ -93,8 +93,9 @@ class SessionOwner:
 
     @property
     def queued(self) -> int:
-        """Records that wait to be applied."""
-        return sum(one.records for one in self._waiting)
+        """Records that wait to be applied; a message read again after a crash does not."""
+        applied = self.state.head.records_offset if self.state else -1
+        return sum(one.records for one in self._waiting if one.offset > applied)
 
     @property
     def waiting_offsets(self) -> set[int]:

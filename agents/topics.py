@@ -55,14 +55,15 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
     except Exception as error:
         raise Unavailable(f"cannot reach the brokers {config.kafka.brokers}: {error}") from error
     try:
-        response = await admin.create_topics(own_topics(config))
-        for name, code, *reason in response.topic_errors:
+        existing = await admin.list_topics()
+        missing = [topic for topic in own_topics(config) if topic.name not in existing]
+        response = await admin.create_topics(missing) if missing else None
+        for name, code, *reason in response.topic_errors if response else ():
             if code == 0:
                 log.info("created topic %s", name)
-            elif code != TOPIC_ALREADY_EXISTS:
+            elif code != TOPIC_ALREADY_EXISTS:  # another worker was faster
                 why = reason[0] if reason and reason[0] else for_code(code).__name__
                 raise Unavailable(f"cannot create topic {name}: {why}")
-        existing = await admin.list_topics()
         counts = {
             topic["topic"]: len(topic["partitions"])
             for topic in await admin.describe_topics(

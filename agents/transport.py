@@ -10,14 +10,15 @@ At most IN_FLIGHT_MAX batches of a partition are handed out and not acknowledged
 partition at its bound is not fetched from, so a slow owner holds back its own
 partition and no other, and memory stays bounded (invariant 7).
 
-Use: `register()` once, then `faust.App(broker="flashfeed://host:port", ...)`.
+Use: `register()` once, then `BatchApp(name, broker="flashfeed://host:port", ...)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import faust
 import faust.transport.drivers as faust_drivers
 from aiokafka.structs import ConsumerRecord
 from faust.transport.conductor import Conductor
@@ -147,10 +148,25 @@ class BatchConsumer(driver.Consumer):
             self._partition(tp).restart()
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offsets; batches handed out before count no more."""
+        """Go back to the committed offsets; batches handed out before count no more.
+
+        A partition that was never committed begins where `BatchApp.begins_at_end` says.
+        The end is committed at once: a crash before the first commit would otherwise
+        begin at a later end, and lose what came between.
+        """
         for partition in self.offsets.values():
             partition.restart()
         await super().perform_seek()
+        fresh = [
+            tp
+            for tp in self.assignment()
+            if self._committed_offset[tp] is None and self.app.begins_at_end(tp.topic)
+        ]
+        if fresh:
+            ends = {TP(*tp): end for tp, end in (await self.highwaters(*fresh)).items()}
+            for tp, end in ends.items():
+                await self.seek(tp, end)
+            await self._commit(ends)
 
     def lag(self) -> Mapping[TP, int]:
         """Records behind the end of each assigned partition, as far as fetches told."""
@@ -163,6 +179,17 @@ class BatchConsumer(driver.Consumer):
             if end is not None:
                 behind[tp] = max(0, end - (done or 0))
         return behind
+
+
+class BatchApp(faust.App):
+    """A Faust app over this transport.
+
+    `begins_at_end` says of a topic whether a partition that this group never read
+    begins at its end. The aiokafka setting cannot say it, since it holds for every
+    topic alike, flashfeed's own among them, and also where an offset is out of range.
+    """
+
+    begins_at_end: Callable[[str], bool] = staticmethod(lambda _topic: False)
 
 
 class GrowingConductor(Conductor):

@@ -92,7 +92,7 @@ async def faust_side(broker: str, wanted: int, *, batched: bool) -> float:
     from flashfeed.agents import transport
 
     transport.register()
-    app = faust.App(
+    app = (transport.BatchApp if batched else faust.App)(
         f"bench-{time.time_ns()}",
         broker=f"{transport.SCHEME if batched else 'kafka'}://{broker}",
         value_serializer="raw",

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from flashfeed.agents.connection import client_settings
 
-from .settings import load
+from .settings import bridge_settings, load
 
 
 def check(path: Path) -> int:
     """Print what the configuration says; raises ConfigError with every problem."""
     config = load(path)
     client_settings(config.kafka)  # reads the secrets and certificates that it names
+    bridge_settings(config)
     print(f"{path}: good")
     print(f"  brokers   {config.kafka.brokers} as group {config.kafka.group}")
     for name, feed in config.feeds.items():

@@ -15,6 +15,8 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from flashfeed.agents.connection import secret
+from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
 from flashfeed.codecs.presets import load_preset, preset_names
@@ -68,6 +70,17 @@ def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
     except msgspec.ValidationError as error:
         hint = "" if feed.preset else "; name a preset or write the mapping's keys here"
         raise ConfigError(f"feeds.{name}: {error}{hint}") from None
+
+
+def bridge_settings(config: Config) -> BridgeSettings:
+    """The bridge's settings; its keys come from the environment."""
+    name = config.bridge.api_keys_env
+    if not name:
+        return BridgeSettings()
+    keys = tuple(key.strip() for key in secret(name).split(",") if key.strip())
+    if not keys:  # an open bridge is never what somebody meant who named the variable
+        raise ConfigError(f"environment variable {name} holds no key; expected key[,key...]")
+    return BridgeSettings(api_keys=keys)
 
 
 def session_name(feed: FeedConfig) -> Callable[[str], str]:

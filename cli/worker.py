@@ -11,18 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flashfeed.agents.app import Worker
-from flashfeed.agents.connection import secret
 from flashfeed.agents.feeds import Feed
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
-from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.registry import decoder
 from flashfeed.engine import Engine, EngineSettings
 from flashfeed.engine.packaged_model import fastest_form, find_packaged_model
 from flashfeed.models.config import Config, EngineConfig
 
-from .settings import feed_mapping, load, session_name
+from .settings import bridge_settings, feed_mapping, load, session_name
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +62,6 @@ def feeds_of(config: Config) -> list[Feed]:
             )
         )
     return feeds
-
-
-def bridge_settings(config: Config) -> BridgeSettings:
-    """The bridge's settings; its keys come from the environment."""
-    keys = secret(config.bridge.api_keys_env).split(",") if config.bridge.api_keys_env else []
-    return BridgeSettings(api_keys=tuple(key.strip() for key in keys if key.strip()))
 
 
 async def _run(config: Config, trace: Path | None) -> int:

@@ -55,7 +55,6 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     window: WindowSpec = WindowSpec()
     context: Annotated[int, msgspec.Meta(ge=0)] = 0
     text: str = ""
-    overflow: Literal["block", "drop_oldest"] = "block"
 
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:

@@ -1,0 +1,96 @@
+"""A worker on Apache Kafka, over TLS and SCRAM, as somebody's production brokers are."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from flashfeed.cli.demo import write_config
+from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_records
+from flashfeed.cli.main import main
+from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from apache_kafka import PASSWORD, USER, Node, available, kafka_node
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.model,
+    pytest.mark.skipif(not available(), reason="needs java, mvn and openssl"),
+]
+EACH = 2
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    with kafka_node(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
+
+
+def secure_config(home: Path, node: Node) -> tuple[Path, int]:
+    path, port = write_config(home, node.secure)
+    security = f"""
+[kafka.sasl]
+mechanism = "SCRAM-SHA-512"
+username = "{USER}"
+password_env = "KAFKA_TEST_PASSWORD"
+
+[kafka.tls]
+ca_file = "{node.ca_file}"
+
+[bridge]"""
+    path.write_text(path.read_text().replace("\n[bridge]", security, 1))
+    return path, port
+
+
+async def feed(brokers: str) -> int:
+    records = list(source_records(EACH))
+    producer = AIOKafkaProducer(bootstrap_servers=brokers)
+    await producer.start()
+    for record in records:
+        await producer.send_and_wait(record.topic, record.value, key=record.key)
+    await producer.stop()
+    return len(records)
+
+
+def test_a_worker_reads_and_answers_over_tls_and_scram(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_TEST_PASSWORD", PASSWORD)
+    asyncio.run(create_source_topics(node.plain))
+    config, port = secure_config(tmp_path, node)
+    log = tmp_path / "worker.log"
+    with worker_process(config, log) as process:
+        wait_until_ready(port, process, log)
+        sent = asyncio.run(feed(node.plain))
+        deadline = time.monotonic() + 60
+        while scrape(port, 'flashfeed_applied_records_total{result="applied"}') < sent:
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+        assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS) + 1
+    with worker_process(config, log) as process:  # and again, from its changelog
+        wait_until_ready(port, process, log)
+        assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS) + 1
+        assert scrape(port, 'flashfeed_applied_records_total{result="applied"}') == 0
+
+
+def test_a_wrong_password_is_told_and_not_shown(
+    node: Node,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KAFKA_TEST_PASSWORD", "not-the-password")
+    config, _ = secure_config(tmp_path, node)
+    with pytest.raises(SystemExit) as ended:
+        main(["worker", "-c", str(config)])
+    assert ended.value.code == 1
+    told = capsys.readouterr()
+    assert "cannot reach the brokers" in told.err
+    assert "not-the-password" not in told.err + told.out

@@ -1,0 +1,134 @@
+"""One Apache Kafka node (KRaft) as a process, for what the embedded broker cannot show.
+
+The jars come from Maven Central once, into the cache. Needs Java 17 and Maven; a test
+that wants it is skipped where they are missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from flashfeed.cli.embedded_broker import die_with_parent, free_port
+
+VERSION = "4.1.0"
+USER, PASSWORD = "alice", "wonder-land"
+HEAP = "-Xmx400m"
+SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+<groupId>flashfeed</groupId><artifactId>kafka-jars</artifactId><version>1</version><dependencies>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
+<version>{VERSION}</version></dependency>
+<dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId>
+<version>{VERSION}</version></dependency></dependencies></project>"""
+
+
+class Node(NamedTuple):
+    """Where the node listens, and the authority that signed its certificate."""
+
+    plain: str
+    secure: str
+    ca_file: Path
+
+
+def available() -> bool:
+    """Whether this machine can run Kafka."""
+    return all(shutil.which(tool) for tool in ("java", "mvn", "openssl"))
+
+
+def jars() -> Path:
+    """The folder of Kafka's jars, filled the first time."""
+    cache = Path(os.environ.get("FLASHFEED_CACHE") or Path.home() / ".cache" / "flashfeed")
+    folder = cache / f"kafka-{VERSION}"
+    if not (folder / "complete").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pom.xml").write_text(POM)
+        command = ["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "dependency:copy-dependencies"]
+        subprocess.run([*command, f"-DoutputDirectory={folder}"], check=True, timeout=300)
+        (folder / "complete").touch()
+    return folder
+
+
+def certificates(home: Path) -> tuple[Path, Path]:
+    """A throw-away authority and a key with its certificate for 127.0.0.1."""
+    ca, key = home / "ca.pem", home / "ca.key"
+    request, server_key = home / "server.csr", home / "server.key"
+    signed, extensions = home / "server.pem", home / "extensions"
+    extensions.write_text("subjectAltName=IP:127.0.0.1")
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes"]
+    for command in (
+        [*new, "-x509", "-days", "2", "-subj", "/CN=ca", "-keyout", str(key), "-out", str(ca)],
+        [*new, "-subj", "/CN=127.0.0.1", "-keyout", str(server_key), "-out", str(request)],
+        ["openssl", "x509", "-req", "-in", str(request), "-CA", str(ca), "-CAkey", str(key),
+         "-CAcreateserial", "-days", "2", "-extfile", str(extensions), "-out", str(signed)],
+    ):  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+    bundle = home / "server-bundle.pem"
+    bundle.write_text(server_key.read_text() + signed.read_text() + ca.read_text())
+    return ca, bundle
+
+
+@contextlib.contextmanager
+def kafka_node(home: Path) -> Iterator[Node]:
+    """A node with a plain listener and one with TLS and SCRAM-SHA-512."""
+    plain, secure, controller = free_port(), free_port(), free_port()
+    ca, bundle = certificates(home)
+    settings = home / "server.properties"
+    settings.write_text(
+        f"""process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=CONTROLLER://127.0.0.1:{controller},PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}
+advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT,SECURE:SASL_SSL
+inter.broker.listener.name=PLAIN
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.secure.scram-sha-512.sasl.jaas.config={SCRAM_LOGIN} required;
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location={bundle}
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+log.dirs={home / "data"}
+auto.create.topics.enable=false
+"""
+    )
+    java = ["java", HEAP, "-cp", f"{jars()}/*"]
+    scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
+    subprocess.run(
+        [*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg",
+         "-c", str(settings), "--add-scram", scram],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    log = home / "kafka.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [*java, "kafka.Kafka", str(settings)],
+            stdout=sink,
+            stderr=sink,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
+        )
+    try:
+        _wait_for(secure, process, log)
+        yield Node(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", ca)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()[-3000:]
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"Kafka did not listen on {port}: {log.read_text()[-3000:]}")

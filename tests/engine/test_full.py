@@ -6,7 +6,6 @@ import pytest
 
 from flashfeed.engine import Engine
 from flashfeed.engine.model import Model
-from flashfeed.engine.questions import ask
 from flashfeed.models.errors import ContextFull
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
@@ -29,6 +28,14 @@ def line_of(model: Model, n_tokens: int) -> str:
     return line
 
 
+def cells_of(model: Model, query: FlashQuery) -> int:
+    """Cells of a question: its tokens, and those of its answers but each one's last."""
+    question = len(model.tokens(query.query)) + len(model.tail)
+    if not query.choices:
+        return question + query.max_tokens - 1
+    return question + sum(len(model.tokens(choice)) - 1 for choice in query.choices)
+
+
 @pytest.mark.parametrize(
     "queries", [(), (YES,), (LONG,), (FREE,), (YES, LONG, FREE)], ids=["-", "y", "l", "f", "ylf"]
 )
@@ -40,7 +47,7 @@ async def test_exactly_full_is_taken_and_one_more_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prefix = await engine.open(name, SPEC)
-    answer = max((ask(model, query).n_cells for query in queries), default=0)
+    answer = max((cells_of(model, query) for query in queries), default=0)
     room = WINDOW - prefix - answer
     recorder = Recorder(engine._open_sessions()[name].group.context, monkeypatch)
     with pytest.raises(ContextFull, match=f"holds {prefix} of {WINDOW}"):
@@ -121,6 +128,25 @@ async def test_a_generation_ends_with_the_context_and_makes_way_for_data(
         assert rest[-1].finish_reason == "length"
         assert rest[-1].n_tokens < WINDOW - prefix - prompt
         assert (await engine.inspect(name)).n_tokens == WINDOW - 20
+    finally:
+        model.ends = ends
+    await engine.close(name)
+
+
+async def test_data_takes_the_cells_of_a_generation_at_once(
+    engine: Engine, model: Model, name: str
+) -> None:
+    window = 256  # llama.cpp's own step: not a cell more than the window is there
+    prefix = await engine.open(name, SessionSpec(type="iot", prompt="Watch.", context=window))
+    ends, model.ends = model.ends, frozenset()
+    try:
+        running = engine.generate(name, "Go on.", GenerateOptions(max_tokens=200))
+        written = [await anext(running) for _ in range(5)]
+        update = await engine.update(name, [line_of(model, window - prefix)], ())
+        assert update.n_tokens == window
+        written += [piece async for piece in running]
+        assert written[-1].finish_reason == "length"
+        assert written[-1].n_tokens < 200
     finally:
         model.ends = ends
     await engine.close(name)

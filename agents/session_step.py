@@ -44,7 +44,7 @@ from flashfeed.models.records import Record, make_record
 from flashfeed.models.session import QUERIES_MAX, Answer, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Counters, Head, Item
 
-STEP_RECORDS_MAX = 256
+STEP_RECORDS_MAX = 64
 
 
 class Waiting(NamedTuple):

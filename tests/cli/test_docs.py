@@ -1,0 +1,90 @@
+"""What the README and the examples show is run, so that they cannot lie."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flashfeed.cli.embedded_broker import free_port
+from flashfeed.cli.main import parser
+from flashfeed.cli.settings import load
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def test_the_configuration_in_the_readme_is_good(tmp_path: Path) -> None:
+    [block] = blocks("toml")
+    path = tmp_path / "readme.toml"
+    path.write_text(block)
+    assert set(load(path).feeds) == {"candles"}
+
+
+def test_the_consumer_in_the_readme_is_the_example() -> None:
+    example = (ROOT / "examples" / "consume_answers.py").read_text()
+    assert any(block.strip() in example for block in blocks("python"))
+
+
+def test_every_make_target_and_command_in_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"`(?:[A-Z_]+=\S+ )*make ([a-z]+)`", README)) <= targets
+    for line in re.findall(r"^flashfeed (.+?)(?:  +#.*)?$", README, flags=re.M):
+        parser().parse_args(line.split())
+
+
+def test_every_file_in_the_readme_exists() -> None:
+    for name in re.findall(r"`([a-z_]+/[a-z_/.]+|[a-z]+\.toml)`", README):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_the_client_in_the_readme_runs(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    [block] = [block for block in blocks("python") if "LayerScale" in block]
+    exec(block.replace("http://127.0.0.1:8080", worker.url), {})
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_the_example_prints_answers(worker: Any) -> None:
+    script = ROOT / "examples" / "consume_answers.py"
+    [block] = [block for block in blocks("python") if "LayerScale" in block]
+    with subprocess.Popen(
+        [sys.executable, "-u", str(script), worker.brokers], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed: list[str] = []
+        reader = threading.Thread(target=lambda: printed.append(process.stdout.readline()))
+        reader.start()
+        try:
+            for _ in range(20):  # it reads from now on: ask until it is there
+                exec(block.replace("http://127.0.0.1:8080", worker.url), {})
+                if printed:
+                    break
+        finally:
+            process.kill()
+            reader.join()
+    assert printed[0].split()[1] == "q1"
+
+
+@pytest.mark.broker
+def test_the_broker_command_runs_until_it_is_stopped() -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "flashfeed.cli.main", "broker", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert f"127.0.0.1:{port}" in process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) is not None

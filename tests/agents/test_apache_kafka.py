@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,8 @@ from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_record
 from flashfeed.cli.main import main
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from apache_kafka import PASSWORD, USER, Node, available, kafka_node
+from batch_app import RECORDS, committed, fill, records_of, run_app
 
 pytestmark = [
     pytest.mark.broker,
@@ -94,3 +93,18 @@ def test_a_wrong_password_is_told_and_not_shown(
     told = capsys.readouterr()
     assert "cannot reach the brokers" in told.err
     assert "not-the-password" not in told.err + told.out
+
+
+async def test_a_group_that_never_read_a_topic_can_begin_at_its_end(node: Node) -> None:
+    topic = group = f"end-{time.time_ns()}"
+    await fill(node.plain, topic)
+    got = await run_app(node.plain, group, topic, None, lambda _: True, begins_at_end=(topic,))
+    assert not got
+    assert await committed(node.plain, group, topic) == {0: RECORDS, 1: RECORDS}
+    producer = AIOKafkaProducer(bootstrap_servers=node.plain)
+    await producer.start()
+    await producer.send_and_wait(topic, b"while it was away", partition=0)
+    await producer.stop()
+    again = await run_app(node.plain, group, topic, None, bool, begins_at_end=(topic,))
+    assert records_of(again, 0) == [RECORDS]
+    assert records_of(again, 1) == []

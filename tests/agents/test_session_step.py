@@ -161,8 +161,10 @@ def test_a_record_of_another_type_is_refused() -> None:
 def test_what_changes_the_session_is_a_step_of_its_own() -> None:
     taken = take_waiting([reading(0, 1), Waiting(1, AddQuery(query=FlashQuery("Q?")))])
     assert [one.offset for one in taken] == [0]
-    many = [reading(place * 100, *range(100), at=place * 100) for place in range(5)]
-    assert sum(one.records for one in take_waiting(many)) <= STEP_RECORDS_MAX
+    many = [reading(place * 30, *range(30), at=place * 30) for place in range(5)]
+    assert 30 <= sum(one.records for one in take_waiting(many)) <= STEP_RECORDS_MAX
+    whole = reading(0, *range(STEP_RECORDS_MAX + 1))
+    assert take_waiting([whole, whole]) == [whole]  # a message is never cut
 
 
 def test_queries_come_and_go_and_keep_their_ids() -> None:

@@ -1,0 +1,52 @@
+"""The rooms import only what the design lets them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "models": set(),
+    "codecs": {"models"},
+    "engine": {"models"},
+    "agents": {"models", "codecs", "engine"},
+    "bridge": {"models", "agents.service"},
+    "cli": {"models", "codecs", "engine", "agents", "bridge"},
+}
+
+
+def imports(path: Path, room: str) -> set[str]:
+    """What a file imports of flashfeed, without the prefix."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module or "")
+        elif isinstance(node, ast.ImportFrom) and node.level > 1:
+            depth = len(path.relative_to(ROOT / room).parts)
+            if node.level > depth:  # out of the room
+                found.add(f"flashfeed.{node.module}")
+    return {name.removeprefix("flashfeed.") for name in found if name.startswith("flashfeed")}
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    allowed = MAY_IMPORT[room] | {room}
+    files = [path for path in (ROOT / room).rglob("*.py") if "build" not in path.parts]
+    assert files
+    for path in files:
+        for name in imports(path, room):
+            assert any(name == one or name.startswith(f"{one}.") for one in allowed), (path, name)
+
+
+def test_kafka_and_http_stay_out_of_the_pure_rooms() -> None:
+    for room in ("models", "codecs", "engine"):
+        for path in (ROOT / room).rglob("*.py"):
+            text = path.read_text()
+            for library in ("aiokafka", "faust", "fastapi", "uvicorn"):
+                assert f"import {library}" not in text, path
+                assert f"from {library}" not in text, path

@@ -32,6 +32,7 @@ IN_FLIGHT_MAX = 16
 # How long a fetch may wait when some partition is held back: its bound can be lifted
 # any moment, and the wait in progress does not know.
 HELD_BACK_POLL_S = 0.01
+FETCH_WAIT_MS = 100
 
 
 class Batch(NamedTuple):
@@ -53,12 +54,30 @@ class Batch(NamedTuple):
         return int(self.records[-1].offset)
 
 
+class PromptConsumerThread(driver.AIOKafkaConsumerThread):
+    """Faust's consumer thread, with a fetch that does not wait 1.5 s for nothing.
+
+    Faust fixes `fetch_max_wait_ms` at 1500. The embedded broker holds a fetch of several
+    partitions for half of that even when records came in (measured: 722 ms, and 21 ms
+    with 100); Apache Kafka answers at once either way.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        assert hasattr(consumer, "_fetch_max_wait_ms"), "aiokafka renamed its setting"
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
 class BatchConsumer(driver.Consumer):
     """Yields partition batches, and commits only what is contiguous and done."""
 
     def on_init(self) -> None:
         """Called by Faust's service machinery once, before start."""
         self.offsets: dict[TP, PartitionOffsets] = {}
+
+    def _new_consumer_thread(self) -> PromptConsumerThread:
+        return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def _partition(self, tp: TP) -> PartitionOffsets:
         return self.offsets.setdefault(tp, PartitionOffsets())

@@ -68,6 +68,7 @@ async def _follow(config: Config, options: TailOptions) -> int:
         topics.data_updated,
         auto_offset_reset="earliest" if options.from_beginning else "latest",
         isolation_level="read_committed",
+        fetch_max_wait_ms=100,
         **client_settings(config.kafka),
     )
     await consumer.start()

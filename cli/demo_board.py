@@ -9,11 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One source record: its session, its line for the table, when it was sent (s)."""
+    """One source record: its session, its line for the table, when it was sent (s), and
+    whether it came live or as part of the history at the start."""
 
     session: str
     shown: str
     at: float
+    live: bool = True
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Board:
     sent: dict[tuple[str, int, int], Sent] = field(default_factory=dict)
     sessions: dict[str, SessionBoard] = field(default_factory=dict)
     latencies_s: list[float] = field(default_factory=list)
+    live_latencies_s: list[float] = field(default_factory=list)
     flash_ready: int = 0
     updates: int = 0
     dead_letters: int = 0
@@ -88,7 +91,10 @@ class Board:
                     self._note_latency(place, sent)
 
     def _note_latency(self, place: tuple[str, int, int], sent: Sent) -> None:
-        self.latencies_s.append(self.answered[place] - sent.at)
+        latency_s = self.answered[place] - sent.at
+        self.latencies_s.append(latency_s)
+        if sent.live:
+            self.live_latencies_s.append(latency_s)
         self.sessions[sent.session].last = sent.shown
 
     def complete(self) -> bool:
@@ -120,18 +126,13 @@ class Board:
                 problems.append(f"{name} holds {have} records, {count} were sent")
         return problems
 
-    def summary(self) -> dict[str, float]:
-        """The figures of the run, without those that only the worker knows."""
-        latencies = sorted(self.latencies_s) or [0.0]
+    def tokens_a_record(self) -> float:
+        """New tokens decoded for a record, mean."""
         tokens = sum(session.new_tokens for session in self.sessions.values())
-        return {
-            "records_in": len(self.sent),
-            "updates": self.updates,
-            "answers_out": self.flash_ready,
-            "dead_letters": self.dead_letters,
-            "tokens_a_record": round(tokens / max(1, len(self.sent)), 2),
-            "latency_p50_s": round(statistics.median(latencies), 3),
-            "latency_p99_s": round(
-                latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))], 3
-            ),
-        }
+        return tokens / max(1, len(self.sent))
+
+
+def median_and_p99(latencies_s: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile, both 0 of nothing."""
+    ordered = sorted(latencies_s) or [0.0]
+    return statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]

@@ -70,19 +70,33 @@ async def replay(
     records: list[SourceRecord],
     rate: float,
     note: Callable[[tuple[str, int, int], Sent], None],
+    history: int = 0,
 ) -> None:
-    """Write the records, `rate` a second (0: as fast as it goes), each noted when Kafka
-    has it. The time that latency runs from is taken before the send."""
+    """Write the records: the first `history` at once, as a feed that has run for a while
+    holds them, the others `rate` a second (0: at once too). Each is noted when Kafka has
+    it; the time that latency runs from is taken before the send."""
     producer = AIOKafkaProducer(bootstrap_servers=brokers)
     await producer.start()
-    began = time.monotonic()
     try:
-        for place, record in enumerate(records):
+        for record in records[:history]:
+            await _send(producer, record, note, live=False)
+        began = time.monotonic()
+        for place, record in enumerate(records[history:]):
             if rate:
                 await asyncio.sleep(max(0.0, began + place / rate - time.monotonic()))
-            at = time.time()
-            meta = await producer.send_and_wait(record.topic, record.value, key=record.key)
-            sent = Sent(record.session, record.shown, at)
-            note((meta.topic, meta.partition, meta.offset), sent)
+            await _send(producer, record, note, live=True)
     finally:
         await producer.stop()
+
+
+async def _send(
+    producer: AIOKafkaProducer,
+    record: SourceRecord,
+    note: Callable[[tuple[str, int, int], Sent], None],
+    *,
+    live: bool,
+) -> None:
+    at = time.time()
+    meta = await producer.send_and_wait(record.topic, record.value, key=record.key)
+    sent = Sent(record.session, record.shown, at, live)
+    note((meta.topic, meta.partition, meta.offset), sent)

@@ -82,8 +82,13 @@ def parser() -> argparse.ArgumentParser:
         "readings as an existing feed, and show the answers live. Ends with code 0 only if every "
         "session answered every question for its last record and no record was lost.",
     )
-    demo.add_argument("--records", type=int, default=62, help="records a session (default 62)")
-    demo.add_argument("--rate", type=float, default=3.6, help="records a second (default 3.6)")
+    demo.add_argument(
+        "--records",
+        type=int,
+        default=62,
+        help="records a session, the first half as history (default 62)",
+    )
+    demo.add_argument("--rate", type=float, default=2.2, help="live records a second (default 2.2)")
     demo.add_argument("--plain", action="store_true", help="lines instead of a live table")
     return top
 

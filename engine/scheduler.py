@@ -2,7 +2,9 @@
 
 lane       the jobs of one session that change it, one after another, in order of arrival
 turn       what a job does up to its next `yield None`: at most one pass
-updates    the first jobs of the lanes, by turns
+updates    the first jobs of the lanes, in order of arrival; one that is not done after
+           `_TURNS_IN_A_ROW` turns goes behind the others. Most are done before that:
+           taking turns among equals would only make all of them late
 talk       generations, by turns; one turn after every `_UPDATES_PER_TALK` turns of
            updates, or whenever no update waits
 
@@ -29,6 +31,7 @@ from .update import Steps
 
 _log: Final = logging.getLogger(__name__)
 _UPDATES_PER_TALK: Final = 4
+_TURNS_IN_A_ROW: Final = 32
 _NOTHING: Final = Decoded(np.empty((0, 0), np.float32), 0.0)
 
 
@@ -43,6 +46,7 @@ class Job:
     done: Callable[[Any, BaseException | None], None]
     lane: str | None
     steps: Steps[Any] | None = None
+    turns: int = 0
 
 
 class Scheduler:
@@ -152,7 +156,16 @@ class Scheduler:
             failure.__cause__ = error
             self._finish(job, None, failure)
         else:
-            (self._talk if job.lane is None else self._updates).append(job)
+            self._wait_again(job)
+
+    def _wait_again(self, job: Job) -> None:
+        job.turns += 1
+        if job.lane is None:
+            self._talk.append(job)
+        elif job.turns % _TURNS_IN_A_ROW:
+            self._updates.appendleft(job)
+        else:
+            self._updates.append(job)
 
     def _finish(self, job: Job, result: Any, error: BaseException | None) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ from flashfeed.models.session import SessionSpec
 from flashfeed.models.views import SessionEvent
 
 from . import transport
-from .connection import faust_credentials
+from .connection import broker_list, faust_credentials
 from .feeds import Feed, FeedAgent
 from .kafka_writer import KafkaWriter
 from .live import LiveSessions
@@ -28,6 +28,8 @@ from .topics import list_feed_topics, prepare_topics
 
 log = logging.getLogger(__name__)
 
+WATCH_S = 0.5
+
 
 class Worker:
     """One worker process: a Faust app, the sessions it owns, and their service."""
@@ -37,15 +39,14 @@ class Worker:
         self._engine = engine
         self._feeds = feeds
         self._metrics = Metrics()
-        self._writer = KafkaWriter(config.kafka)
+        self._writer = KafkaWriter(config.kafka, self.fail)
         self._steps = OrderedStepWriter(self._writer)
         self._specs: dict[str, SessionSpec] = {
             name: template.spec() for name, template in config.templates.items()
         }
         self._failed: asyncio.Future[None] | None = None
         self._app: Any = None
-        self._refresh: asyncio.Task[None] | None = None
-        self._feed_topics: dict[str, list[str]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
         self.partitions = Partitions(
             config.kafka,
             config.topics.changelog,
@@ -55,7 +56,7 @@ class Worker:
         )
         self.service: LiveSessions | None = None
 
-    def _owner_parts(self, settled: Settled) -> OwnerParts:
+    def _owner_parts(self, settled: Settled, may_step: asyncio.Event) -> OwnerParts:
         topics = self._config.topics
         return OwnerParts(
             engine=self._engine,
@@ -71,6 +72,7 @@ class Worker:
             publish=self._publish,
             settled=settled,
             fatal=self.fail,
+            may_step=may_step,
         )
 
     async def start(self) -> LiveSessions:
@@ -94,14 +96,17 @@ class Worker:
         self._add_sessions()
         log.info("writes: %s", self._steps.guarantee)
         await self._app.start()
-        self._refresh = asyncio.create_task(self._refresh_topics(), name="refresh topics")
+        self._tasks = [
+            asyncio.create_task(self._refresh_topics(), name="refresh topics"),
+            asyncio.create_task(self._watch_faust(), name="watch faust"),
+        ]
         return self.service
 
     async def stop(self) -> None:
         """Leave the group, stop the sessions, flush and disconnect."""
-        if self._refresh is not None:
-            self._refresh.cancel()
-            await asyncio.gather(self._refresh, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._app is not None:
             await self._app.stop()
         await self.partitions.revoke(self.partitions.numbers)
@@ -123,7 +128,7 @@ class Worker:
     def _faust_app(self) -> Any:
         kafka = self._config.kafka
         transport.register()
-        hosts = ";".join(f"{transport.SCHEME}://{host}" for host in kafka.brokers.split(","))
+        hosts = ";".join(f"{transport.SCHEME}://{host}" for host in broker_list(kafka))
         app = transport.BatchApp(
             kafka.group,
             broker=hosts,
@@ -145,11 +150,23 @@ class Worker:
         records = self._config.topics.records
         app.begins_at_end = lambda topic: kafka.start_at == "latest" and topic != records
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         return app
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         records = self._config.topics.records
         await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
+
+    async def _on_revoked(self, _app: Any, _revoked: Any, **_: Any) -> None:
+        self.partitions.pause()
+
+    async def _watch_faust(self) -> None:
+        """Stop the worker where Faust's own services crashed: they end in silence, and
+        the worker would live on and read nothing."""
+        while not (self._app.crashed or self._app.consumer.crashed):  # noqa: ASYNC110 (flags)
+            await asyncio.sleep(WATCH_S)
+        reason = self._app.crash_reason or self._app.consumer.crash_reason
+        self.fail(reason or RuntimeError("Faust's consumer ended"))
 
     def _add_feed(self, feed: Feed, topics: list[str]) -> None:
         carrier = FeedAgent(
@@ -169,7 +186,6 @@ class Worker:
         if not topics:
             log.warning("feed %s: no topic matches %s yet", feed.name, self._patterns(feed))
         log.info("feed %s reads %s", feed.name, ", ".join(topics) or "nothing yet")
-        self._feed_topics[feed.name] = topics
         channel = self._app.topic(*topics, config={"feed": feed.name})
         self._app.agent(channel, name=f"feed-{feed.name}")(read_feed)
 
@@ -186,11 +202,10 @@ class Worker:
                 log.warning("cannot list the topics: %s", error)
                 continue
             for feed in self._feeds:
-                known = self._feed_topics[feed.name]
-                fresh = [topic for topic in now[feed.name] if topic not in known]
+                subscribed = self._app.consumer.subscribed()
+                fresh = [topic for topic in now[feed.name] if topic not in subscribed]
                 if fresh:
                     log.info("feed %s reads %s too", feed.name, ", ".join(fresh))
-                    known += fresh
                     self._app.topics.add_topics(feed.name, fresh)
 
     def _add_sessions(self) -> None:

@@ -17,7 +17,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import FlashfeedError, Unavailable
-from flashfeed.models.state import Entry, Head, Item, decode_entry, encode_entry, entry_key
+from flashfeed.models.state import (
+    HEAD_SLOT,
+    Entry,
+    Head,
+    Item,
+    decode_entry,
+    encode_entry,
+    entry_key,
+)
 
 from .connection import client_settings
 from .kafka_writer import KafkaWriter, Write
@@ -54,8 +62,13 @@ class SlotsRead:
         for session, slots in self.slots.items():
             if not slots:
                 continue
-            entries = sorted(slots.values(), key=lambda entry: entry.head.steps)
-            head = entries[-1].head
+            newest = max(
+                slots.values(), key=lambda entry: (entry.head.first_offset, entry.head.steps)
+            )
+            head = newest.head
+            # A delete that a crash cut short leaves slots of an earlier life behind.
+            life = [one for one in slots.values() if one.head.first_offset == head.first_offset]
+            entries = sorted(life, key=lambda entry: entry.head.steps)
             items = [item for entry in entries for item in entry.items]
             if len(items) != head.items:
                 self.corrupt.append(f"{session}: {head.items} items written, {len(items)} found")
@@ -69,7 +82,7 @@ class SlotsRead:
 
 def entry_write(topic: str, partition: int, head: Head, items: list[Item]) -> Write:
     """A step's changelog message."""
-    slot = head.steps - 1
+    slot = head.slots - 1 if items else HEAD_SLOT
     value = encode_entry(Entry(slot=slot, head=head, items=tuple(items)))
     return Write(topic, entry_key(head.session_id, slot), value, partition=partition)
 
@@ -78,7 +91,7 @@ def tombstones(topic: str, partition: int, head: Head) -> list[Write]:
     """What erases a session from the changelog: every slot that it ever wrote."""
     return [
         Write(topic, entry_key(head.session_id, slot), None, partition=partition)
-        for slot in range(head.steps)
+        for slot in (HEAD_SLOT, *range(head.slots))
     ]
 
 

@@ -47,10 +47,15 @@ def tls_context(tls: TlsConfig) -> ssl.SSLContext:
     return context
 
 
+def broker_list(kafka: KafkaConfig) -> list[str]:
+    """Each `host:port` of the setting."""
+    return [host.strip() for host in kafka.brokers.split(",") if host.strip()]
+
+
 def client_settings(kafka: KafkaConfig) -> dict[str, Any]:
     """Keyword arguments that every aiokafka client takes."""
     settings: dict[str, Any] = {
-        "bootstrap_servers": kafka.brokers,
+        "bootstrap_servers": broker_list(kafka),
         "request_timeout_ms": int(kafka.request_timeout_s * 1000),
         "security_protocol": _protocol(kafka),
     }

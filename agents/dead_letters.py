@@ -12,6 +12,10 @@ from typing import NamedTuple
 
 from .kafka_writer import Write
 
+# Below the usual message.max.bytes (1 MiB), headers included: a letter that Kafka does
+# not take would stop its feed for ever. The whole record stands at its origin.
+VALUE_BYTES_MAX = 900_000
+
 
 class DeadLetter(NamedTuple):
     """One record that could not be used, and why."""
@@ -39,7 +43,11 @@ class DeadLetter(NamedTuple):
             "detail": self.detail[:1000],
             "where": self.where,
         }
+        value = self.value
+        if value is not None and len(value) > VALUE_BYTES_MAX:
+            known["cut_from_bytes"] = str(len(value))
+            value = value[:VALUE_BYTES_MAX]
         if self.part is not None:
             known["index"] = str(self.part)
         ours = [(f"flashfeed_{name}", text.encode()) for name, text in known.items()]
-        return Write(dead_letter_topic, self.key, self.value, [*self.headers, *ours])
+        return Write(dead_letter_topic, self.key, value, [*self.headers, *ours])

@@ -1,24 +1,35 @@
 """One producer for all that flashfeed writes, and what a failed write means.
 
 A write is done when Kafka acknowledged it (acks=all). aiokafka retries what is
-retriable until the request timeout; what still fails is fatal for the worker, because
-nothing later may go out after a lost write (DESIGN.md, one history): it stops, and
-goes on from its committed offsets when it is started again.
+retriable until the request timeout; what still fails shuts the writer for good and
+stops the worker, because nothing later may go out after a lost write (DESIGN.md, one
+history). Started again it goes on from its committed offsets.
+
+Where the broker gives out producer ids, writes are idempotent: a retry whose first try
+came through is not there twice. Elsewhere the sessions' watermarks drop the repeats.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    UnknownError,
+    UnsupportedVersionError,
+)
 
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import RequestError, Unavailable, WriteUncertain
 
 from .connection import client_settings
+
+REQUEST_BYTES_MAX = 4_000_000
 
 
 class Write(NamedTuple):
@@ -41,21 +52,45 @@ class Written(NamedTuple):
 class KafkaWriter:
     """Writes records and waits for their acknowledgement."""
 
-    def __init__(self, kafka: KafkaConfig) -> None:
-        self._producer = AIOKafkaProducer(
-            acks="all", max_request_size=4_000_000, **client_settings(kafka)
-        )
+    def __init__(self, kafka: KafkaConfig, on_failure: Callable[[BaseException], None]) -> None:
+        self._kafka = kafka
+        self._on_failure = on_failure
+        self._failure: BaseException | None = None
+        self._producer: Any = None
+        self.idempotent = False
 
     async def start(self) -> None:
-        """Connect. Raises Unavailable where no broker answers."""
+        """Connect, idempotently where the broker can. Raises Unavailable where none answers."""
+        sender_log = logging.getLogger("aiokafka.producer.sender")
+        level = sender_log.level
         try:
-            await self._producer.start()
+            sender_log.setLevel(logging.CRITICAL)  # it logs a traceback of what we handle
+            await self._connect(idempotent=True)
+        except (UnknownError, UnsupportedVersionError):  # the embedded broker: no producer ids
+            await self._connect(idempotent=False)
         except KafkaError as error:
             raise Unavailable(f"cannot reach the brokers: {error}") from error
+        finally:
+            sender_log.setLevel(level)
+
+    async def _connect(self, *, idempotent: bool) -> None:
+        self._producer = AIOKafkaProducer(
+            acks="all",
+            max_request_size=REQUEST_BYTES_MAX,
+            enable_idempotence=idempotent,
+            **client_settings(self._kafka),
+        )
+        try:
+            await self._producer.start()
+        except BaseException:
+            await self._producer.stop()
+            raise
+        self.idempotent = idempotent
 
     async def stop(self) -> None:
         """Flush and disconnect."""
-        await self._producer.stop()
+        if self._producer is not None:
+            await self._producer.stop()
 
     async def write(self, writes: Iterable[Write]) -> list[Written]:
         """Write all of them and wait until every one is acknowledged, in order.
@@ -63,6 +98,8 @@ class KafkaWriter:
         Raises Unavailable where nothing was written, WriteUncertain where the broker did
         not acknowledge in time, RequestError where a record is larger than Kafka takes.
         """
+        if self._failure is not None:
+            raise Unavailable(f"the worker stops after a lost write: {self._failure}")
         pending: list[asyncio.Future[Any]] = []
         try:
             for one in writes:
@@ -81,7 +118,10 @@ class KafkaWriter:
         except KafkaError as error:
             if not pending:
                 raise Unavailable(f"Kafka took no write: {error!r}") from error
-            raise WriteUncertain(f"Kafka did not acknowledge a write: {error!r}") from error
+            uncertain = WriteUncertain(f"Kafka did not acknowledge a write: {error!r}")
+            self._failure = uncertain
+            self._on_failure(uncertain)
+            raise uncertain from error
         return [Written(meta.partition, meta.offset) for meta in done]
 
     async def partitions(self, topic: str) -> int:

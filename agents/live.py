@@ -93,6 +93,7 @@ class LiveSessions:
         )
         self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._on_settled)
+        partitions.on_revoked(self._on_revoked)
 
     # -- what is known ------------------------------------------------------------
 
@@ -368,6 +369,13 @@ class LiveSessions:
             ) from None
         finally:
             self._waiters.pop(written, None)
+
+    def _on_revoked(self, number: int) -> None:
+        """What this worker knew of the partition's sessions is another's to know."""
+        self._pushed = {key: at for key, at in self._pushed.items() if key.partition != number}
+        for session_id in [one for one in self._subscribers if self.partition_of(one) == number]:
+            for queue in self._subscribers.pop(session_id):
+                _offer(queue, None)
 
     def _on_settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
         written = Written(number, offset)

@@ -83,11 +83,10 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in letters).items():
             self._dead_letters.labels(reason).inc(count)
 
-    def applied(self, applied: int, duplicates: int, dropped: int) -> None:
-        """Records reached their session, were seen before, or fell to the queue's bound."""
+    def applied(self, applied: int, duplicates: int) -> None:
+        """Records reached their session, or were seen before."""
         self._applied.labels("applied").inc(applied)
         self._applied.labels("duplicate").inc(duplicates)
-        self._applied.labels("dropped").inc(dropped)
 
     def update(
         self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float

@@ -1,7 +1,13 @@
 """The partitions of `flashfeed.records` that this worker owns, and their sessions.
 
-A partition is RECOVERING from its assignment until every session in its changelog is
-rebuilt; its batches wait until then. A batch is acknowledged when each of its messages
+RECOVERING -> LIVE   every session in the changelog is rebuilt
+any        -> gone   another worker owns it; what is not in the changelog is its to do
+
+RECOVERING   batches are parked; no session applies anything
+LIVE         batches go to their sessions
+Between a revocation and the next assignment no session begins a step (`may_step`).
+
+A batch is acknowledged when each of its messages
 is settled: applied, in the changelog, answered, published (invariant 1).
 """
 
@@ -27,6 +33,8 @@ from .transport import Batch
 log = logging.getLogger(__name__)
 
 Settled = Callable[[int, int, FlashfeedError | None], None]
+Revoked = Callable[[int], None]
+Acknowledge = Callable[[], Any]
 
 
 @dataclass(slots=True)
@@ -42,7 +50,8 @@ class Partition:
     """One owned partition."""
 
     number: int
-    recovered: asyncio.Event = field(default_factory=asyncio.Event)
+    live: bool = False
+    parked: list[tuple[Batch, Acknowledge]] = field(default_factory=list)
     sessions: dict[str, SessionOwner] = field(default_factory=dict)
     batches: list[_Unsettled] = field(default_factory=list)
     recovery: asyncio.Task[None] | None = None
@@ -57,27 +66,38 @@ class Partitions:
         changelog: str,
         dead_letters: str,
         writer: KafkaWriter,
-        make_parts: Callable[[Settled], OwnerParts],
+        make_parts: Callable[[Settled, asyncio.Event], OwnerParts],
     ) -> None:
         self._kafka = kafka
         self._changelog = changelog
         self._dead_letters = dead_letters
         self._writer = writer
-        self._parts = make_parts(self._settled)
+        self._may_step = asyncio.Event()
+        self._parts = make_parts(self._settled, self._may_step)
         self._owned: dict[int, Partition] = {}
-        self._listeners: list[Settled] = []
+        self._on_settled: list[Settled] = []
+        self._on_revoked: list[Revoked] = []
 
     # -- assignment ---------------------------------------------------------------
 
     async def assign(self, numbers: Iterable[int]) -> None:
-        """Own these partitions and no others; recovery goes on in the background."""
+        """Own these partitions and no others; recovery goes on in the background.
+
+        What is new is registered before anything is awaited: its batches may come at once.
+        """
         wanted = set(numbers)
-        await self.revoke(set(self._owned) - wanted)
+        lost = set(self._owned) - wanted
         for number in sorted(wanted - set(self._owned)):
             partition = self._owned[number] = Partition(number)
             partition.recovery = asyncio.create_task(
                 self._recover(partition), name=f"recover {number}"
             )
+        await self.revoke(lost)
+        self._may_step.set()
+
+    def pause(self) -> None:
+        """A rebalance began: finish the steps under way, and begin no other."""
+        self._may_step.clear()
 
     async def revoke(self, numbers: Iterable[int]) -> None:
         """Let go of these partitions: what is not in the changelog is another owner's."""
@@ -87,17 +107,20 @@ class Partitions:
                 continue
             if partition.recovery is not None:
                 partition.recovery.cancel()
-            partition.recovered.set()  # whoever waits for it sees that it is gone
+                await asyncio.gather(partition.recovery, return_exceptions=True)
             for owner in partition.sessions.values():
                 await owner.stop()
+            for listener in self._on_revoked:
+                listener(number)
 
     async def _recover(self, partition: Partition) -> None:
         try:
             read = await read_partition(
                 self._kafka, self._changelog, partition.number, self._writer
             )
-            for state in read.states():
-                await self._rebuild(partition, state)
+            owners = [self._restored(partition, state) for state in read.states()]
+            for owner, state in owners:
+                await owner.rebuild(state)
             for what in read.corrupt:
                 log.error("changelog partition %d, left out: %s", partition.number, what)
         except asyncio.CancelledError:
@@ -105,25 +128,35 @@ class Partitions:
         except BaseException as error:
             self._parts.fatal(error)
             return
-        partition.recovered.set()
+        partition.live = True
+        for owner, _ in owners:
+            owner.start()
+        parked, partition.parked = partition.parked, []
+        for batch, acknowledge in parked:
+            await self._route(partition, batch, acknowledge)
         log.info("partition %d is live with %d sessions", partition.number, len(partition.sessions))
 
-    async def _rebuild(self, partition: Partition, state: SessionState) -> None:
+    def _restored(
+        self, partition: Partition, state: SessionState
+    ) -> tuple[SessionOwner, SessionState]:
+        """An owner for the state; registered at once, so that a revocation stops it."""
         owner = SessionOwner(state.head.session_id, partition.number, self._parts)
-        await owner.rebuild(state)
         partition.sessions[owner.session_id] = owner
-        owner.start()
+        return owner, state
 
     # -- batches ------------------------------------------------------------------
 
-    async def take(self, batch: Batch, acknowledge: Callable[[], Any]) -> None:
+    async def take(self, batch: Batch, acknowledge: Acknowledge) -> None:
         """Hand a batch's messages to their sessions; returns before they are applied."""
         partition = self._owned.get(batch.partition)
         if partition is None:
             return  # revoked while it was on its way: the next owner reads it again
-        await partition.recovered.wait()
-        if self._owned.get(batch.partition) is not partition:
-            return
+        if partition.live:
+            await self._route(partition, batch, acknowledge)
+        else:  # others do not wait for it; the transport bounds how many there are
+            partition.parked.append((batch, acknowledge))
+
+    async def _route(self, partition: Partition, batch: Batch, acknowledge: Acknowledge) -> None:
         letters: list[DeadLetter] = []
         routed: list[tuple[str, Waiting]] = []
         for raw in batch.records:
@@ -159,7 +192,11 @@ class Partitions:
 
     def on_settled(self, listener: Settled) -> None:
         """Call `listener(partition, offset, error)` when a message is settled."""
-        self._listeners.append(listener)
+        self._on_settled.append(listener)
+
+    def on_revoked(self, listener: Revoked) -> None:
+        """Call `listener(partition)` when a partition is another worker's."""
+        self._on_revoked.append(listener)
 
     def _settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
         partition = self._owned.get(number)
@@ -169,7 +206,7 @@ class Partitions:
             for batch in [one for one in partition.batches if not one.offsets]:
                 partition.batches.remove(batch)
                 batch.acknowledge()
-        for listener in self._listeners:
+        for listener in self._on_settled:
             listener(number, offset, error)
 
     # -- looking ------------------------------------------------------------------
@@ -177,7 +214,7 @@ class Partitions:
     @property
     def ready(self) -> bool:
         """Whether partitions are owned and all of them are live."""
-        return bool(self._owned) and all(p.recovered.is_set() for p in self._owned.values())
+        return bool(self._owned) and all(one.live for one in self._owned.values())
 
     @property
     def numbers(self) -> list[int]:
@@ -202,7 +239,7 @@ class Partitions:
     def recovering(self, number: int) -> bool:
         """Whether the partition is owned and not live yet."""
         partition = self._owned.get(number)
-        return partition is not None and not partition.recovered.is_set()
+        return partition is not None and not partition.live
 
 
 def _letter(raw: Any, fault: Exception) -> DeadLetter:

@@ -5,15 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flashfeed.models.events import AnsweredBy, DataUpdated, FlashReady, iso_time
-from flashfeed.models.spec_hash import spec_hash
+from flashfeed.models.events import DataUpdated, FlashReady, iso_time
 from flashfeed.models.state import Head
 
 
-def flash_events(head: Head, model: str, only: Sequence[int] | None = None) -> list[FlashReady]:
+def flash_events(head: Head, only: Sequence[int] | None = None) -> list[FlashReady]:
     """A flash_ready for each answer of the head's version (or for the ids in `only`)."""
     queries = {query.id: query for query in head.spec.flash}
-    answered_by = AnsweredBy(model=model, spec=spec_hash(head.spec))
     events = []
     for answer in head.answers:
         query = queries.get(answer.query_id)
@@ -35,11 +33,11 @@ def flash_events(head: Head, model: str, only: Sequence[int] | None = None) -> l
                 changed=previous != answer.value,
                 data_version=head.version,
                 event_time=iso_time(head.event_time),
-                evaluated_at=iso_time(head.evaluated_ms / 1000) or "",
+                evaluated_at=iso_time(answer.evaluated_ms / 1000) or "",
                 origins=head.origins,
                 records_first=head.first_offset,
-                records_last=head.records_offset,
-                answered_by=answered_by,
+                records_last=head.version_offset,
+                answered_by=answer.answered_by,
             )
         )
     return events
@@ -61,5 +59,5 @@ def updated_event(head: Head) -> DataUpdated:
         updated_at=iso_time(head.evaluated_ms / 1000) or "",
         origins=head.origins,
         records_first=head.first_offset,
-        records_last=head.records_offset,
+        records_last=head.version_offset,
     )

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from flashfeed.engine import Engine, Update
@@ -26,6 +27,7 @@ from flashfeed.models.errors import (
     EngineError,
     FlashfeedError,
     SessionUnknown,
+    Unavailable,
 )
 from flashfeed.models.events import FlashReady, cloud_event
 from flashfeed.models.state import Head
@@ -74,6 +76,7 @@ class OwnerParts:
     publish: Callable[[SessionEvent], None]
     settled: Callable[[int, int, FlashfeedError | None], None]
     fatal: Callable[[BaseException], None]
+    may_step: asyncio.Event
 
 
 class SessionOwner:
@@ -123,13 +126,22 @@ class SessionOwner:
     async def rebuild(self, state: SessionState) -> None:
         """Decode the window again, line by line as it was, and publish the last version
         again: its events may not have gone out before the crash."""
-        await self._parts.engine.open(self.session_id, with_legend(state.head.spec))
-        lines = [item.line for item in state.items]
-        for at in range(0, len(lines), REBUILD_LINES):
-            await self._parts.engine.update(self.session_id, lines[at : at + REBUILD_LINES], ())
+        try:
+            await self._parts.engine.open(self.session_id, with_legend(state.head.spec))
+            lines = [item.line for item in state.items]
+            for at in range(0, len(lines), REBUILD_LINES):
+                await self._parts.engine.update(self.session_id, lines[at : at + REBUILD_LINES], ())
+        except Unavailable:
+            raise
+        except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
+            await self._close()
+            log.error("session %s cannot be rebuilt: %s", self.session_id, error)
+            self._parts.metrics.session_failed(error.reason)
+            failed = f"cannot be rebuilt: {error}"
+            state.head = msgspec.structs.replace(state.head, failed=failed)
         self.state = state
         if state.head.version:
-            await self._parts.steps.publish([], self._event_writes(state.head))
+            await self._parts.steps.publish([], [], self._event_writes(state.head))
 
     # -- the step ---------------------------------------------------------------
 
@@ -139,6 +151,7 @@ class SessionOwner:
                 while not self._waiting:
                     self._wake.clear()
                     await self._wake.wait()
+                await self._parts.may_step.wait()
                 self.busy = True
                 taken = take_waiting(self._waiting)
                 applied = await self._apply(taken)
@@ -160,11 +173,13 @@ class SessionOwner:
         began = time.monotonic()
         try:
             update = await self._work(step)
-        except ContextFull as error:
-            if len(taken) > 1:  # what waits together may fit one by one
-                return await self._apply(taken[:1])
-            step, update = self._fail(step, error), NO_WORK
+        except Unavailable:
+            raise  # the engine is gone, and the worker with it: no session's fault
         except FlashfeedError as error:
+            if step.creates:
+                await self._close()
+            if isinstance(error, ContextFull) and len(taken) > 1:
+                return await self._apply(taken[:1])  # what waits together may fit one by one
             step, update = self._fail(step, error), NO_WORK
         head = settle_step(
             step,
@@ -176,14 +191,17 @@ class SessionOwner:
             process_us=int((time.monotonic() - began) * 1e6),
             evaluated_ms=int(time.time() * 1000),
             pending=max(0, self.queued - sum(one.records for one in taken)),
+            model=self._parts.engine.model_hash,
         )
         await self._publish(step, head, update)
         return len(taken)
 
     def _fail(self, step: Step, error: FlashfeedError) -> Step:
-        log.error("session %s failed: %s", self.session_id, error)
-        self._parts.metrics.session_failed(error.reason)
-        return failed_step(step, self.state, error)
+        failed = failed_step(step, self.state, error)
+        if failed.head.failed:
+            log.error("session %s failed: %s", self.session_id, error)
+            self._parts.metrics.session_failed(error.reason)
+        return failed
 
     async def _work(self, step: Step) -> Update:
         """What the step needs of the engine. An engine error is tried again: the engine
@@ -210,29 +228,28 @@ class SessionOwner:
     async def _publish(self, step: Step, head: Head, update: Update) -> None:
         parts = self._parts
         letters = [_letter(refused, self.session_id) for refused in step.refused]
-        outputs = [letter.write(parts.dead_letters) for letter in letters]
+        refused = [letter.write(parts.dead_letters) for letter in letters]
         events: list[SessionEvent] = []
         if step.deletes:
             changelog = tombstones(parts.changelog, self.partition, head)
-            outputs += [self._answer_tombstone(head, query.id) for query in head.spec.flash]
+            refused += [self._answer_tombstone(head, query.id) for query in head.spec.flash]
         elif self.state is None and not step.creates:
             changelog = []  # nothing to keep: the records went to the dead letters
         else:
             changelog = [entry_write(parts.changelog, self.partition, head, step.items)]
             if step.moves:
-                events = [*flash_events(head, parts.engine.model_hash), updated_event(head)]
+                events = [*flash_events(head), updated_event(head)]
             elif update.answers:
                 fresh = [answer.query_id for answer in update.answers]
-                events = [*flash_events(head, parts.engine.model_hash, fresh)]
-            outputs += self._writes_of(events)
+                events = [*flash_events(head, fresh)]
             if self.state is not None:
                 left = {query.id for query in head.spec.flash}
-                outputs += [
+                refused += [
                     self._answer_tombstone(head, query.id)
                     for query in self.state.head.spec.flash
                     if query.id not in left
                 ]
-        await parts.steps.publish(changelog, outputs)
+        await parts.steps.publish(refused, changelog, self._writes_of(events))
         await self._committed(step, head)
         parts.metrics.dead_letters(letters)
         self._count(step, update, events)
@@ -258,7 +275,7 @@ class SessionOwner:
 
     def _count(self, step: Step, update: Update, events: list[SessionEvent]) -> None:
         metrics = self._parts.metrics
-        metrics.applied(step.records, step.duplicates, 0)
+        metrics.applied(step.records, step.duplicates)
         if update.decodes:
             metrics.update(
                 step.head.spec.type,
@@ -278,9 +295,7 @@ class SessionOwner:
     # -- outputs ----------------------------------------------------------------
 
     def _event_writes(self, head: Head) -> list[Write]:
-        return self._writes_of(
-            [*flash_events(head, self._parts.engine.model_hash), updated_event(head)]
-        )
+        return self._writes_of([*flash_events(head), updated_event(head)])
 
     def _writes_of(self, events: list[Any]) -> list[Write]:
         parts = self._parts

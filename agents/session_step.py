@@ -41,7 +41,15 @@ from flashfeed.models.messages import (
 )
 from flashfeed.models.origins import Origin, advance, is_new, origin_key
 from flashfeed.models.records import Record, make_record
-from flashfeed.models.session import QUERIES_MAX, Answer, FlashQuery, SessionSpec, with_query_ids
+from flashfeed.models.session import (
+    QUERIES_MAX,
+    Answer,
+    AnsweredBy,
+    FlashQuery,
+    SessionSpec,
+    with_query_ids,
+)
+from flashfeed.models.spec_hash import spec_hash
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Counters, Head, Item
 
 STEP_RECORDS_MAX = 64
@@ -197,7 +205,7 @@ def _fold(
     if isinstance(message, Create):
         if exists:
             raise SessionExists(f"session {step.head.session_id} exists already")
-        _create(step, with_query_ids(message.spec), message.created_ms)
+        _create(step, message.spec, message.created_ms)
         return True
     if not exists:
         spec = templates(message.template) if isinstance(message, Records) else None
@@ -234,6 +242,7 @@ def _check_alive(step: Step) -> None:
 
 def _create(step: Step, spec: SessionSpec, created_ms: int) -> None:
     step.creates = True
+    spec = with_query_ids(spec)
     step.head = Head(
         session_id=step.head.session_id,
         spec=spec,
@@ -328,11 +337,17 @@ def settle_step(
     process_us: int,
     evaluated_ms: int,
     pending: int,
+    model: str,
 ) -> Head:
     """The head after the engine did the step's work: what the changelog gets."""
     head = step.head
     counters = head.counters
     applied = step.records + step.duplicates + len(step.refused)
+    by = AnsweredBy(model=model, spec=spec_hash(head.spec))
+    answers = [
+        msgspec.structs.replace(answer, evaluated_ms=evaluated_ms, answered_by=by)
+        for answer in answers
+    ]
     counters = Counters(
         processed=counters.processed + applied,
         dropped=counters.dropped,
@@ -343,6 +358,7 @@ def settle_step(
     changes = {
         "counters": counters,
         "steps": head.steps + 1,
+        "slots": head.slots + bool(step.items),
         "items": head.items + len(step.items),
         "records": head.records + step.records,
         "tokens": tokens,
@@ -352,20 +368,24 @@ def settle_step(
             "answers": tuple(answers),
             "previous": {one.query_id: one.value for one in (before.answers if before else ())},
             "evaluated_ms": evaluated_ms,
+            "version_offset": head.records_offset,
             "ingest_tokens": ingest_tokens,
             "decoded_tokens": decoded_tokens,
             "update_ms": process_us / 1000,
             "pending": pending,
         }
     elif answers:
-        changes |= {"answers": (*head.answers, *answers), "evaluated_ms": evaluated_ms}
+        changes["answers"] = (*head.answers, *answers)
     return msgspec.structs.replace(head, **changes)
 
 
 def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) -> Step:
-    """The same messages where the engine cannot take them: the session fails, its
-    records are refused, and the head moves past them all the same."""
+    """The same messages where the engine cannot take them: their callers get the error,
+    their records are refused, and the head moves past them all the same. A session
+    whose records were refused has a hole, and fails; one that was only asked too much
+    (a question, an append) goes on as it was."""
     messages = [one.message for one in step.messages]
+    has_hole = any(isinstance(message, Records) for message in messages)
     base = before.head if before is not None else msgspec.structs.replace(step.head, version=0)
     failed = replace(step, items=[], queries=(), moves=False, received_ms=[], refused=[])
     failed.creates = False  # a session that cannot even begin is not kept
@@ -374,7 +394,7 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         base,
         spec=step.head.spec if before is None else base.spec,
         records_offset=step.messages[-1].offset,
-        failed=f"{error.code}: {error}",
+        failed=f"{error.code}: {error}" if has_hole else base.failed,
     )
     for message in messages:
         if isinstance(message, Records):

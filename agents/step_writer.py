@@ -2,16 +2,20 @@
 
 Without transactions (any broker). The order, and what breaks where it moves:
 
-1. changelog, acknowledged    before 2, or a crash publishes a version that nobody knows
+1. dead letters, tombstones   before 2, or a crash moves the session past a record whose
+   of removed answers         letter was never written: nobody writes it again. A repeat
+                              of either does no harm
+2. changelog                  before 3, or a crash publishes a version that nobody knows
                               and answers the same records under another id (invariant 2)
-2. events, answers, dead      before 3, or a crash commits past events that never went
-   letters, acknowledged      out (invariant 1)
-3. the batch's offset         by the transport, once `SessionOwner` acknowledged it
+3. events, answers            before 4, or a crash commits past events that never went
+                              out (invariant 1)
+4. the batch's offset         by the transport, once every message of it is settled
 
-A crash between 1 and 2 is mended on recovery: the last version's events are built
-again from the changelog's head, byte for byte, and published under the same ids.
+Each is acknowledged before the next begins. A crash between 2 and 3 is mended on
+recovery: the last version's events are built again from the changelog's head, byte for
+byte, and published under the same ids.
 
-A transactional writer puts 1 to 3 into one Kafka transaction; it has the same method.
+A transactional writer puts 1 to 4 into one Kafka transaction; it has the same method.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ class StepWriter(Protocol):
     def guarantee(self) -> str:
         """What the worker says at its start about how it writes."""
 
-    async def publish(self, changelog: list[Write], outputs: list[Write]) -> None:
+    async def publish(
+        self, refused: list[Write], changelog: list[Write], events: list[Write]
+    ) -> None:
         """Write a step. Raises Unavailable where Kafka does not take it."""
 
 
@@ -43,7 +49,9 @@ class OrderedStepWriter:
     def __init__(self, writer: KafkaWriter) -> None:
         self._writer = writer
 
-    async def publish(self, changelog: list[Write], outputs: list[Write]) -> None:
-        """1 the changelog, 2 everything that readers see."""
-        await self._writer.write(changelog)
-        await self._writer.write(outputs)
+    async def publish(
+        self, refused: list[Write], changelog: list[Write], events: list[Write]
+    ) -> None:
+        """1 what was refused or removed, 2 the changelog, 3 what readers see."""
+        for writes in (refused, changelog, events):
+            await self._writer.write(writes)

@@ -46,8 +46,7 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
     """Create what is missing of our topics; returns each feed's topics by feed name.
 
     Raises Unavailable where the brokers cannot be reached or refuse, ConfigError where
-    a feed's named topic does not exist or the records and changelog topics differ in
-    partitions.
+    the records and changelog topics differ in partitions.
     """
     admin = AIOKafkaAdminClient(**client_settings(config.kafka))
     try:

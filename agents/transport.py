@@ -99,24 +99,40 @@ class BatchConsumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Fetch once, and yield one message for each partition that had records."""
-        generation = self.app.consumer_generation_id
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop:
             return
+        # Read behind the wait: a fetch that a rebalance overtook brings the new
+        # assignment's records, and aiokafka has moved past them.
+        generation = self.app.consumer_generation_id
+        left = {TP(tp.topic, tp.partition): records for tp, records in fetched.items() if records}
         if not self.flow_active:
             await self.perform_seek()
+            await self._seek_back(left)
             return
-        for raw_tp, records in fetched.items():
-            tp = TP(raw_tp.topic, raw_tp.partition)
+        for tp in list(left):
             if not self.flow_active or self.app.consumer_generation_id != generation:
-                break  # a rebalance began: what is left is fetched again from the commit
-            if not records or (active is not None and tp not in active):
+                break
+            if active is not None and tp not in active:
                 continue
+            records = left.pop(tp)
             partition = self._partition(tp)
             batch = Batch(tp.topic, tp.partition, partition.epoch, records)
             partition.fetched(batch.first, batch.last)
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             yield tp, self._batch_message(tp, batch)
+        await self._seek_back(left)
+
+    async def _seek_back(self, unread: Mapping[TP, list[Any]]) -> None:
+        """Make records that were fetched and not handed out be fetched again, where the
+        partition is still ours and has moved past them."""
+        for tp, records in unread.items():
+            if tp not in self.assignment():
+                continue
+            first = int(records[0].offset)
+            position = await self.position(tp)
+            if position is not None and position > first:
+                await self.seek(tp, first)
 
     def _batch_message(self, tp: TP, batch: Batch) -> ConsumerMessage:
         first = batch.records[0]
@@ -187,6 +203,10 @@ class BatchConsumer(driver.Consumer):
                 await self.seek(tp, end)
             await self._commit(ends)
 
+    def subscribed(self) -> set[str]:
+        """The topics that the group's member has subscribed to."""
+        return set(self._thread._ensure_consumer().subscription())
+
     def lag(self) -> Mapping[TP, int]:
         """Records behind the end of each assigned partition, as far as fetches told."""
         behind: dict[TP, int] = {}
@@ -220,10 +240,12 @@ class GrowingConductor(Conductor):
 
     def add_topics(self, feed: str, names: Iterable[str]) -> None:
         """Give the agent of a feed (a topic with `config={"feed": name}`) these topics
-        too; the group rebalances."""
+        too; the group rebalances. Idempotent, and to be repeated until `subscribed` has
+        them: Faust forgets a change that comes in the middle of a rebalance."""
         for channel in self:
             if channel.config and channel.config.get("feed") == feed:
-                channel.topics = [*channel.topics, *names]
+                fresh = [name for name in names if name not in channel.topics]
+                channel.topics = [*channel.topics, *fresh]
         self._flag_changes()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from flashfeed.agents.connection import client_settings
 
 from .settings import bridge_settings, load
+from .worker import engine_settings
 
 
 def check(path: Path) -> int:
@@ -14,6 +15,7 @@ def check(path: Path) -> int:
     config = load(path)
     client_settings(config.kafka)  # reads the secrets and certificates that it names
     bridge_settings(config)
+    engine_settings(config.engine, Path(config.engine.model))
     print(f"{path}: good")
     print(f"  brokers   {config.kafka.brokers} as group {config.kafka.group}")
     for name, feed in config.feeds.items():

@@ -6,7 +6,6 @@ and, for an unknown key, the nearest known one.
 
 from __future__ import annotations
 
-import string
 import tomllib
 from collections.abc import Callable
 from functools import partial
@@ -193,13 +192,16 @@ def _cross_checks(config: Config) -> list[str]:
                 f"feeds.{name}.template: expected one of {', '.join(sorted(config.templates))}, "
                 f'got "{feed.template}"{nearest(feed.template, config.templates)}'
             )
-        unknown = [
-            part
-            for _, part, _, _ in string.Formatter().parse(feed.session)
-            if part not in (None, "key")
+        if set("{}") & set(feed.session.replace("{key}", "")):
+            problems.append(
+                f"feeds.{name}.session: expected text with {{key}} in it, got {feed.session!r}"
+            )
+        own = {getattr(config.topics, field) for field in config.topics.__struct_fields__}
+        problems += [
+            f"feeds.{name}.topics: {topic} is flashfeed's own topic"
+            for topic in feed.topics
+            if topic in own
         ]
-        if unknown:
-            problems.append(f"feeds.{name}.session: expected only {{key}}, got {{{unknown[0]}}}")
         check(f"feeds.{name}", partial(_check_mapping, name, feed, config))
     if config.kafka.session_timeout_s > config.kafka.request_timeout_s:
         problems.append(

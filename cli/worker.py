@@ -30,13 +30,17 @@ def run_worker(path: Path, trace: Path | None = None) -> int:
     return asyncio.run(_run(load(path), trace))
 
 
-def engine_settings(engine: EngineConfig, say: Callable[[str], None]) -> EngineSettings:
-    """The engine's settings; brings the packaged model into its fastest form first."""
-    path = Path(engine.model)
+def model_path(engine: EngineConfig, say: Callable[[str], None]) -> Path:
+    """The model's file; brings the packaged model into its fastest form first."""
     if engine.model == "packaged":
-        path = fastest_form(find_packaged_model(), progress=say)
+        return fastest_form(find_packaged_model(), progress=say)
+    return Path(engine.model)
+
+
+def engine_settings(engine: EngineConfig, model: Path) -> EngineSettings:
+    """The engine's settings. Raises ConfigError where they contradict one another."""
     return EngineSettings(
-        model_path=path,
+        model_path=model,
         threads=engine.threads or None,
         gpu_layers=engine.gpu_layers,
         context_tokens=engine.context_tokens,
@@ -66,7 +70,8 @@ def feeds_of(config: Config) -> list[Feed]:
 
 async def _run(config: Config, trace: Path | None) -> int:
     bridge_options = bridge_settings(config)
-    settings = dataclasses.replace(engine_settings(config.engine, log.info), trace=trace)
+    settings = engine_settings(config.engine, model_path(config.engine, log.info))
+    settings = dataclasses.replace(settings, trace=trace)
     engine = Engine(settings)
     engine.start()
     worker = Worker(config, engine, feeds_of(config))

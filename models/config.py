@@ -73,6 +73,11 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
     data_updated: NonEmpty = "flashfeed.data_updated"
     answers: NonEmpty = "flashfeed.answers"
 
+    def __post_init__(self) -> None:
+        names = [getattr(self, field) for field in self.__struct_fields__]
+        if len(set(names)) != len(names):
+            raise ValueError("expected topics with different names")
+
 
 class EngineConfig(_Table, frozen=True, kw_only=True):
     """The model and what may be kept resident.
@@ -112,16 +117,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
 
     def spec(self) -> SessionSpec:
         """The session spec that this template gives."""
-        return with_query_ids(
-            SessionSpec(
-                type=self.type,
-                prompt=self.prompt,
-                text=self.text,
-                context=self.context,
-                window=self.window,
-                flash=self.flash,
-            )
-        )
+        # By conversion, which checks every bound; a constructor checks none.
+        return with_query_ids(msgspec.convert(msgspec.to_builtins(self), SessionSpec))
 
 
 class FeedConfig(_Table, frozen=True, kw_only=True):

@@ -16,16 +16,10 @@ import orjson
 
 from .origins import Origin
 from .records import StreamType
+from .session import AnsweredBy
 
 EventType: TypeAlias = Literal["flashfeed.flash_ready", "flashfeed.data_updated"]
 Headers: TypeAlias = list[tuple[str, bytes]]
-
-
-class AnsweredBy(msgspec.Struct, frozen=True):
-    """What gave the answer: hashes of the model file and of the session's spec."""
-
-    model: str
-    spec: str
 
 
 class FlashReady(msgspec.Struct, frozen=True):
@@ -89,10 +83,14 @@ def event_id(session_id: str, data_version: int, query_id: int, last_offset: int
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond; None stays None."""
+    """Seconds since 1970 as ISO 8601 in UTC, to the millisecond; None for None and for
+    what no calendar has."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def cloud_event(data: FlashReady | DataUpdated, source: str) -> OutEvent:

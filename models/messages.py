@@ -1,9 +1,8 @@
 """The messages on `flashfeed.records`: everything that changes a session, in order.
 
 The Kafka key is the session id, so one partition's order is the session's only
-history. A message is a JSON object with `op`; what follows depends on it. `request`
-ties a message to the HTTP call that wrote it; `idempotency_key` lets the owner drop
-a repeated write.
+history. A message is a JSON object with `op`; what follows depends on it. `idempotency_key`
+lets the owner drop a repeated write.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ Fields: TypeAlias = dict[str, Any]
 class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", kw_only=True):
     """What every message may carry."""
 
-    request: str = ""
     idempotency_key: str = ""
 
 

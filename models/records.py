@@ -7,11 +7,17 @@ the event's own time (a candle's start). NaN and infinities are refused everywhe
 from __future__ import annotations
 
 import math
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from .errors import ValidationFault
+
+# What a datetime and a JSON number take; names stand in lines, so they are short.
+TIMESTAMP_MIN_S: Final = -6.2e10
+TIMESTAMP_MAX_S: Final = 1e11
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+Int = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 
 StreamType: TypeAlias = Literal["ohlcv", "iot", "vitals", "spatial", "event"]
 
@@ -24,6 +30,11 @@ class _Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
             value = getattr(self, name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"expected a finite number, got {value} in field {name}")
+        time: float | None = getattr(self, "timestamp", None)
+        if time is not None and not TIMESTAMP_MIN_S <= time <= TIMESTAMP_MAX_S:
+            raise ValueError(
+                f"expected a timestamp in seconds since 1970, got {time:g} (milliseconds?)"
+            )
 
 
 class Ohlcv(_Record, frozen=True, kw_only=True):
@@ -34,7 +45,7 @@ class Ohlcv(_Record, frozen=True, kw_only=True):
     l: float
     c: float
     v: float
-    sym: str | None = None
+    sym: Name | None = None
     timestamp: float | None = None
 
     def __post_init__(self) -> None:
@@ -48,7 +59,7 @@ class Ohlcv(_Record, frozen=True, kw_only=True):
 class Iot(_Record, frozen=True, kw_only=True):
     """One reading of one sensor, with its limits where they are known."""
 
-    sid: str
+    sid: Name
     val: float
     lo: float | None = None
     hi: float | None = None
@@ -92,10 +103,10 @@ class Spatial(_Record, frozen=True, kw_only=True):
 class Event(_Record, frozen=True, kw_only=True):
     """Something that happened: source, severity, category, how often."""
 
-    src: str
-    sev: int
-    cat: str
-    cnt: int
+    src: Name
+    sev: Int
+    cat: Name
+    cnt: Int
     timestamp: float | None = None
 
 
@@ -125,21 +136,7 @@ def make_record(stream_type: str, fields: dict[str, Any]) -> Record:
         raise ValidationFault(message, path.rstrip("`") or "$") from None
 
 
-def record_type(record: Record) -> StreamType:
-    """The stream type's name of a record."""
-    return _TYPE_NAMES[type(record)]
-
-
 def record_fields(record: Record) -> dict[str, Any]:
     """The fields of a record that are set, ready for JSON."""
     fields: dict[str, Any] = msgspec.to_builtins(record)
     return fields
-
-
-_TYPE_NAMES: Final[dict[type, StreamType]] = {
-    Ohlcv: "ohlcv",
-    Iot: "iot",
-    Vitals: "vitals",
-    Spatial: "spatial",
-    Event: "event",
-}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Literal
 
 import msgspec
@@ -59,15 +60,26 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:
             raise ValueError(f"expected at most {QUERIES_MAX} flash queries, got {len(self.flash)}")
+        ids = [query.id for query in self.flash if query.id]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"expected flash queries with different ids, got {ids}")
 
 
 def with_query_ids(spec: SessionSpec) -> SessionSpec:
-    """The spec with its flash queries numbered from 1 where they have no id yet."""
+    """The spec with its flash queries numbered, by the free ids from 1, where they have none."""
+    taken = {query.id for query in spec.flash}
+    free = (number for number in itertools.count(1) if number not in taken)
     numbered = tuple(
-        msgspec.structs.replace(query, id=query.id or place)
-        for place, query in enumerate(spec.flash, start=1)
+        query if query.id else msgspec.structs.replace(query, id=next(free)) for query in spec.flash
     )
     return msgspec.structs.replace(spec, flash=numbered)
+
+
+class AnsweredBy(msgspec.Struct, frozen=True):
+    """What gave an answer: hashes of the model file and of the session's spec."""
+
+    model: str = ""
+    spec: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,7 +88,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     `confidence` is a probability in 0..1: the softmax over the choices, or the
     geometric mean of a free answer's token probabilities. `logit_gap` is the distance
     of the best from the second best (choices: in log-probability; free: first token's
-    logits). `n_tokens` counts the generated tokens (0 for choices).
+    logits). `n_tokens` counts the generated tokens (0 for choices). `evaluated_ms` and
+    `answered_by` are the owner's to fill in.
     """
 
     query_id: int
@@ -85,3 +98,5 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     logit_gap: float
     n_tokens: int = 0
     probabilities: dict[str, float] = {}
+    evaluated_ms: int = 0
+    answered_by: AnsweredBy = AnsweredBy()

@@ -1,8 +1,10 @@
-"""A session's state as its changelog holds it, and the pure step that moves it.
+"""A session's state as its changelog holds it.
 
 One `Entry` is one applied batch: the head (all that a new owner must know) and the
 items that the batch added. The newest entry's head plus the window's items is the
-whole session, so recovery needs no older history. Keys are `session/slot`.
+whole session, so recovery needs no older history. Keys are `session/slot`; a step that
+adds no items overwrites the one slot HEAD_SLOT, so that a session that only answers or
+refuses does not grow its changelog.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from .origins import Origin, Watermark
 from .session import Answer, SessionSpec
 
 IDEMPOTENCY_KEYS_MAX = 256
+HEAD_SLOT = -1
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
@@ -26,7 +29,8 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """What a session has counted since it was created."""
+    """What a session has counted since it was created. `dropped` stays 0 while a full
+    queue refuses a push rather than dropping what is old."""
 
     processed: int = 0
     dropped: int = 0
@@ -39,15 +43,17 @@ class Head(msgspec.Struct, frozen=True):
     """Everything about a session but its items.
 
     `version` is the data version; `records_offset` the last applied offset of
-    `flashfeed.records`, `first_offset` the session's first one; `steps` counts the
-    entries written, and names the next slot; `items` counts the window's items and
+    `flashfeed.records`, `first_offset` the session's first one; and the name of
+    this life of it; `steps` counts the entries written and orders them, `slots` those
+    with items; `items` counts the window's items and
     `records` those of them that are records; `pending` counts the records that waited
     when the last version was answered;
     `prefix_tokens` is where the data begins (0: where the template put it).
     `tokens` is what the session holds. `answers`, `origins`, `evaluated_ms`,
     `event_time`, `ingest_tokens` (new data),
     `decoded_tokens` (questions and answers too) and `update_ms` (time of the step)
-    belong to the last version and `previous` holds each query's answer before it, so
+    belong to the last version (as does `version_offset`, the last records offset in
+    it) and `previous` holds each query's answer before it, so
     that its events can be published again, byte for byte, under the same ids.
     `failed` says why the session takes no more records; "" while it does.
     """
@@ -58,7 +64,9 @@ class Head(msgspec.Struct, frozen=True):
     records_offset: int = -1
     first_offset: int = -1
     next_query_id: int = 1
+    version_offset: int = -1
     steps: int = 0
+    slots: int = 0
     prefix_tokens: int = 0
     items: int = 0
     records: int = 0

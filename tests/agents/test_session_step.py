@@ -80,6 +80,7 @@ def apply(state: SessionState | None, *waiting: Waiting) -> tuple[SessionState |
             process_us=1000,
             evaluated_ms=1_700_000_000_000,
             pending=0,
+            model="m",
         )
         if step.deletes:
             state = None
@@ -236,16 +237,14 @@ def test_a_failed_step_moves_past_its_records_and_refuses_them() -> None:
 def test_the_same_head_gives_the_same_events() -> None:
     state, _ = apply(None, reading(0, 1), reading(1, 2))
     assert state is not None
-    first = [cloud_event(one, "/x") for one in flash_events(state.head, "m")]
-    again = [cloud_event(one, "/x") for one in flash_events(state.head, "m")]
+    first = [cloud_event(one, "/x") for one in flash_events(state.head)]
+    again = [cloud_event(one, "/x") for one in flash_events(state.head)]
     assert first == again
     assert updated_event(state.head).data_count == 2
-    assert [one.changed for one in flash_events(state.head, "m")] == [True]
+    assert [one.changed for one in flash_events(state.head)] == [True]
     moved, _ = apply(state, reading(2, 3))
     assert moved is not None
-    assert [(one.previous, one.changed) for one in flash_events(moved.head, "m")] == [
-        ("yes", False)
-    ]
+    assert [(one.previous, one.changed) for one in flash_events(moved.head)] == [("yes", False)]
 
 
 Batches = st.lists(st.integers(1, 4), min_size=1, max_size=12)
@@ -300,3 +299,65 @@ def test_slots_come_back_and_a_hole_is_named() -> None:
     for write in tombstones("c", 0, state.head):
         slots.take(write.key or b"", write.value)
     assert slots.states() == []
+
+
+def test_steps_without_items_take_one_slot_however_many() -> None:
+    slots, state = SlotsRead(), None
+    keys = set()
+    for offset in range(6):
+        state, [step] = apply(state, reading(offset, 1, at=0))  # the same record, over and over
+        assert state is not None
+        write = entry_write("c", 0, state.head, step.items)
+        keys.add(write.key)
+        slots.take(write.key or b"", write.value)
+    assert len(keys) == 2
+    [back] = slots.states()
+    assert state is not None
+    assert back.head == state.head
+    assert back.head.counters.duplicates == 5
+
+
+def test_slots_of_an_earlier_life_are_not_this_ones() -> None:
+    slots, old = SlotsRead(), None
+    for offset in range(4):
+        old, [step] = apply(old, reading(offset, offset))
+        assert old is not None
+        write = entry_write("c", 0, old.head, step.items)
+        slots.take(write.key or b"", write.value)
+    # The delete reached two of four slots when the worker was killed; then it lives again.
+    for write in tombstones("c", 0, old.head)[:3]:
+        slots.take(write.key or b"", write.value)
+    new, [step] = apply(None, reading(9, 70))
+    assert new is not None
+    write = entry_write("c", 0, new.head, step.items)
+    slots.take(write.key or b"", write.value)
+    [back] = slots.states()
+    assert (values(back), slots.corrupt) == ([70], [])
+
+
+def test_what_follows_a_version_does_not_change_its_events() -> None:
+    state, _ = apply(None, reading(0, 1))
+    assert state is not None
+    published = [cloud_event(one, "/x") for one in flash_events(state.head)]
+    published.append(cloud_event(updated_event(state.head), "/x"))
+    for later in (
+        reading(1, 1, at=0),  # a repeat
+        Waiting(2, MarkPrefix()),
+        Waiting(3, AddQuery(query=FlashQuery("Low?"))),
+    ):
+        state, _ = apply(state, later)
+        assert state is not None
+        again = [cloud_event(one, "/x") for one in flash_events(state.head, [1])]
+        again.append(cloud_event(updated_event(state.head), "/x"))
+        assert again == published
+
+
+def test_a_question_too_long_fails_its_caller_and_not_the_session() -> None:
+    state, _ = apply(None, reading(0, 1))
+    taken = [Waiting(1, AddQuery(query=FlashQuery("long?")))]
+    failed = failed_step(plan_step("s", state, taken, templates), state, ContextFull("full"))
+    assert isinstance(failed.outcomes[1], ContextFull)
+    assert failed.head.failed == ""
+    assert state is not None
+    assert failed.head.spec == state.head.spec
+    assert failed.head.records_offset == 1

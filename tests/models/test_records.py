@@ -18,7 +18,6 @@ from flashfeed.models.records import (
     Vitals,
     make_record,
     record_fields,
-    record_type,
 )
 
 CANDLE: dict[str, Any] = {"o": 1.5, "h": 2.0, "l": 1.0, "c": 1.75, "v": 10.0}
@@ -40,7 +39,7 @@ GOOD: list[tuple[str, dict[str, Any], Record]] = [
 def test_makes_typed_records(stream_type: str, fields: dict[str, Any], record: Record) -> None:
     made = make_record(stream_type, fields)
     assert made == record
-    assert record_type(made) == stream_type
+    assert isinstance(made, RECORD_TYPES[stream_type])
     for name in made.__struct_fields__:
         value = getattr(made, name)
         assert not isinstance(value, int) or stream_type == "event"
@@ -104,3 +103,22 @@ def test_any_fields_make_a_record_or_a_validation_fault(
     for name in record.__struct_fields__:
         value = getattr(record, name)
         assert not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize("time", [1_700_000_000_000, -8e10, float("inf")])
+def test_a_time_that_no_calendar_has_is_refused(time: float) -> None:
+    with pytest.raises(ValidationFault, match=r"timestamp|finite"):
+        make_record("iot", {"sid": "a", "val": 1.0, "timestamp": time})
+
+
+@pytest.mark.parametrize(
+    ("stream_type", "fields"),
+    [
+        ("event", {"src": "a", "sev": 10**30, "cat": "b", "cnt": 1}),
+        ("event", {"src": "a" * 201, "sev": 1, "cat": "b", "cnt": 1}),
+        ("iot", {"sid": "s" * 201, "val": 1.0}),
+    ],
+)
+def test_what_would_not_fit_a_message_is_refused(stream_type: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationFault):
+        make_record(stream_type, fields)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -16,7 +17,7 @@ from flashfeed.cli.main import main
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
 
 from apache_kafka import PASSWORD, USER, Node, available, kafka_node
-from batch_app import RECORDS, committed, fill, records_of, run_app
+from batch_app import RECORDS, committed, fill, make_app, records_of, run_app, until
 
 pytestmark = [
     pytest.mark.broker,
@@ -108,3 +109,47 @@ async def test_a_group_that_never_read_a_topic_can_begin_at_its_end(node: Node) 
     again = await run_app(node.plain, group, topic, None, bool, begins_at_end=(topic,))
     assert records_of(again, 0) == [RECORDS]
     assert records_of(again, 1) == []
+
+
+async def test_rebalances_while_records_come_hand_none_of_them_away(node: Node) -> None:
+    topic = group = f"rebalance-{time.time_ns()}"
+    rounds = 3
+    await fill(node.plain, topic, 1)
+    for number in range(rounds):
+        await fill(node.plain, f"{topic}-{number}", 0)
+    app = make_app(node.plain, group)
+    delivered: set[int] = set()
+
+    async def read(batches: Any) -> None:
+        async for event in batches.noack().events():
+            if event.value.topic == topic and event.value.partition == 0:
+                delivered.update(record.offset for record in event.value.records)
+            event.ack()
+
+    app.agent(app.topic(topic, config={"feed": "f"}))(read)
+    producer = AIOKafkaProducer(bootstrap_servers=node.plain)
+    await producer.start()
+    await app.start()
+    sent: list[int] = []
+    producing = asyncio.create_task(produce_steadily(producer, topic, sent))
+    try:
+        await until(lambda: 1 in delivered)
+        for number in range(rounds):
+            app.topics.add_topics("f", [f"{topic}-{number}"])
+            await until(lambda n=number: f"{topic}-{n}" in app.consumer.subscribed())
+            await asyncio.sleep(4)
+        producing.cancel()
+        await asyncio.sleep(0)
+        await until(lambda: max(sent) in delivered)
+        assert sorted(set(sent) - delivered) == []
+    finally:
+        producing.cancel()
+        await app.stop()
+        await producer.stop()
+
+
+async def produce_steadily(producer: AIOKafkaProducer, topic: str, sent: list[int]) -> None:
+    while True:
+        meta = await producer.send_and_wait(topic, b"x", partition=0)
+        sent.append(meta.offset)
+        await asyncio.sleep(0.03)

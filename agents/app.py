@@ -94,7 +94,8 @@ class Worker:
         for feed in self._feeds:
             self._add_feed(feed, feed_topics[feed.name])
         self._add_sessions()
-        log.info("writes: %s", self._steps.guarantee)
+        kind = "idempotent" if self._writer.idempotent else "not idempotent (the broker cannot)"
+        log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
         await self._app.start()
         self._tasks = [
             asyncio.create_task(self._refresh_topics(), name="refresh topics"),

@@ -160,7 +160,7 @@ def _log(level: int) -> None:
         level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     if level > logging.DEBUG:  # their INFO is a line a rebalance step
-        for name in ("aiokafka", "faust", "mode", "uvicorn"):
+        for name in ("aiokafka", "faust", "mode", "uvicorn", "flashfeed.agents.transport"):
             logging.getLogger(name).setLevel(logging.WARNING)
 
 

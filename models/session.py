@@ -78,8 +78,8 @@ def with_query_ids(spec: SessionSpec) -> SessionSpec:
 class AnsweredBy(msgspec.Struct, frozen=True):
     """What gave an answer: hashes of the model file and of the session's spec."""
 
-    model: str = ""
-    spec: str = ""
+    model: str
+    spec: str
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,4 +99,4 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     n_tokens: int = 0
     probabilities: dict[str, float] = {}
     evaluated_ms: int = 0
-    answered_by: AnsweredBy = AnsweredBy()
+    answered_by: AnsweredBy = AnsweredBy(model="", spec="")

@@ -242,23 +242,28 @@ async def main() -> None:
         ("ideal: a pass and 15 bare steps", median(free_ideal)),
     ):
         print(f"{label:34}{value * 1000:10.1f}")
-    print(
-        json.dumps(
-            {
-                "bench": "update",
-                "scratch_over_single_pass": round(scratch_s / median(single), 1),
-                "single_pass_over_ideal": round(median(single) / median(ideal), 3),
-                "free_over_ideal": round(median(free) / median(free_ideal), 3),
-                "argmax_equal": equal,
-                "near_ties": near_ties,
-                "logit_diff_max": round(max(differences), 4),
-                "outside_decode_ms": round(median(python) * 1000, 2),
-                "single_pass_ms": round(median(single) * 1000, 1),
-                "model": path.name,
-                "threads": engine.threads,
-            }
-        )
+    figures = {
+        "bench": "update",
+        "scratch_over_single_pass": round(scratch_s / median(single), 1),
+        "single_pass_over_ideal": round(median(single) / median(ideal), 3),
+        "free_over_ideal": round(median(free) / median(free_ideal), 3),
+        "argmax_equal": equal,
+        "near_ties": near_ties,
+        "logit_diff_max": round(max(differences), 4),
+        "outside_decode_ms": round(median(python) * 1000, 2),
+        "single_pass_ms": round(median(single) * 1000, 1),
+        "model": path.name,
+        "threads": engine.threads,
+    }
+    figures["pass"] = (
+        figures["scratch_over_single_pass"] >= 40
+        and figures["single_pass_over_ideal"] <= 1.15
+        and figures["free_over_ideal"] <= 1.2
+        and figures["logit_diff_max"] <= 0.1
+        and equal
     )
+    print(json.dumps(figures))
+    sys.exit(not figures["pass"])
 
 
 if __name__ == "__main__":

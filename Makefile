@@ -5,7 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.flashfeed-ready
+# Another CMAKE_ARGS (a CUDA build, say) is another installation.
+READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum))
 ROOMS := models codecs engine agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
@@ -31,6 +32,7 @@ $(READY): requirements.lock pyproject.toml engine/build/llama.cmake engine/build
 	@grep -v '^llama-cpp-python' requirements.lock > $(VENV)/packages.lock
 	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-deps -r $(VENV)/packages.lock
 	@$(BIN)/python -m pip --disable-pip-version-check install -q --no-deps -e .
+	@rm -f $(VENV)/.flashfeed-ready*
 	@touch $@
 
 # make demo   see above

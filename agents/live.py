@@ -58,10 +58,10 @@ from .kafka_writer import KafkaWriter, Write, Written
 from .metrics import Metrics
 from .partitions import Partitions
 from .session_owner import SessionOwner
+from .subscribers import Subscribers
 
 APPLY_TIMEOUT_S = 30.0
 PUSH_RECORDS_MAX = 1000
-SUBSCRIBER_EVENTS_MAX = 1000
 SETTLED_KEPT = 4096
 
 
@@ -88,9 +88,7 @@ class LiveSessions:
         self._recent: OrderedDict[Written, FlashfeedError | None] = OrderedDict()
         self._waiters: dict[Written, asyncio.Future[None]] = {}
         self._pushed: dict[Written, tuple[str, int]] = {}
-        self._subscribers: defaultdict[str, set[asyncio.Queue[SessionEvent | None]]] = defaultdict(
-            set
-        )
+        self._subscribers = Subscribers()
         self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._on_settled)
         partitions.on_revoked(self._on_revoked)
@@ -175,8 +173,7 @@ class LiveSessions:
         """End the session."""
         self._owner(session_id)
         await self._apply(session_id, Delete())
-        for queue in self._subscribers.pop(session_id, set()):
-            _offer(queue, None)
+        self._subscribers.end(lambda one: one == session_id)
 
     async def push(
         self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
@@ -267,21 +264,12 @@ class LiveSessions:
     async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:
         """Subscribe to the session's events from now on."""
         self._owner(session_id)
-        queue: asyncio.Queue[SessionEvent | None] = asyncio.Queue(SUBSCRIBER_EVENTS_MAX)
-        self._subscribers[session_id].add(queue)
-        try:
-            yield _drain(queue)
-        finally:
-            readers = self._subscribers.get(session_id)
-            if readers is not None:
-                readers.discard(queue)
-                if not readers:
-                    del self._subscribers[session_id]
+        with self._subscribers.reader(session_id) as events:
+            yield events
 
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""
-        for queue in self._subscribers.get(event.session_id, set()):
-            _offer(queue, event)
+        self._subscribers.publish(event)
 
     # -- inside -------------------------------------------------------------------
 
@@ -373,9 +361,7 @@ class LiveSessions:
     def _on_revoked(self, number: int) -> None:
         """What this worker knew of the partition's sessions is another's to know."""
         self._pushed = {key: at for key, at in self._pushed.items() if key.partition != number}
-        for session_id in [one for one in self._subscribers if self.partition_of(one) == number]:
-            for queue in self._subscribers.pop(session_id):
-                _offer(queue, None)
+        self._subscribers.end(lambda one: self.partition_of(one) == number)
 
     def _on_settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
         written = Written(number, offset)
@@ -389,17 +375,3 @@ class LiveSessions:
         self._recent[written] = error
         if len(self._recent) > SETTLED_KEPT:
             self._recent.popitem(last=False)
-
-
-def _offer(queue: asyncio.Queue[SessionEvent | None], event: SessionEvent | None) -> None:
-    """Put without waiting; a reader that fell behind by the whole queue is let go."""
-    if queue.full():
-        while not queue.empty():
-            queue.get_nowait()
-        event = None
-    queue.put_nowait(event)
-
-
-async def _drain(queue: asyncio.Queue[SessionEvent | None]) -> AsyncIterator[SessionEvent]:
-    while (event := await queue.get()) is not None:
-        yield event

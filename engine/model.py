@@ -90,6 +90,14 @@ class Model:
             C.llama_model_free(handle)
             raise
 
+    def kv_bytes(self, tokens: int, kv_type: str) -> int:
+        """Bytes of a KV cache for so many tokens."""
+        heads = int(C.llama_model_n_head(self.handle))
+        width = int(C.llama_model_n_embd(self.handle)) // max(1, heads)
+        row = width * int(C.llama_model_n_head_kv(self.handle))
+        bits = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5}[kv_type]
+        return int(2 * tokens * row * int(C.llama_model_n_layer(self.handle)) * bits / 8)
+
     def free(self) -> None:
         """Gives the weights back; no context of this model may be left."""
         C.llama_model_free(self.handle)

@@ -21,6 +21,7 @@ from .chat import ChatPieces, chat_pieces
 _log: Final = logging.getLogger("flashfeed.engine.llama")
 _ERROR_LEVEL: Final = 3
 _CONTINUED_LEVEL: Final = 5
+_PLAIN_ROPE: Final = (C.LLAMA_ROPE_TYPE_NORM, C.LLAMA_ROPE_TYPE_NEOX)
 _PIECE_BYTES: Final = 256
 _TEMPLATE_BYTES: Final = 1 << 20
 
@@ -89,6 +90,12 @@ class Model:
         except BaseException:
             C.llama_model_free(handle)
             raise
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether its keys can be moved to other positions: only rotary ones of one
+        dimension can; on M-RoPE llama.cpp would abort."""
+        return int(C.llama_model_rope_type(self.handle)) in _PLAIN_ROPE
 
     def kv_bytes(self, tokens: int, kv_type: str) -> int:
         """Bytes of a KV cache for so many tokens."""

@@ -201,7 +201,6 @@ class Scheduler:
             n = n_outputs(part.runs)
             rows = decoded.rows[at : at + n]
             at += n
-            job.turns += 1
             job.seconds += (
                 decoded.seconds * sum(len(run.tokens) for run in part.runs) / one.n_tokens
             )

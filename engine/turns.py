@@ -69,7 +69,8 @@ class Ask:
 
 @dataclass(eq=False, kw_only=True)
 class Waiting:
-    """A job that waits for its turn: whose it is, what it asks, how often it had a turn.
+    """A job that waits for its turn: whose it is, what it asks, how often it had a turn,
+    and in which step the last time.
 
     `hurry` is the most urgent class of what waits behind it.
     """
@@ -78,6 +79,7 @@ class Waiting:
     session: str = ""
     ask: Ask | None = None
     turns: int = 0
+    last_step: int = 0
     arrival: int = 0
     hurry: Priority = Priority.BACKGROUND
 
@@ -162,12 +164,13 @@ class Turns:
         )
         return min((one for one in waiting if one.priority is chosen), key=self._order)
 
-    def _order(self, job: Waiting) -> tuple[bool, int, int, int]:
+    def _order(self, job: Waiting) -> tuple[bool, int, int, int, int]:
         goes_on = job.priority is not Priority.FOREGROUND and bool(job.turns % TURNS_IN_A_ROW)
         return (
             not goes_on,
             self._served.get((job.tenant, None), -1),
             self._served.get((job.tenant, job.session), -1),
+            job.last_step,
             job.arrival,
         )
 
@@ -178,6 +181,8 @@ class Turns:
             late = one in present and one not in served
             self._passed_over[one] = self._passed_over[one] + 1 if late else 0
         for part in parts:
+            part.job.turns += 1
+            part.job.last_step = self._step
             for key in ((part.job.tenant, None), (part.job.tenant, part.job.session)):
                 self._served.pop(key, None)
                 self._served[key] = self._step

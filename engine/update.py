@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flashfeed.models.errors import ContextFull
+from flashfeed.models.errors import ContextFull, RequestError
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.window import window_start
 
@@ -70,6 +70,11 @@ def open_steps(
     one with `lines` is brought back when it is first used."""
     session = sessions.create(session_id, spec)
     try:
+        if spec.window.mode == "shift" and not session.model.can_shift:
+            raise RequestError(
+                f"model {session.model.name!r} cannot shift its window; expected window.mode "
+                "'exact' or 'grow'"
+            )
         session.prefix = _prefix_tokens(session, spec.prompt, frozen)
         session.items.extend(_item_tokens(session, lines))
         session.first = count - len(lines)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,8 @@ import llama_cpp.llama_cpp as C
 
 from flashfeed.models.errors import ConfigError
 
-from .chat import ChatPieces, chat_pieces
+from .chat import ChatPieces, ChatTemplate, Segment, chat_pieces
+from .turn_gaps import Turns, find_turns
 
 _log: Final = logging.getLogger("flashfeed.engine.llama")
 _ERROR_LEVEL: Final = 3
@@ -53,9 +56,10 @@ class Model:
         self._pieces: dict[tuple[int, bool], bytes] = {}
         bos = int(C.llama_vocab_bos(self._vocab))
         eos = int(C.llama_vocab_eos(self._vocab))
-        self.chat: ChatPieces = chat_pieces(
+        self._template = ChatTemplate(
             self._meta("tokenizer.chat_template"), self._text(bos), self._text(eos)
         )
+        self.chat: ChatPieces = chat_pieces(self._template)
         # Some templates write the beginning-of-sequence token, for others it is our part.
         wants_bos = bos >= 0 and bool(C.llama_vocab_get_add_bos(self._vocab))
         written = self.chat.bare.startswith(self._text(bos))
@@ -109,6 +113,19 @@ class Model:
         """Gives the weights back; no context of this model may be left."""
         C.llama_model_free(self.handle)
         self.handle = None
+
+    @cached_property
+    def turns(self) -> Turns:
+        """How the template writes a conversation. Raises ConfigError where it cannot."""
+        return find_turns(self._template)
+
+    def segment_tokens(self, segments: Iterable[Segment]) -> tuple[int, ...]:
+        """The tokens of a prompt in segments, each tokenised by itself."""
+        return tuple(
+            token
+            for one in segments
+            for token in (self.template_tokens if one.special else self.tokens)(one.text)
+        )
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """The tokens of a text from outside: what looks like a special token stays text."""

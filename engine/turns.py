@@ -183,9 +183,11 @@ class Turns:
         for part in parts:
             part.job.turns += 1
             part.job.last_step = self._step
-            for key in ((part.job.tenant, None), (part.job.tenant, part.job.session)):
-                self._served.pop(key, None)
-                self._served[key] = self._step
+        # Who joined had no turn of its own: else a session that often joins would starve.
+        lead = parts[0].job
+        for key in ((lead.tenant, None), (lead.tenant, lead.session)):
+            self._served.pop(key, None)
+            self._served[key] = self._step
         while len(self._served) > _REMEMBERED:
             del self._served[next(iter(self._served))]
 

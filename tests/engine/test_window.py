@@ -193,7 +193,7 @@ async def test_a_window_that_is_too_long_for_its_context_is_refused(
     await engine.open(name, spec_of("exact", 64))
     with pytest.raises(ContextFull):
         for n in range(200):
-            await engine.update(name, [line(n)], ())
+            await engine.update(name, [line(n)], ALL)
     assert (await engine.update(name, (), ALL)).answers
     await engine.close(name)
 

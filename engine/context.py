@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import llama_cpp
 import llama_cpp.llama_cpp as C
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,12 @@ from numpy.typing import NDArray
 from flashfeed.models.errors import EngineError
 
 from .model import Model
-from .plan import Pass, check_pass
+from .plan import Pass, PlanFault, check_pass
 from .settings import EngineSettings, Limits
 from .trace import Trace
+
+LLAMA_BUILD: Final = f"llama-cpp-python {llama_cpp.__version__}"
+"""The build of llama.cpp: another one may compute or save keys and values in another way."""
 
 _CELLS_STEP: Final = 256
 _TYPE_F16: Final = 1
@@ -151,6 +155,57 @@ class Context:
         C.llama_memory_clear(self._memory, False)
         self.ends.clear()
         self.cells_used = 0
+
+    def save_sequence(self, sequence: int) -> memoryview:
+        """The keys and values of a sequence's tokens, as llama.cpp writes them.
+
+        Cells that it shares with others are in it too. Another context of the same
+        model, cache type and layout takes it by `load_sequence`.
+        """
+        assert self.ends.get(sequence, 0) > 0, f"sequence {sequence} is empty"
+        size = int(C.llama_state_seq_get_size(self._handle, sequence))
+        data = np.empty(size, np.uint8)
+        written = int(
+            C.llama_state_seq_get_data(self._handle, _pointer(data, ctypes.c_uint8), size, sequence)
+        )
+        if not size or written != size:
+            raise EngineError(f"llama.cpp saved {written} of {size} bytes of sequence {sequence}")
+        return data.data
+
+    def load_sequence(self, sequence: int, data: memoryview | bytes, tokens: Sequence[int]) -> None:
+        """An empty sequence becomes the saved one, which holds `tokens`, in cells of its own.
+
+        `data` must be `save_sequence`'s own bytes, authenticated if they were ever out
+        of this process: llama.cpp believes the positions in them, and aborts on some.
+        Raises PlanFault where there is no room, and EngineError where llama.cpp refuses
+        the data or they hold another number of tokens; the sequence is empty then.
+        """
+        if not 0 <= sequence < self.limits.sequences:
+            raise PlanFault(f"expected a sequence below {self.limits.sequences}, got {sequence}")
+        if self.ends.get(sequence, 0):
+            raise PlanFault(f"expected an empty sequence, {sequence} is in use")
+        if not tokens or self.cells_used + len(tokens) > self.limits.cells:
+            raise PlanFault(
+                f"expected 1 to {self.limits.cells - self.cells_used} tokens, got {len(tokens)}"
+            )
+        source = np.frombuffer(data, np.uint8)
+        read = int(
+            C.llama_state_seq_set_data(
+                self._handle, _pointer(source, ctypes.c_uint8), source.size, sequence
+            )
+        )
+        # What ends early llama.cpp refuses, what is too long it does not.
+        held = int(C.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+        if read != source.size or held != len(tokens):
+            self._remove(sequence, 0)
+            raise EngineError(
+                f"a saved sequence was not loaded: {read} of {source.size} bytes and {held} "
+                f"of {len(tokens)} tokens; decode its tokens instead"
+            )
+        if self._trace:
+            self._trace.load(self._number, sequence, tokens)
+        self.ends[sequence] = held
+        self.cells_used += held
 
     def _decode(self, batch: Any) -> int:
         return int(C.llama_decode(self._handle, batch))

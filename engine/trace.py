@@ -1,14 +1,15 @@
 """Writes down what the engine asks of llama.cpp, so that it can be replayed alone.
 
 One JSON line an operation of a context: `["open", context, cells, settings...]`,
-`["run", context, runs, seconds]`, `["fork", ...]`, `["cut", ...]`, `["clear", ...]`.
+`["run", context, runs, seconds]`, `["fork", ...]`, `["load", ...]`, `["cut", ...]`,
+`["clear", ...]`.
 What a bare loop over the same passes costs is the ideal that the engine is held
 against (replay.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ class Trace:
     def fork(self, context: int, source: int, targets: Iterable[int], position: int) -> None:
         """Every target became the source's first `position` tokens."""
         self._write("fork", context, source, list(targets), position)
+
+    def load(self, context: int, sequence: int, tokens: Sequence[int]) -> None:
+        """An unused sequence became these tokens, from saved keys and values."""
+        self._write("load", context, sequence, list(tokens))
 
     def cut(self, context: int, sequences: Iterable[int], position: int) -> None:
         """Sequences were cut back to their first `position` tokens."""

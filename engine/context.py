@@ -176,7 +176,7 @@ class Context:
         """An empty sequence becomes the saved one, which holds `tokens`, in cells of its own.
 
         `data` must be `save_sequence`'s own bytes, authenticated if they were ever out
-        of this process: llama.cpp believes the positions in them, and aborts on some.
+        of this process: llama.cpp believes every position and number in them.
         Raises PlanFault where there is no room, and EngineError where llama.cpp refuses
         the data or they hold another number of tokens; the sequence is empty then.
         """

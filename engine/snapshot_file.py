@@ -2,8 +2,9 @@
 
 llama.cpp checks of a saved state the number of layers, the type and size of a row and
 that it does not end early; not which model it was computed by, nor with which tokens,
-nor the numbers in it, and wrong positions can trip its assertions. So nothing reaches
-it that does not carry our own authentication code:
+nor the numbers in it. An altered position loads without a word, and what is decoded
+after it is wrong or refused. So nothing reaches it that does not carry our own
+authentication code:
 
     magic "FFKV", version u32, header bytes u32     little-endian
     header                                          JSON of SnapshotHeader

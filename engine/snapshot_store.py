@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import stat
 import tempfile
@@ -25,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from flashfeed.models.errors import ConfigError, EngineError
@@ -126,14 +126,17 @@ class SnapshotStore:
         """The session's snapshot with its header checked and its states yet unread; None
         where there is none. Raises SnapshotRefused."""
         path = self._path(expected.tenant, expected.session_id)
+        descriptor = None
         try:
             # Not a link's target; and opening a pipe that somebody put there does not wait.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            yield None
-            return
+            pass
         except OSError as error:
             raise SnapshotRefused("unreadable", f"{path}: {error}") from error
+        if descriptor is None:
+            yield None
+            return
         try:
             yield _opened(descriptor, self._secret, expected)
         finally:
@@ -151,8 +154,8 @@ class SnapshotStore:
 
     def _path(self, tenant: str, session_id: str) -> Path:
         # JSON keeps the two apart: ("a", "bc") and ("ab", "c") have different names.
-        key = msgspec.json.encode((tenant, session_id))
-        return self._folder / (hashlib.sha256(key).hexdigest() + _SUFFIX)
+        key = json.dumps((tenant, session_id))
+        return self._folder / (hashlib.sha256(key.encode()).hexdigest() + _SUFFIX)
 
     def _files(self) -> list[tuple[int, int, Path]]:
         """(last used in ns, bytes, path) of every snapshot and temporary."""

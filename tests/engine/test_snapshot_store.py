@@ -220,6 +220,13 @@ def test_no_id_leaves_the_folder(store: SnapshotStore, folder: Path, session_id:
     assert load(store, who) == STATES
 
 
+def test_an_id_that_is_no_text_is_not_saved(store: SnapshotStore) -> None:
+    who = identity("\ud800")
+    with pytest.raises(SnapshotNotSaved):
+        save(store, who)
+    assert load(store, who) is None
+
+
 def test_tenant_and_session_do_not_run_together(store: SnapshotStore) -> None:
     assert store._path("a", "bc") != store._path("ab", "c")
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from .plan import Run, n_outputs, n_tokens, take
 from .settings import Limits
@@ -45,6 +45,7 @@ WAITS_MAX: Final = {
 """Steps that a waiting class may be passed over before it goes first."""
 TURNS_IN_A_ROW: Final = 32
 _REMEMBERED: Final = 8192
+_Turn: TypeAlias = tuple["Priority", str, str | None]
 
 
 class HasLimits(Protocol):
@@ -69,8 +70,8 @@ class Ask:
 
 @dataclass(eq=False, kw_only=True)
 class Waiting:
-    """A job that waits for its turn: whose it is, what it asks, how often it had a turn,
-    and in which step the last time.
+    """A job that waits for its turn: whose it is, what it asks, how many steps in a
+    row it had a part in, and which was the last.
 
     `hurry` is the most urgent class of what waits behind it.
     """
@@ -112,7 +113,7 @@ class Turns:
         self._foreground_chunk: Final = foreground_chunk
         self._step = 0
         self._passed_over = dict.fromkeys(Priority, 0)
-        self._served: dict[tuple[str, str | None], int] = {}
+        self._served: dict[_Turn, int] = {}
 
     def plan(self, waiting: Sequence[Waiting]) -> list[Part]:
         """The parts of the next step, all of one context, the lead's first. `waiting` is
@@ -165,27 +166,32 @@ class Turns:
         return min((one for one in waiting if one.priority is chosen), key=self._order)
 
     def _order(self, job: Waiting) -> tuple[bool, int, int, int, int]:
-        goes_on = job.priority is not Priority.FOREGROUND and bool(job.turns % TURNS_IN_A_ROW)
+        goes_on = job.priority is not Priority.FOREGROUND and 0 < job.turns < TURNS_IN_A_ROW
         return (
             not goes_on,
-            self._served.get((job.tenant, None), -1),
-            self._served.get((job.tenant, job.session), -1),
+            self._served.get((job.priority, job.tenant, None), -1),
+            self._served.get((job.priority, job.tenant, job.session), -1),
             job.last_step,
             job.arrival,
         )
 
     def _remember(self, waiting: Sequence[Waiting], parts: Sequence[Part]) -> None:
-        served = {part.job.priority for part in parts}
+        lead = parts[0].job
         present = {one.priority for one in waiting}
+        # Who joins has no turn of its own: else what often joins would hide what starves.
         for one in Priority:
-            late = one in present and one not in served
+            late = one in present and one is not lead.priority
             self._passed_over[one] = self._passed_over[one] + 1 if late else 0
+        if lead.turns >= TURNS_IN_A_ROW:
+            lead.turns = 0
         for part in parts:
             part.job.turns += 1
             part.job.last_step = self._step
-        # Who joined had no turn of its own: else a session that often joins would starve.
-        lead = parts[0].job
-        for key in ((lead.tenant, None), (lead.tenant, lead.session)):
+        turns: tuple[_Turn, ...] = (
+            (lead.priority, lead.tenant, None),
+            (lead.priority, lead.tenant, lead.session),
+        )
+        for key in turns:
             self._served.pop(key, None)
             self._served[key] = self._step
         while len(self._served) > _REMEMBERED:

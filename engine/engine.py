@@ -18,7 +18,6 @@ from flashfeed.models.session import FlashQuery, SessionSpec
 from .generate import NotResident, Prompt, Talk, generate_steps
 from .memory import free_memory_bytes
 from .model import Model
-from .model_hash import model_hash
 from .pool import Sessions
 from .residency import junior_steps, resident_steps
 from .scheduler import Job, Scheduler, Watch
@@ -64,7 +63,7 @@ class Engine:
         if self._scheduler is not None:
             return
         model = Model.load(self.settings.model_path, self.settings.gpu_layers)
-        self.model_hash = model_hash(self.settings.model_path)
+        self.model_hash = model.hash
         self.model_name = model.name
         settings = self.settings
         if not settings.kv_bytes_max:
@@ -76,7 +75,7 @@ class Engine:
             model.free()
 
         turns = Turns(settings.step_tokens or STEP_TOKENS, settings.foreground_chunk)
-        watch = Watch(sessions.came, sessions.went, lambda now: (), free)
+        watch = Watch(sessions.came, sessions.went, self._housekeeping, free)
         self._scheduler = Scheduler(settings.jobs_max, turns, watch)
         self._scheduler.start()
 
@@ -187,16 +186,32 @@ class Engine:
         finally:
             talk.cancelled = True
 
-    async def close(self, session_id: str) -> None:
-        """Gives a session's cells back; its generations end as cancelled."""
+    async def close(self, session_id: str, *, forget: bool = False) -> None:
+        """Gives a session's cells back; its generations end as cancelled. `forget`: it has
+        ended for good, and its snapshot goes too; else it is saved for whoever opens it
+        next."""
         sessions = self._open_sessions()
 
         def close() -> Steps[None]:
-            sessions.remove(sessions[session_id])
+            session = sessions[session_id]
+            if not forget:
+                sessions.snapshots.save(session)
+            sessions.remove(session, forget)
             return
             yield
 
         await self._do(session_id, close, kind=Priority.FLASH)
+
+    async def save(self, session_id: str) -> None:
+        """Saves the session's snapshot now; nothing happens where it did not change."""
+        sessions = self._open_sessions()
+
+        def save() -> Steps[None]:
+            sessions.snapshots.save(sessions[session_id])
+            return
+            yield
+
+        await self._do(session_id, save)
 
     async def evict(self, session_id: str) -> None:
         """Saves the session as a snapshot and takes its seats; it comes back when used.
@@ -243,6 +258,27 @@ class Engine:
         if self._scheduler is None:
             raise Unavailable("the engine is not running")
         return self._scheduler
+
+    def _housekeeping(self, now: float) -> list[Job]:
+        sessions = self._sessions
+        session = sessions.due_for_saving(now) if sessions is not None else None
+        if sessions is None or session is None:
+            return []
+
+        def save() -> Steps[None]:
+            sessions.snapshots.save(session)
+            return
+            yield
+
+        return [
+            Job(
+                start=save,
+                done=lambda _, error: None,
+                session=session.id,
+                tenant=session.spec.tenant,
+                kind=Priority.BACKGROUND,
+            )
+        ]
 
     def _junior_job(self, session_id: str) -> Job | None:
         sessions = self._sessions

@@ -19,6 +19,7 @@ import llama_cpp.llama_cpp as C
 from flashfeed.models.errors import ConfigError
 
 from .chat import ChatPieces, ChatTemplate, Segment, chat_pieces
+from .model_hash import model_hash
 from .turn_gaps import Turns, find_turns
 
 _log: Final = logging.getLogger("flashfeed.engine.llama")
@@ -42,10 +43,11 @@ def quieten() -> None:
 
 
 class Model:
-    """A loaded model. `ends` are the tokens that end an answer."""
+    """A loaded model. `ends` are the tokens that end an answer, `hash` its file's SHA-256."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, file_hash: str = "") -> None:
         self.handle = handle
+        self.hash = file_hash
         self._vocab = C.llama_model_get_vocab(handle)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
         self.n_ctx_train = int(C.llama_model_n_ctx_train(handle))
@@ -90,7 +92,7 @@ class Model:
             ):
                 if refused(handle):
                     raise ConfigError(f"expected a decoder with a KV cache, got {kind} model")
-            return cls(handle)
+            return cls(handle, model_hash(path))
         except BaseException:
             C.llama_model_free(handle)
             raise

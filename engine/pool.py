@@ -44,7 +44,7 @@ class Sessions:
         self.questions: Final = Questions(model)
         self.prefixes: Final = PrefixStates(_PREFIX_BYTES_MAX)
         self.settings: Final = settings
-        self.snapshots: Final = Snapshots(settings, model)
+        self.snapshots: Final = Snapshots(settings)
         self._trace: Final = Trace(settings.trace) if settings.trace else None
         self._open: dict[str, Session] = {}
         self._groups: list[Group] = []
@@ -85,8 +85,10 @@ class Sessions:
         self.touch(session)
         return session
 
-    def remove(self, session: Session) -> None:
-        """Gives everything of the session back."""
+    def remove(self, session: Session, forget: bool = False) -> None:
+        """Gives everything of the session back; `forget` its snapshot too."""
+        if forget:
+            self.snapshots.forget(session)
         del self._open[session.id]
         session.closed = True
         session.free()
@@ -120,7 +122,10 @@ class Sessions:
         session.used = self._clock
 
     def free(self) -> None:
-        """Frees every context."""
+        """Saves what changed and frees every context."""
+        for session in self:
+            self.snapshots.save(session)
+        self.snapshots.stop()
         self._open.clear()
         for group in self._groups:
             group.context.free()
@@ -157,6 +162,11 @@ class Sessions:
     def idle(self, session: Session, jobs: int = 0) -> bool:
         """Whether it is resident, and no more than so many jobs of it wait or run."""
         return session.senior is not None and self._n_jobs.get(session.id, 0) <= jobs
+
+    def due_for_saving(self, now: float) -> Session | None:
+        """An idle session whose snapshot is too old. `now`: time.monotonic()."""
+        due = (one for one in self if self.idle(one) and self.snapshots.due(one, now))
+        return next(due, None)
 
     def _evict_one(self, wanted_by: Session) -> bool:
         idle = [one for one in self if one is not wanted_by and self.idle(one)]

@@ -29,7 +29,8 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
         )
     seat = sessions.seat(session)
     try:
-        if not sessions.snapshots.restore(session, seat, session.start):
+        restored = yield from sessions.snapshots.restore_steps(session, seat, session.start)
+        if not restored:
             seat.start = seat.end = session.start
             yield from prefix_steps(sessions, session, seat, priority)
         yield from catch_up_steps(session, seat, priority)
@@ -51,6 +52,7 @@ def junior_steps(sessions: Sessions, session: Session) -> Steps[None]:
         if seat is None:
             return
         seat.start = seat.end = start
+        yield from _restored(sessions, session, seat, start)
     elif seat.start != start:
         seat.reset(start)
     session.junior = None
@@ -62,6 +64,14 @@ def junior_steps(sessions: Sessions, session: Session) -> Steps[None]:
         seat.free()
         raise
     session.junior = seat
+
+
+def _restored(sessions: Sessions, session: Session, seat: Seat, start: int) -> Steps[None]:
+    try:
+        yield from sessions.snapshots.restore_steps(session, seat, start)
+    except BaseException:
+        seat.free()
+        raise
 
 
 def catch_up_steps(session: Session, seat: Seat, priority: Priority) -> Steps[None]:

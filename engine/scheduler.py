@@ -33,7 +33,7 @@ from .turns import Ask, Part, Priority, Turns, Waiting
 
 _log: Final = logging.getLogger(__name__)
 _NOTHING: Final = Decoded(np.empty((0, 0), np.float32), 0.0)
-_POLL_S: Final = 0.05
+_POLL_S: Final = 0.002
 _LOOK_BEHIND: Final = 8
 
 

@@ -259,7 +259,8 @@ class Session:
 
     `prefix` are the tokens of its frozen prefix; `items` the tokens of the items from
     number `first` on, of all that were ever applied since the prefix. `used` orders
-    sessions by their last use, `changed` says that the snapshot is older than its items.
+    sessions by their last use, `changed` says that the snapshot, last saved at
+    `saved_at` (time.monotonic()), is older than its items.
     """
 
     id: str
@@ -273,6 +274,7 @@ class Session:
     junior: Seat | None = None
     used: int = 0
     changed: bool = False
+    saved_at: float = 0.0
     closed: bool = False
 
     @property

@@ -1,15 +1,17 @@
 """The changelog: what a new owner needs of a session, and how it reads it.
 
 A compacted topic of our own, partitioned as `flashfeed.records`. One message for each
-applied step (models/state.py), key `session/slot`. A deleted session's slots become
-tombstones. Recovery writes a barrier into the partition and reads from the beginning
-until the barrier comes back: `latest` is not to be trusted (DESIGN.md).
+applied step, key `session/slot`; models/state.py says which slot, and why what a slot
+overwrites is needed no more. A deleted session's slots become tombstones. Recovery
+writes a barrier into the partition and reads from the beginning until the barrier comes
+back: `latest` is not to be trusted (DESIGN.md).
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -25,6 +27,8 @@ from flashfeed.models.state import (
     decode_entry,
     encode_entry,
     entry_key,
+    entry_slot,
+    used_slots,
 )
 
 from .connection import client_settings
@@ -68,10 +72,10 @@ class SlotsRead:
             head = newest.head
             # A delete that a crash cut short leaves slots of an earlier life behind.
             life = [one for one in slots.values() if one.head.first_offset == head.first_offset]
-            entries = sorted(life, key=lambda entry: entry.head.steps)
-            items = [item for entry in entries for item in entry.items]
+            items = window_items(head, life)
             if len(items) != head.items:
-                self.corrupt.append(f"{session}: {head.items} items written, {len(items)} found")
+                missing = f"{head.items} items in the window, {len(items)} found without a gap"
+                self.corrupt.append(f"{session}: {missing}")
                 continue
             try:
                 found.append(SessionState.restored(head, items))
@@ -80,10 +84,32 @@ class SlotsRead:
         return found
 
 
-def entry_write(topic: str, partition: int, head: Head, items: list[Item]) -> Write:
-    """A step's changelog message."""
-    slot = head.slots - 1 if items else HEAD_SLOT
-    value = encode_entry(Entry(slot=slot, head=head, items=tuple(items)))
+def window_items(head: Head, entries: Iterable[Entry]) -> list[Item]:
+    """The head's window from its life's entries, oldest item first: fewer where one is
+    missing.
+
+    Walked from the newest entry back: an entry's items end at its head's `written`. The
+    last one needed may reach back beyond the window; only its end is taken."""
+    newest_first: list[Item] = []
+    expected = head.written
+    for entry in sorted(entries, key=lambda entry: -entry.head.steps):
+        missing = head.items - len(newest_first)
+        if not missing:
+            break
+        if not entry.items:
+            continue
+        if entry.head.written != expected:
+            break
+        newest_first += reversed(entry.items[-missing:])
+        expected -= len(entry.items)
+    return newest_first[::-1]
+
+
+def entry_write(topic: str, partition: int, head: Head, items: Sequence[Item]) -> Write:
+    """A step's changelog message; of its items those that the window still holds."""
+    slot = entry_slot(head) if items else HEAD_SLOT
+    kept = tuple(items[max(0, len(items) - head.items) :])
+    value = encode_entry(Entry(slot=slot, head=head, items=kept))
     return Write(topic, entry_key(head.session_id, slot), value, partition=partition)
 
 
@@ -91,7 +117,7 @@ def tombstones(topic: str, partition: int, head: Head) -> list[Write]:
     """What erases a session from the changelog: every slot that it ever wrote."""
     return [
         Write(topic, entry_key(head.session_id, slot), None, partition=partition)
-        for slot in (HEAD_SLOT, *range(head.slots))
+        for slot in used_slots(head)
     ]
 
 

@@ -14,6 +14,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
 from aiokafka.partitioner import murmur2
 
 from flashfeed.engine import Engine
@@ -24,6 +25,7 @@ from flashfeed.models.errors import (
     RecordError,
     RequestError,
     SessionExists,
+    SessionFailed,
     SessionUnknown,
     Unavailable,
     ValidationFault,
@@ -43,7 +45,7 @@ from flashfeed.models.messages import (
     encode_message,
 )
 from flashfeed.models.records import make_record
-from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
     AppendAck,
     Fields,
@@ -63,6 +65,7 @@ from .subscribers import Subscribers
 APPLY_TIMEOUT_S = 30.0
 PUSH_RECORDS_MAX = 1000
 SETTLED_KEPT = 4096
+KEPT_REASONS = ("stop", "length")  # a generation that was cancelled leaves nothing
 
 
 class LiveSessions:
@@ -243,15 +246,23 @@ class LiveSessions:
     async def generate(
         self, session_id: str, prompt: str, options: GenerateOptions
     ) -> AsyncIterator[GeneratedPiece]:
-        """Generate over the session's data in a fork."""
+        """Generate over the session's data in a fork; what is to stay comes back through
+        the session's history as an append."""
         owner = self._owner(session_id)
+        self._check_takes(owner, options)
         owner.last_used_ms = int(time.time() * 1000)
         self._generating[session_id] += 1
         pieces = self._engine.generate(session_id, prompt, options)
         tokens = 0
+        texts: list[str] = []
         try:
             async for piece in pieces:
                 tokens = piece.n_tokens
+                if not options.clear_after:
+                    texts.append(piece.text)
+                    if piece.finish_reason in KEPT_REASONS and any(texts):
+                        kept = Append.of_generation(prompt, "".join(texts))
+                        await self._apply(session_id, kept)
                 yield piece
         finally:
             await pieces.aclose()
@@ -259,6 +270,21 @@ class LiveSessions:
             self._generating[session_id] -= 1
             if not self._generating[session_id]:
                 del self._generating[session_id]
+
+    async def answer(self, session_id: str, prompt: str, choices: Sequence[str]) -> Answer:
+        """Score the choices over the session's data."""
+        owner = self._owner(session_id)
+        asked = {"query": prompt, "choices": list(choices), "calibrate": False}
+        try:
+            query = msgspec.convert(asked, FlashQuery)
+        except msgspec.ValidationError as error:
+            raise RequestError(f"prompt and choices: {error}") from None
+        if not query.choices:
+            raise RequestError("choices: expected 2 or more, got none")
+        owner.last_used_ms = int(time.time() * 1000)
+        update = await self._engine.update(session_id, (), [query])
+        self._metrics.asked(update.question_tokens + update.generated_tokens)
+        return update.answers[0]
 
     @asynccontextmanager
     async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:
@@ -285,6 +311,14 @@ class LiveSessions:
             session_id = uuid.uuid4().hex
             if self.partition_of(session_id) in mine:
                 return session_id
+
+    @staticmethod
+    def _check_takes(owner: SessionOwner, options: GenerateOptions) -> None:
+        """A generation that is to stay needs a session that takes items: said at once,
+        not when the text is written."""
+        failed = owner.state.head.failed if owner.state is not None else ""
+        if failed and not options.clear_after:
+            raise SessionFailed(f"session {owner.session_id} keeps nothing more: {failed}")
 
     def _find(self, session_id: str) -> SessionOwner | None:
         number = self.partition_of(session_id)

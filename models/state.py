@@ -72,10 +72,10 @@ class Head(msgspec.Struct, frozen=True):
     `decoded_tokens` (questions and answers too), `update_ms` (time of the step),
     `pending` (records that waited when it was answered), `version_records` (records in
     its context), `version_first` and `version_offset` (records offsets of the oldest and
-    the newest item in it) belong to the last version, and `previous` holds each query's answer before it, so
-    that its events can be published again, byte for byte, under the same ids. `priors`
-    are by query id. `failed` says why the session takes no more records; "" while it
-    does.
+    the newest item in it) belong to the last version, and `previous` holds each query's
+    answer before it, so that its events can be published again, byte for byte, under the
+    same ids. `priors` are by query id. `failed` says why the session takes no more
+    records; "" while it does.
     """
 
     session_id: str

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 
@@ -136,7 +136,8 @@ class LiveSessions:
     async def inspect(self, session_id: str) -> Inspection:
         """The session with its context as text."""
         owner = self._owner(session_id)
-        held = await self._engine.inspect(session_id)
+        with self._placed(owner):
+            held = await self._engine.inspect(session_id)
         return Inspection(self._view(owner), held.text)
 
     async def metrics(self) -> bytes:
@@ -244,14 +245,15 @@ class LiveSessions:
         tokens = 0
         texts: list[str] = []
         try:
-            async for piece in pieces:
-                tokens = piece.n_tokens
-                if not options.clear_after:
+            with self._placed(owner):
+                async for piece in pieces:
+                    tokens = piece.n_tokens
                     texts.append(piece.text)
-                    if piece.finish_reason in KEPT_REASONS and any(texts):
+                    ended = piece.finish_reason in KEPT_REASONS
+                    if ended and any(texts) and not options.clear_after:
                         kept = Append.of_generation(prompt, "".join(texts))
                         await self._history.apply(session_id, kept)
-                yield piece
+                    yield piece
         finally:
             await pieces.aclose()
             self._metrics.generated(tokens)
@@ -270,7 +272,8 @@ class LiveSessions:
         if not query.choices:
             raise RequestError("choices: expected 2 or more, got none")
         owner.last_used_ms = int(time.time() * 1000)
-        update = await self._engine.update(session_id, (), [query])
+        with self._placed(owner):
+            update = await self._engine.update(session_id, (), [query])
         self._metrics.asked(update.question_tokens + update.generated_tokens)
         return update.answers[0]
 
@@ -295,6 +298,19 @@ class LiveSessions:
             session_id = uuid.uuid4().hex
             if self._history.partition_of(session_id) in mine:
                 return session_id
+
+    @staticmethod
+    @contextmanager
+    def _placed(owner: SessionOwner) -> Iterator[None]:
+        """Where the engine does not know a session that is ours, says why."""
+        try:
+            yield
+        except SessionUnknown as unknown:
+            if owner.state is None:
+                raise
+            if failed := owner.state.head.failed:
+                raise SessionFailed(f"session {owner.session_id} failed: {failed}") from unknown
+            raise Unavailable("the session is being given another window") from unknown
 
     @staticmethod
     def _check_takes(owner: SessionOwner, options: GenerateOptions) -> None:

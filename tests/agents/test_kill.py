@@ -91,8 +91,10 @@ async def settle(port: int, wanted: dict[str, list[str]]) -> None:
             contexts.clear()
             for session in (await bridge.get("/v1/sessions")).json()["sessions"]:
                 name = session["session_id"]
-                state = (await bridge.get(f"/v1/sessions/{name}/state")).json()
-                contexts[name] = state["context_text"].splitlines(), state["data_count"]
+                response = await bridge.get(f"/v1/sessions/{name}/state")
+                if response.status_code == 200:  # else asked again
+                    state = response.json()
+                    contexts[name] = state["context_text"].splitlines(), state["data_count"]
             ends = {name: held[-1] for name, (held, _) in contexts.items()}
             if ends == {name: window[-1] for name, window in wanted.items()}:
                 return

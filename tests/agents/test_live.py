@@ -12,7 +12,13 @@ from flashfeed.agents.kafka_writer import Write, Written
 from flashfeed.agents.live import LiveSessions
 from flashfeed.agents.session_step import Waiting
 from flashfeed.models.config import Config
-from flashfeed.models.errors import ContextFull, RequestError, SessionFailed, SessionUnknown
+from flashfeed.models.errors import (
+    ContextFull,
+    RequestError,
+    SessionFailed,
+    SessionUnknown,
+    Unavailable,
+)
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.messages import decode_message
 
@@ -161,6 +167,16 @@ async def test_an_unknown_session_has_no_answer() -> None:
     service = await served(Bench(spec_of("exact", 4)))
     with pytest.raises(SessionUnknown):
         await service.answer("nobody", "?", ["a", "b"])
+
+
+async def test_while_the_window_is_made_anew_the_session_is_unavailable_not_unknown() -> None:
+    bench = Bench(spec_of("exact", 4))
+    service = await served(bench)
+    await bench.engine.close("s")
+    with pytest.raises(Unavailable):
+        await service.answer("s", "?", ["a", "b"])
+    with pytest.raises(Unavailable):
+        await said(service, "?", GenerateOptions())
 
 
 async def test_an_append_counts_its_own_tokens_whatever_slides_out() -> None:

@@ -13,6 +13,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -41,11 +42,22 @@ BARRIER = b"\x00barrier/"
 SILENCE_MAX_S = 30.0
 
 
+class Slot(NamedTuple):
+    """What a slot holds. Its head is decoded when it turns out to be the newest: a
+    session has many slots, and each says all of its head again."""
+
+    life: int
+    steps: int
+    written: int
+    items: tuple[Item, ...]
+    value: bytes
+
+
 @dataclass(slots=True)
 class SlotsRead:
     """The newest value of every slot of a partition, as far as it was read. Pure."""
 
-    slots: dict[str, dict[int, Entry]] = field(default_factory=dict)
+    slots: dict[str, dict[int, Slot]] = field(default_factory=dict)
     corrupt: list[str] = field(default_factory=list)
 
     def take(self, key: bytes, value: bytes | None) -> None:
@@ -55,7 +67,11 @@ class SlotsRead:
             if value is None:
                 self.slots.get(session, {}).pop(int(slot), None)
             else:
-                self.slots.setdefault(session, {})[int(slot)] = decode_entry(value)
+                entry = decode_entry(value)
+                head = entry.head
+                self.slots.setdefault(session, {})[int(slot)] = Slot(
+                    head.first_offset, head.steps, head.written, entry.items, value
+                )
         except (ValueError, msgspec.DecodeError, msgspec.ValidationError) as error:
             self.corrupt.append(f"{key!r}: {error}")
 
@@ -66,13 +82,12 @@ class SlotsRead:
         for session, slots in self.slots.items():
             if not slots:
                 continue
-            newest = max(
-                slots.values(), key=lambda entry: (entry.head.first_offset, entry.head.steps)
-            )
-            head = newest.head
+            newest = max(slots.values(), key=lambda slot: (slot.life, slot.steps))
+            head = decode_entry(newest.value).head
             # A delete that a crash cut short leaves slots of an earlier life behind.
-            life = [one for one in slots.values() if one.head.first_offset == head.first_offset]
-            items = window_items(head, life)
+            items = window_items(
+                head, [slot for slot in slots.values() if slot.life == newest.life]
+            )
             if len(items) != head.items:
                 missing = f"{head.items} items in the window, {len(items)} found without a gap"
                 self.corrupt.append(f"{session}: {missing}")
@@ -84,24 +99,24 @@ class SlotsRead:
         return found
 
 
-def window_items(head: Head, entries: Iterable[Entry]) -> list[Item]:
-    """The head's window from its life's entries, oldest item first: fewer where one is
+def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:
+    """The head's window from its life's slots, oldest item first: fewer where one is
     missing.
 
-    Walked from the newest entry back: an entry's items end at its head's `written`. The
-    last one needed may reach back beyond the window; only its end is taken."""
+    Walked from the newest slot back: a slot's items end at its `written`. The last one
+    needed may reach back beyond the window; only its end is taken."""
     newest_first: list[Item] = []
     expected = head.written
-    for entry in sorted(entries, key=lambda entry: -entry.head.steps):
+    for slot in sorted(slots, key=lambda slot: -slot.steps):
         missing = head.items - len(newest_first)
         if not missing:
             break
-        if not entry.items:
+        if not slot.items:
             continue
-        if entry.head.written != expected:
+        if slot.written != expected:
             break
-        newest_first += reversed(entry.items[-missing:])
-        expected -= len(entry.items)
+        newest_first += reversed(slot.items[-missing:])
+        expected -= len(slot.items)
     return newest_first[::-1]
 
 

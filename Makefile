@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Another CMAKE_ARGS (a CUDA build, say) is another installation.
 READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)' | cksum))
-ROOMS := models codecs engine agents bridge cli
+ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
 .PHONY: schemas demo test lint types check-python bench broker help clean setup

@@ -22,6 +22,7 @@ from .kafka_writer import KafkaWriter
 from .live import LiveSessions
 from .metrics import Metrics
 from .partitions import Partitions, Settled
+from .session_outputs import OutputTopics
 from .session_owner import OwnerParts
 from .step_writer import OrderedStepWriter
 from .topics import list_feed_topics, prepare_topics
@@ -63,12 +64,14 @@ class Worker:
             steps=self._steps,
             metrics=self._metrics,
             templates=self._specs.get,
-            source=f"/flashfeed/{self._config.kafka.group}",
-            changelog=topics.changelog,
-            dead_letters=topics.dead_letters,
-            flash_ready=topics.flash_ready,
-            data_updated=topics.data_updated,
-            answers=topics.answers,
+            topics=OutputTopics(
+                source=f"/flashfeed/{self._config.kafka.group}",
+                changelog=topics.changelog,
+                dead_letters=topics.dead_letters,
+                flash_ready=topics.flash_ready,
+                data_updated=topics.data_updated,
+                answers=topics.answers,
+            ),
             publish=self._publish,
             settled=settled,
             fatal=self.fail,

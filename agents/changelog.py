@@ -1,16 +1,19 @@
 """The changelog: what a new owner needs of a session, and how it reads it.
 
 A compacted topic of our own, partitioned as `flashfeed.records`. One message for each
-applied step (models/state.py), key `session/slot`. A deleted session's slots become
-tombstones. Recovery writes a barrier into the partition and reads from the beginning
-until the barrier comes back: `latest` is not to be trusted (DESIGN.md).
+applied step, key `session/slot`; models/state.py says which slot, and why what a slot
+overwrites is needed no more. A deleted session's slots become tombstones. Recovery
+writes a barrier into the partition and reads from the beginning until the barrier comes
+back: `latest` is not to be trusted (DESIGN.md).
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -25,6 +28,8 @@ from flashfeed.models.state import (
     decode_entry,
     encode_entry,
     entry_key,
+    entry_slot,
+    used_slots,
 )
 
 from .connection import client_settings
@@ -37,11 +42,22 @@ BARRIER = b"\x00barrier/"
 SILENCE_MAX_S = 30.0
 
 
+class Slot(NamedTuple):
+    """What a slot holds. Its head is decoded when it turns out to be the newest: a
+    session has many slots, and each says all of its head again."""
+
+    life: int
+    steps: int
+    written: int
+    items: tuple[Item, ...]
+    value: bytes
+
+
 @dataclass(slots=True)
 class SlotsRead:
     """The newest value of every slot of a partition, as far as it was read. Pure."""
 
-    slots: dict[str, dict[int, Entry]] = field(default_factory=dict)
+    slots: dict[str, dict[int, Slot]] = field(default_factory=dict)
     corrupt: list[str] = field(default_factory=list)
 
     def take(self, key: bytes, value: bytes | None) -> None:
@@ -51,7 +67,11 @@ class SlotsRead:
             if value is None:
                 self.slots.get(session, {}).pop(int(slot), None)
             else:
-                self.slots.setdefault(session, {})[int(slot)] = decode_entry(value)
+                entry = decode_entry(value)
+                head = entry.head
+                self.slots.setdefault(session, {})[int(slot)] = Slot(
+                    head.first_offset, head.steps, head.written, entry.items, value
+                )
         except (ValueError, msgspec.DecodeError, msgspec.ValidationError) as error:
             self.corrupt.append(f"{key!r}: {error}")
 
@@ -62,16 +82,15 @@ class SlotsRead:
         for session, slots in self.slots.items():
             if not slots:
                 continue
-            newest = max(
-                slots.values(), key=lambda entry: (entry.head.first_offset, entry.head.steps)
-            )
-            head = newest.head
+            newest = max(slots.values(), key=lambda slot: (slot.life, slot.steps))
+            head = decode_entry(newest.value).head
             # A delete that a crash cut short leaves slots of an earlier life behind.
-            life = [one for one in slots.values() if one.head.first_offset == head.first_offset]
-            entries = sorted(life, key=lambda entry: entry.head.steps)
-            items = [item for entry in entries for item in entry.items]
+            items = window_items(
+                head, [slot for slot in slots.values() if slot.life == newest.life]
+            )
             if len(items) != head.items:
-                self.corrupt.append(f"{session}: {head.items} items written, {len(items)} found")
+                missing = f"{head.items} items in the window, {len(items)} found without a gap"
+                self.corrupt.append(f"{session}: {missing}")
                 continue
             try:
                 found.append(SessionState.restored(head, items))
@@ -80,10 +99,32 @@ class SlotsRead:
         return found
 
 
-def entry_write(topic: str, partition: int, head: Head, items: list[Item]) -> Write:
-    """A step's changelog message."""
-    slot = head.slots - 1 if items else HEAD_SLOT
-    value = encode_entry(Entry(slot=slot, head=head, items=tuple(items)))
+def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:
+    """The head's window from its life's slots, oldest item first: fewer where one is
+    missing.
+
+    Walked from the newest slot back: a slot's items end at its `written`. The last one
+    needed may reach back beyond the window; only its end is taken."""
+    newest_first: list[Item] = []
+    expected = head.written
+    for slot in sorted(slots, key=lambda slot: -slot.steps):
+        missing = head.items - len(newest_first)
+        if not missing:
+            break
+        if not slot.items:
+            continue
+        if slot.written != expected:
+            break
+        newest_first += reversed(slot.items[-missing:])
+        expected -= len(slot.items)
+    return newest_first[::-1]
+
+
+def entry_write(topic: str, partition: int, head: Head, items: Sequence[Item]) -> Write:
+    """A step's changelog message; of its items those that the window still holds."""
+    slot = entry_slot(head) if items else HEAD_SLOT
+    kept = tuple(items[max(0, len(items) - head.items) :])
+    value = encode_entry(Entry(slot=slot, head=head, items=kept))
     return Write(topic, entry_key(head.session_id, slot), value, partition=partition)
 
 
@@ -91,7 +132,7 @@ def tombstones(topic: str, partition: int, head: Head) -> list[Write]:
     """What erases a session from the changelog: every slot that it ever wrote."""
     return [
         Write(topic, entry_key(head.session_id, slot), None, partition=partition)
-        for slot in (HEAD_SLOT, *range(head.slots))
+        for slot in used_slots(head)
     ]
 
 

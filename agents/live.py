@@ -7,23 +7,22 @@ feed brings.
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
-from aiokafka.partitioner import murmur2
+import msgspec
 
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
-    FlashfeedError,
     Overloaded,
     RecordError,
     RequestError,
     SessionExists,
+    SessionFailed,
     SessionUnknown,
     Unavailable,
     ValidationFault,
@@ -36,14 +35,12 @@ from flashfeed.models.messages import (
     Create,
     Delete,
     MarkPrefix,
-    Message,
     PackedRecord,
     Records,
     RemoveQuery,
-    encode_message,
 )
 from flashfeed.models.records import make_record
-from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
     AppendAck,
     Fields,
@@ -54,15 +51,15 @@ from flashfeed.models.views import (
     SessionView,
 )
 
-from .kafka_writer import KafkaWriter, Write, Written
+from .history import History
+from .kafka_writer import KafkaWriter
 from .metrics import Metrics
 from .partitions import Partitions
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
 
-APPLY_TIMEOUT_S = 30.0
 PUSH_RECORDS_MAX = 1000
-SETTLED_KEPT = 4096
+KEPT_REASONS = ("stop", "length")  # a generation that was cancelled leaves nothing
 
 
 class LiveSessions:
@@ -80,17 +77,13 @@ class LiveSessions:
     ) -> None:
         self._config = config
         self._engine = engine
-        self._writer = writer
         self._partitions = partitions
-        self._partition_count = partition_count
+        self._history = History(writer, config.topics.records, partition_count)
         self._metrics = metrics
         self._lag = lag
-        self._recent: OrderedDict[Written, FlashfeedError | None] = OrderedDict()
-        self._waiters: dict[Written, asyncio.Future[None]] = {}
-        self._pushed: dict[Written, tuple[str, int]] = {}
         self._subscribers = Subscribers()
         self._generating: defaultdict[str, int] = defaultdict(int)
-        partitions.on_settled(self._on_settled)
+        partitions.on_settled(self._history.settled)
         partitions.on_revoked(self._on_revoked)
 
     # -- what is known ------------------------------------------------------------
@@ -143,7 +136,8 @@ class LiveSessions:
     async def inspect(self, session_id: str) -> Inspection:
         """The session with its context as text."""
         owner = self._owner(session_id)
-        held = await self._engine.inspect(session_id)
+        with self._placed(owner):
+            held = await self._engine.inspect(session_id)
         return Inspection(self._view(owner), held.text)
 
     async def metrics(self) -> bytes:
@@ -166,13 +160,13 @@ class LiveSessions:
         if len(self._partitions.live()) >= self.sessions_max:
             raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
         created_ms = int(time.time() * 1000)
-        await self._apply(session_id, Create(spec=spec, created_ms=created_ms))
+        await self._history.apply(session_id, Create(spec=spec, created_ms=created_ms))
         return self.get(session_id)
 
     async def delete(self, session_id: str) -> None:
         """End the session."""
         self._owner(session_id)
-        await self._apply(session_id, Delete())
+        await self._history.apply(session_id, Delete())
         self._subscribers.end(lambda one: one == session_id)
 
     async def push(
@@ -204,38 +198,36 @@ class LiveSessions:
             )
             message = Records(type=view.spec.type, records=packed, idempotency_key=idempotency_key)
             try:
-                place_written = await self._write(session_id, message)
+                await self._history.push(session_id, message, len(records))
             except WriteUncertain as error:
                 if idempotency_key:  # the same key again writes nothing twice
                     raise Unavailable(str(error)) from error
                 raise
-            if place_written not in self._recent:
-                self._pushed[place_written] = (session_id, len(records))
         return PushAck(len(records), self._view(owner))
 
     async def append(self, session_id: str, text: str) -> AppendAck:
         """Add text to the context."""
-        before = self.get(session_id).n_tokens
-        await self._apply(session_id, Append(text=text))
-        view = self.get(session_id)
-        return AppendAck(view.n_tokens - before, view)
+        self._owner(session_id)
+        await self._history.apply(session_id, Append(text=text))
+        # Not the difference in tokens: the window may have slid, and others append too.
+        return AppendAck(self._engine.count_tokens(text + "\n"), self.get(session_id))
 
     async def mark_prefix(self, session_id: str) -> SessionView:
-        """Make what the session holds now its prefix."""
+        """Make what the session holds now its frozen prefix."""
         self._owner(session_id)
-        await self._apply(session_id, MarkPrefix())
+        await self._history.apply(session_id, MarkPrefix())
         return self.get(session_id)
 
     async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
         """Add a standing question, answered at once over what is there."""
         self._owner(session_id)
-        await self._apply(session_id, AddQuery(query=query))
+        await self._history.apply(session_id, AddQuery(query=query))
         return next(view for view in self.queries(session_id) if view.query.query == query.query)
 
     async def remove_query(self, session_id: str, query_id: int) -> int:
         """Remove a standing question; returns how many remain."""
         self._owner(session_id)
-        await self._apply(session_id, RemoveQuery(query_id=query_id))
+        await self._history.apply(session_id, RemoveQuery(query_id=query_id))
         return len(self.queries(session_id))
 
     # -- what does not ------------------------------------------------------------
@@ -243,22 +235,47 @@ class LiveSessions:
     async def generate(
         self, session_id: str, prompt: str, options: GenerateOptions
     ) -> AsyncIterator[GeneratedPiece]:
-        """Generate over the session's data in a fork."""
+        """Generate over the session's data in a fork; what is to stay comes back through
+        the session's history as an append."""
         owner = self._owner(session_id)
+        self._check_takes(owner, options)
         owner.last_used_ms = int(time.time() * 1000)
         self._generating[session_id] += 1
         pieces = self._engine.generate(session_id, prompt, options)
         tokens = 0
+        texts: list[str] = []
         try:
-            async for piece in pieces:
-                tokens = piece.n_tokens
-                yield piece
+            with self._placed(owner):
+                async for piece in pieces:
+                    tokens = piece.n_tokens
+                    texts.append(piece.text)
+                    ended = piece.finish_reason in KEPT_REASONS
+                    if ended and any(texts) and not options.clear_after:
+                        kept = Append.of_generation(prompt, "".join(texts))
+                        await self._history.apply(session_id, kept)
+                    yield piece
         finally:
             await pieces.aclose()
             self._metrics.generated(tokens)
             self._generating[session_id] -= 1
             if not self._generating[session_id]:
                 del self._generating[session_id]
+
+    async def answer(self, session_id: str, prompt: str, choices: Sequence[str]) -> Answer:
+        """Score the choices over the session's data."""
+        owner = self._owner(session_id)
+        asked = {"query": prompt, "choices": list(choices), "calibrate": False}
+        try:
+            query = msgspec.convert(asked, FlashQuery)
+        except msgspec.ValidationError as error:
+            raise RequestError(f"prompt and choices: {error}") from None
+        if not query.choices:
+            raise RequestError("choices: expected 2 or more, got none")
+        owner.last_used_ms = int(time.time() * 1000)
+        with self._placed(owner):
+            update = await self._engine.update(session_id, (), [query])
+        self._metrics.asked(update.question_tokens + update.generated_tokens)
+        return update.answers[0]
 
     @asynccontextmanager
     async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:
@@ -273,21 +290,38 @@ class LiveSessions:
 
     # -- inside -------------------------------------------------------------------
 
-    def partition_of(self, session_id: str) -> int:
-        """The partition that a session's key hashes to (Kafka's default partitioner)."""
-        return int((murmur2(session_id.encode()) & 0x7FFFFFFF) % self._partition_count)
-
     def _local_id(self) -> str:
         mine = set(self._partitions.numbers)
         if not mine:
             raise Unavailable("this worker owns no partition yet")
         while True:
             session_id = uuid.uuid4().hex
-            if self.partition_of(session_id) in mine:
+            if self._history.partition_of(session_id) in mine:
                 return session_id
 
+    @staticmethod
+    @contextmanager
+    def _placed(owner: SessionOwner) -> Iterator[None]:
+        """Where the engine does not know a session that is ours, says why."""
+        try:
+            yield
+        except SessionUnknown as unknown:
+            if owner.state is None:
+                raise
+            if failed := owner.state.head.failed:
+                raise SessionFailed(f"session {owner.session_id} failed: {failed}") from unknown
+            raise Unavailable("the session is being given another window") from unknown
+
+    @staticmethod
+    def _check_takes(owner: SessionOwner, options: GenerateOptions) -> None:
+        """A generation that is to stay needs a session that takes items: said at once,
+        not when the text is written."""
+        failed = owner.state.head.failed if owner.state is not None else ""
+        if failed and not options.clear_after:
+            raise SessionFailed(f"session {owner.session_id} keeps nothing more: {failed}")
+
     def _find(self, session_id: str) -> SessionOwner | None:
-        number = self.partition_of(session_id)
+        number = self._history.partition_of(session_id)
         if self._partitions.recovering(number):
             raise Unavailable("the session's partition is being rebuilt")
         return self._partitions.find(number, session_id)
@@ -325,53 +359,10 @@ class LiveSessions:
     def _queue_size(self, owner: SessionOwner) -> int:
         """Records written and not applied: those that wait at the owner, and pushes of
         ours that have not come back from Kafka yet."""
-        arrived = owner.waiting_offsets
-        on_the_way = sum(
-            count
-            for written, (session_id, count) in self._pushed.items()
-            if session_id == owner.session_id and written.offset not in arrived
-        )
+        on_the_way = self._history.on_the_way(owner.session_id, owner.waiting_offsets)
         return owner.queued + on_the_way
-
-    async def _write(self, session_id: str, message: Message) -> Written:
-        number = self.partition_of(session_id)
-        key, value = session_id.encode(), encode_message(message)
-        topic = self._config.topics.records
-        [written] = await self._writer.write([Write(topic, key, value, partition=number)])
-        return written
-
-    async def _apply(self, session_id: str, message: Message) -> None:
-        """Write a message and wait until its owner has applied it; raises its error."""
-        written = await self._write(session_id, message)
-        if written in self._recent:
-            error = self._recent[written]
-            if error is not None:
-                raise error
-            return
-        waiter = self._waiters[written] = asyncio.get_running_loop().create_future()
-        try:
-            await asyncio.wait_for(waiter, APPLY_TIMEOUT_S)
-        except TimeoutError:
-            raise WriteUncertain(
-                f"written, but not applied within {APPLY_TIMEOUT_S:.0f} s"
-            ) from None
-        finally:
-            self._waiters.pop(written, None)
 
     def _on_revoked(self, number: int) -> None:
         """What this worker knew of the partition's sessions is another's to know."""
-        self._pushed = {key: at for key, at in self._pushed.items() if key.partition != number}
-        self._subscribers.end(lambda one: self.partition_of(one) == number)
-
-    def _on_settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
-        written = Written(number, offset)
-        self._pushed.pop(written, None)
-        waiter = self._waiters.get(written)
-        if waiter is not None and not waiter.done():
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
-        self._recent[written] = error
-        if len(self._recent) > SETTLED_KEPT:
-            self._recent.popitem(last=False)
+        self._history.revoked(number)
+        self._subscribers.end(lambda one: self._history.partition_of(one) == number)

@@ -44,6 +44,10 @@ class Metrics:
             "flashfeed_answers", "Answers to flash queries.", ["query", "changed"],
             registry=registry,
         )  # fmt: skip
+        self._corrected = Counter(
+            "flashfeed_corrected_answers",
+            "Answers whose choice the prior correction changed.", ["query"], registry=registry,
+        )  # fmt: skip
         self._decode = Counter(
             "flashfeed_engine_decode_seconds", "Time inside llama_decode.", registry=registry
         )
@@ -66,6 +70,12 @@ class Metrics:
             "flashfeed_session_failures", "Sessions that failed, by reason.", ["reason"],
             registry=registry,
         )  # fmt: skip
+
+        self._halvings = Counter(
+            "flashfeed_window_halvings",
+            "Windows made smaller because their lines had no room in the context.",
+            registry=registry,
+        )
 
     def feed_batch(
         self, feed: str, read: int, mapped: int, skipped: int, letters: Sequence[DeadLetter]
@@ -98,9 +108,19 @@ class Metrics:
         self._decode.inc(decode_s)
         self._step.observe(wall_s)
 
-    def answer(self, query: str, changed: bool) -> None:
-        """An answer was published."""
+    def answer(self, query: str, changed: bool, corrected: bool) -> None:
+        """An answer was published; `corrected`: the model alone would have said another."""
         self._answers.labels(query, str(changed).lower()).inc()
+        if corrected:
+            self._corrected.labels(query).inc()
+
+    def window_halved(self) -> None:
+        """A session's window has no room and is smaller from now on."""
+        self._halvings.inc()
+
+    def asked(self, tokens: int) -> None:
+        """A question of no session's own was answered with that many tokens."""
+        self._tokens.labels("flash").inc(tokens)
 
     def generated(self, tokens: int) -> None:
         """A generation decoded that many tokens."""

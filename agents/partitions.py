@@ -1,6 +1,6 @@
 """The partitions of `flashfeed.records` that this worker owns, and their sessions.
 
-RECOVERING -> LIVE   every session in the changelog is rebuilt
+RECOVERING -> LIVE   the engine knows every session in the changelog, decoded or not
 any        -> gone   another worker owns it; what is not in the changelog is its to do
 
 RECOVERING   batches are parked; no session applies anything
@@ -118,7 +118,10 @@ class Partitions:
             read = await read_partition(
                 self._kafka, self._changelog, partition.number, self._writer
             )
-            owners = [self._restored(partition, state) for state in read.states()]
+            # The engine decodes a window at its first use, and the rest in this order:
+            # who had traffic last comes first.
+            states = sorted(read.states(), key=lambda state: -state.head.evaluated_ms)
+            owners = [self._restored(partition, state) for state in states]
             for owner, state in owners:
                 await owner.rebuild(state)
             for what in read.corrupt:

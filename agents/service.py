@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
-from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
     AppendAck,
     Fields,
@@ -70,7 +70,7 @@ class SessionService(Protocol):
         """Add text to the context."""
 
     async def mark_prefix(self, session_id: str) -> SessionView:
-        """Make what the session holds now its prefix."""
+        """Make what the session holds now its frozen prefix; its window is empty then."""
 
     async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
         """Add a standing question; it is answered at once over what is there."""
@@ -87,7 +87,17 @@ class SessionService(Protocol):
     def generate(
         self, session_id: str, prompt: str, options: GenerateOptions
     ) -> AsyncIterator[GeneratedPiece]:
-        """Generate over the session's data in a fork; closing the iterator cancels."""
+        """Generate over the session's data in a fork; closing the iterator cancels.
+
+        With `clear_after` off the last piece comes when prompt and text have become an
+        item of the window; of a generation that did not end nothing stays.
+        """
+
+    async def answer(self, session_id: str, prompt: str, choices: Sequence[str]) -> Answer:
+        """Which of the choices the model gives the prompt over the session's data; nothing
+        stays. As the model says it, without a prior. RequestError where the prompt or the
+        choices are not a flash query's.
+        """
 
     def events(self, session_id: str) -> AbstractAsyncContextManager[AsyncIterator[SessionEvent]]:
         """Subscribe to the session's events from now on, in order, bounded: a reader that

@@ -35,9 +35,10 @@ def flash_events(head: Head, only: Sequence[int] | None = None) -> list[FlashRea
                 event_time=iso_time(head.event_time),
                 evaluated_at=iso_time(answer.evaluated_ms / 1000) or "",
                 origins=head.origins,
-                records_first=head.first_offset,
+                records_first=head.version_first,
                 records_last=head.version_offset,
                 answered_by=answer.answered_by,
+                raw=answer.raw,
             )
         )
     return events
@@ -49,7 +50,7 @@ def updated_event(head: Head) -> DataUpdated:
         session_id=head.session_id,
         type=head.spec.type,
         data_version=head.version,
-        data_count=head.records,
+        data_count=head.version_records,
         tokens=head.ingest_tokens,
         decoded_tokens=head.decoded_tokens,
         n_tokens=head.tokens,
@@ -58,6 +59,6 @@ def updated_event(head: Head) -> DataUpdated:
         event_time=iso_time(head.event_time),
         updated_at=iso_time(head.evaluated_ms / 1000) or "",
         origins=head.origins,
-        records_first=head.first_offset,
+        records_first=head.version_first,
         records_last=head.version_offset,
     )

@@ -1,58 +1,33 @@
-"""A session's step, as values: waiting messages in, the next state and its work out.
+"""A session's step as values: what waits, what the session holds, what a step does.
 
-Pure: no clock, no Kafka, no engine. `plan_step` folds the waiting messages into a
-`Step` (what to decode, what to ask, what to tell the callers); the owner runs it; then
-`settle_step` makes the head that goes to the changelog. Rules:
+Pure: no clock, no Kafka, no engine. A step is plan, run, settle:
 
-- Messages are folded in offset order; one at or below `records_offset` is a repeat and
-  is skipped whole (invariant 2).
-- All records that wait become one version (invariant 3). A message that changes the
-  session itself (create, delete, mark_prefix, queries) ends a step.
-- A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
+session_plan.py     folds the waiting messages into a `Step`: what to decode, what to ask,
+                    what to tell the callers
+session_engine.py   runs it (the one file here that calls the engine)
+session_settle.py   makes the head that goes to the changelog, and the state after it
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from flashfeed.codecs.registry import text_codec
-from flashfeed.models.errors import (
-    FlashfeedError,
-    RecordError,
-    RequestError,
-    SessionExists,
-    SessionFailed,
-    SessionUnknown,
-)
-from flashfeed.models.messages import (
-    AddQuery,
-    Append,
-    Create,
-    Delete,
-    MarkPrefix,
-    Message,
-    PackedRecord,
-    Records,
-    RemoveQuery,
-)
-from flashfeed.models.origins import Origin, advance, is_new, origin_key
+from flashfeed.models.errors import FlashfeedError
+from flashfeed.models.messages import Append, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
-from flashfeed.models.session import (
-    QUERIES_MAX,
-    Answer,
-    AnsweredBy,
-    FlashQuery,
-    SessionSpec,
-    with_query_ids,
-)
-from flashfeed.models.spec_hash import spec_hash
-from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Counters, Head, Item
+from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.state import Head, Item
+from flashfeed.models.window import block_start
 
-STEP_RECORDS_MAX = 64
+STEP_ITEMS_MAX = 64
+
+Templates = Callable[[str], SessionSpec | None]
 
 
 class Waiting(NamedTuple):
@@ -66,6 +41,11 @@ class Waiting(NamedTuple):
         """How many records it brings."""
         return len(self.message.records) if isinstance(self.message, Records) else 0
 
+    @property
+    def items(self) -> int:
+        """How many window items it brings at most."""
+        return 1 if isinstance(self.message, Append) else self.records
+
 
 class Refused(NamedTuple):
     """A record that becomes a dead letter: its message, itself, and why."""
@@ -77,23 +57,49 @@ class Refused(NamedTuple):
     detail: str
 
 
+class LastRecord(NamedTuple):
+    """The newest record, and which item of the count it is: what a line may refer to."""
+
+    record: Record
+    number: int
+
+
 @dataclass(slots=True)
 class SessionState:
-    """What the owner holds of a session in memory: the head and the window's items."""
+    """What the owner holds of a session in memory: the head, and the window's items,
+    oldest first. `last` is the newest record, where the next line may refer to it."""
 
     head: Head
-    items: list[Item] = field(default_factory=list)
-    last_record: Record | None = None
+    items: deque[Item]
+    last: LastRecord | None = None
 
     @classmethod
-    def restored(cls, head: Head, items: list[Item]) -> SessionState:
-        """The state that a changelog's head and items give."""
-        state = cls(head, items)
-        for item in reversed(items):
+    def restored(cls, head: Head, items: Iterable[Item]) -> SessionState:
+        """The state that a head and its window's items give."""
+        state = cls(head, deque(items))
+        referable = head.count - block_start(head.window, head.count)
+        for back, item in enumerate(islice(reversed(state.items), referable), start=1):
             if item.fields is not None:
-                state.last_record = make_record(head.spec.type, item.fields)
+                record = make_record(head.spec.type, item.fields)
+                state.last = LastRecord(record, head.count - back)
                 break
         return state
+
+
+def shrunk(state: SessionState, window_items: int) -> SessionState:
+    """The state with a window of so many items: the newest are kept, and the count
+    restarts at them. The first lines kept may refer to a record that is gone, until the
+    window has moved on."""
+    kept = list(state.items)[-window_items:]
+    head = msgspec.structs.replace(
+        state.head,
+        window_items=window_items,
+        base=state.head.written - len(kept),
+        count=len(kept),
+        items=len(kept),
+        records=sum(item.fields is not None for item in kept),
+    )
+    return SessionState.restored(head, kept)
 
 
 @dataclass(slots=True)
@@ -111,10 +117,11 @@ class Step:
     refused: list[Refused] = field(default_factory=list)
     outcomes: dict[int, FlashfeedError | None] = field(default_factory=dict)
     received_ms: list[int] = field(default_factory=list)
-    last_record: Record | None = None
+    last: LastRecord | None = None
     creates: bool = False
     deletes: bool = False
     moves: bool = False
+    marks_prefix: bool = False
     duplicates: int = 0
 
     @property
@@ -123,284 +130,17 @@ class Step:
         return sum(item.fields is not None for item in self.items)
 
 
-Templates = Callable[[str], SessionSpec | None]
-
-
-def with_legend(spec: SessionSpec) -> SessionSpec:
-    """The spec as the engine opens it: the prompt, and what the lines of its text codec
-    mean, so that the model can read them."""
-    legend = text_codec(spec.text, spec.type).legend
-    return msgspec.structs.replace(spec, prompt=f"{spec.prompt}\n{legend}".strip())
-
-
 def take_waiting(waiting: Sequence[Waiting]) -> list[Waiting]:
-    """The messages of the next step: what waits, up to STEP_RECORDS_MAX records and to
+    """The messages of the next step: what waits, up to STEP_ITEMS_MAX items and to
     the first message that changes the session itself (which is a step of its own)."""
     taken: list[Waiting] = []
-    records = 0
+    items = 0
     for one in waiting:
         alone = not isinstance(one.message, Records | Append)
-        if taken and (alone or records + one.records > STEP_RECORDS_MAX):
+        if taken and (alone or items + one.items > STEP_ITEMS_MAX):
             break
         taken.append(one)
-        records += one.records
+        items += one.items
         if alone:
             break
     return taken
-
-
-def plan_step(
-    session_id: str, state: SessionState | None, taken: Sequence[Waiting], templates: Templates
-) -> Step:
-    """Fold the taken messages over the state. `state` None: there is no such session."""
-    if state is not None:
-        step = Step(
-            head=msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks)),
-            last_record=state.last_record,
-        )
-    else:
-        step = Step(head=Head(session_id=session_id, spec=SessionSpec(type="event")))
-    exists = state is not None
-    fresh_origins: dict[str, Origin] = {}
-    for one in taken:
-        step.messages.append(one)
-        if exists and one.offset <= step.head.records_offset:
-            step.outcomes[one.offset] = None
-            continue
-        try:
-            exists = _fold(step, one, exists, templates, fresh_origins)
-            step.outcomes[one.offset] = None
-        except FlashfeedError as error:
-            step.outcomes[one.offset] = error
-        if exists:
-            first = step.head.first_offset if step.head.first_offset >= 0 else one.offset
-            step.head = msgspec.structs.replace(
-                step.head, records_offset=one.offset, first_offset=first
-            )
-    if step.moves:
-        step.queries = step.head.spec.flash
-        step.head = msgspec.structs.replace(
-            step.head,
-            version=step.head.version + 1,
-            origins=tuple(fresh_origins.values()),
-            event_time=_event_time(step),
-        )
-    return step
-
-
-def _event_time(step: Step) -> float | None:
-    time = step.last_record.timestamp if step.last_record is not None else None
-    return time if time is not None else step.head.event_time
-
-
-def _fold(
-    step: Step,
-    one: Waiting,
-    exists: bool,
-    templates: Templates,
-    origins: dict[str, Origin],
-) -> bool:
-    """Fold one message; returns whether the session exists after it."""
-    message = one.message
-    if isinstance(message, Create):
-        if exists:
-            raise SessionExists(f"session {step.head.session_id} exists already")
-        _create(step, message.spec, message.created_ms)
-        return True
-    if not exists:
-        spec = templates(message.template) if isinstance(message, Records) else None
-        if spec is None:
-            if isinstance(message, Records):
-                detail = f"no session {step.head.session_id}: never created, or deleted"
-                _refuse_all(step, message, "session_unknown", detail)
-            raise SessionUnknown(f"no session {step.head.session_id}")
-        _create(step, spec, message.records[0].received_ms if isinstance(message, Records) else 0)
-    if isinstance(message, Records):
-        _fold_records(step, message, origins)
-    elif isinstance(message, Append):
-        _check_alive(step)
-        step.items.append(Item(message.text))
-        step.moves = True
-    elif isinstance(message, AddQuery):
-        _add_query(step, message.query)
-    elif isinstance(message, RemoveQuery):
-        _remove_query(step, message.query_id)
-    elif isinstance(message, Delete):
-        step.deletes = True
-        return False
-    else:
-        assert isinstance(message, MarkPrefix)
-        _check_alive(step)
-        step.head = msgspec.structs.replace(step.head, prefix_tokens=step.head.tokens)
-    return True
-
-
-def _check_alive(step: Step) -> None:
-    if step.head.failed:
-        raise SessionFailed(f"session {step.head.session_id} failed: {step.head.failed}")
-
-
-def _create(step: Step, spec: SessionSpec, created_ms: int) -> None:
-    step.creates = True
-    spec = with_query_ids(spec)
-    step.head = Head(
-        session_id=step.head.session_id,
-        spec=spec,
-        next_query_id=max((query.id for query in spec.flash), default=0) + 1,
-        created_ms=created_ms,
-    )
-
-
-def _refuse_all(step: Step, message: Records, reason: str, detail: str) -> None:
-    step.refused += [Refused(message, one, reason, "$", detail) for one in message.records]
-
-
-def _fold_records(step: Step, message: Records, origins: dict[str, Origin]) -> None:
-    head = step.head
-    if head.failed:
-        _refuse_all(step, message, "session_failed", head.failed)
-        return
-    if message.type != head.spec.type:
-        detail = (
-            f"session {head.session_id} takes {head.spec.type} records, this one is {message.type}"
-        )
-        _refuse_all(step, message, "session_failed", detail)
-        return
-    if message.idempotency_key:
-        if message.idempotency_key in head.idempotency_keys:
-            step.duplicates += len(message.records)
-            return
-        kept = (*head.idempotency_keys, message.idempotency_key)[-IDEMPOTENCY_KEYS_MAX:]
-        step.head = head = msgspec.structs.replace(head, idempotency_keys=kept)
-    codec = text_codec(head.spec.text, head.spec.type)
-    key = origin_key(message.topic, message.partition)
-    for one in message.records:
-        if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
-            step.duplicates += 1
-            continue
-        try:
-            if message.topic:
-                advance(head.watermarks, key, one.offset, one.index)
-            record = make_record(message.type, one.fields)
-            line = codec.render(record, step.last_record).removesuffix("\n")
-        except (RecordError, SessionFailed) as error:
-            path = error.path if isinstance(error, RecordError) else "$"
-            step.refused.append(Refused(message, one, error.reason, path, str(error)))
-            continue
-        step.items.append(Item(line, one.fields))
-        step.last_record = record
-        step.received_ms.append(one.received_ms)
-        step.moves = True
-        if message.topic:
-            seen = origins.get(key)
-            first = seen.first if seen else one.offset
-            origins[key] = Origin(message.topic, message.partition, first, one.offset)
-
-
-def _add_query(step: Step, query: FlashQuery) -> None:
-    _check_alive(step)
-    head = step.head
-    if any(have.query == query.query for have in head.spec.flash):
-        raise SessionExists(f"session {head.session_id} has that query already: {query.query!r}")
-    if len(head.spec.flash) >= QUERIES_MAX:
-        raise RequestError(f"a session has at most {QUERIES_MAX} flash queries")
-    numbered = msgspec.structs.replace(query, id=head.next_query_id)
-    step.head = msgspec.structs.replace(
-        head,
-        spec=msgspec.structs.replace(head.spec, flash=(*head.spec.flash, numbered)),
-        next_query_id=head.next_query_id + 1,
-    )
-    if head.version:
-        step.queries = (numbered,)
-
-
-def _remove_query(step: Step, query_id: int) -> None:
-    head = step.head
-    left = tuple(query for query in head.spec.flash if query.id != query_id)
-    if len(left) == len(head.spec.flash):
-        raise SessionUnknown(f"session {head.session_id} has no flash query {query_id}")
-    step.head = msgspec.structs.replace(
-        head,
-        spec=msgspec.structs.replace(head.spec, flash=left),
-        answers=tuple(answer for answer in head.answers if answer.query_id != query_id),
-    )
-
-
-def settle_step(
-    step: Step,
-    before: Head | None,
-    answers: Sequence[Answer],
-    *,
-    tokens: int,
-    ingest_tokens: int,
-    decoded_tokens: int,
-    process_us: int,
-    evaluated_ms: int,
-    pending: int,
-    model: str,
-) -> Head:
-    """The head after the engine did the step's work: what the changelog gets."""
-    head = step.head
-    counters = head.counters
-    applied = step.records + step.duplicates + len(step.refused)
-    by = AnsweredBy(model=model, spec=spec_hash(head.spec))
-    answers = [
-        msgspec.structs.replace(answer, evaluated_ms=evaluated_ms, answered_by=by)
-        for answer in answers
-    ]
-    counters = Counters(
-        processed=counters.processed + applied,
-        dropped=counters.dropped,
-        duplicates=counters.duplicates + step.duplicates,
-        batches=counters.batches + bool(step.moves),
-        process_us=counters.process_us + process_us,
-    )
-    changes = {
-        "counters": counters,
-        "steps": head.steps + 1,
-        "slots": head.slots + bool(step.items),
-        "items": head.items + len(step.items),
-        "records": head.records + step.records,
-        "tokens": tokens,
-    }
-    if step.moves:
-        changes |= {
-            "answers": tuple(answers),
-            "previous": {one.query_id: one.value for one in (before.answers if before else ())},
-            "evaluated_ms": evaluated_ms,
-            "version_offset": head.records_offset,
-            "ingest_tokens": ingest_tokens,
-            "decoded_tokens": decoded_tokens,
-            "update_ms": process_us / 1000,
-            "pending": pending,
-        }
-    elif answers:
-        changes["answers"] = (*head.answers, *answers)
-    return msgspec.structs.replace(head, **changes)
-
-
-def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) -> Step:
-    """The same messages where the engine cannot take them: their callers get the error,
-    their records are refused, and the head moves past them all the same. A session
-    whose records were refused has a hole, and fails; one that was only asked too much
-    (a question, an append) goes on as it was."""
-    messages = [one.message for one in step.messages]
-    has_hole = any(isinstance(message, Records) for message in messages)
-    base = before.head if before is not None else msgspec.structs.replace(step.head, version=0)
-    failed = replace(step, items=[], queries=(), moves=False, received_ms=[], refused=[])
-    failed.creates = False  # a session that cannot even begin is not kept
-    failed.last_record = before.last_record if before is not None else None
-    failed.head = msgspec.structs.replace(
-        base,
-        spec=step.head.spec if before is None else base.spec,
-        records_offset=step.messages[-1].offset,
-        failed=f"{error.code}: {error}" if has_hole else base.failed,
-    )
-    for message in messages:
-        if isinstance(message, Records):
-            _refuse_all(failed, message, error.reason, str(error))
-    failed.outcomes = {
-        offset: outcome if outcome is not None else error
-        for offset, outcome in step.outcomes.items()
-    }
-    return failed

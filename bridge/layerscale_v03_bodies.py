@@ -41,7 +41,7 @@ def created(view: SessionView) -> Created:
         "type": view.spec.type,
         "n_tokens": view.n_tokens,
         "context": view.context_tokens,
-        "window_size": 0,
+        "window_size": _window_size(view),
         "flash_queries": len(view.spec.flash),
         "pos_max": view.n_tokens - 1,
     }
@@ -129,7 +129,7 @@ def stream_status(view: SessionView) -> StreamStatus:
             "error": bool(view.failed),
             "queue_size": view.queue_size,
             "queue_capacity": view.queue_capacity,
-            "window_size": 0,
+            "window_size": _window_size(view),
             "process_interval_us": 0,
         },
         "statistics": {
@@ -201,3 +201,9 @@ def iso_ms(text: str) -> int:
 
 def _usage(view: SessionView) -> float:
     return view.n_tokens / view.context_tokens if view.context_tokens else 0.0
+
+
+def _window_size(view: SessionView) -> int:
+    """Items; 0 where the session keeps everything."""
+    window = view.spec.window
+    return 0 if window.mode == "grow" else window.items

@@ -57,7 +57,7 @@ async def generate(
         async for piece in pieces:
             texts.append(piece.text)
             last = piece
-    return _result(view, "".join(texts), last)
+    return _result(service, view, "".join(texts), last)
 
 
 async def generate_frames(
@@ -83,7 +83,7 @@ async def generate_frames(
             raise
         yield frame(error_body(error.status, error.code, str(error)))
         return
-    yield frame({"done": True, **_result(view, "".join(texts), last)})
+    yield frame({"done": True, **_result(service, view, "".join(texts), last)})
 
 
 async def answer_frames(result: Generated) -> AsyncGenerator[bytes, None]:
@@ -104,14 +104,21 @@ def _token_frame(text: str, position: int) -> bytes:
     return frame({"text": text, "token": text, "pos": position})
 
 
-def _result(view: SessionView, text: str, last: GeneratedPiece | None) -> Generated:
-    """The result. Tokens and positions are the session's: the generation's fork is gone."""
+def _result(
+    service: SessionService, asked: SessionView, text: str, last: GeneratedPiece | None
+) -> Generated:
+    """The result. Tokens and positions are the session's, of which the generation's fork
+    is no part; `data_version` is what was asked, also where the text has moved it on."""
+    try:
+        view = service.get(asked.session_id)
+    except FlashfeedError:  # deleted meanwhile: the answer is good all the same
+        view = asked
     return {
         "text": text,
         "n_tokens": last.n_tokens if last else 0,
         "total_tokens": view.n_tokens,
         "pos_max": view.n_tokens - 1,
         "finish_reason": (last and last.finish_reason) or "stop",
-        "data_version": view.version,
+        "data_version": asked.version,
         "confidence": last.confidence if last else 0.0,
     }

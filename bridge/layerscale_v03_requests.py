@@ -15,7 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.records import StreamType
-from flashfeed.models.session import CHOICES_MAX, QUERIES_MAX, FlashQuery, SessionSpec
+from flashfeed.models.session import (
+    CHOICES_MAX,
+    QUERIES_MAX,
+    WINDOW_ITEMS_MAX,
+    FlashQuery,
+    SessionSpec,
+    WindowSpec,
+)
 from flashfeed.models.views import Fields
 
 from .errors import InvalidField, Unsupported
@@ -85,19 +92,22 @@ class CreateBody(_Body):
     type: StreamType
     prompt: str = Field(default="", max_length=20_000)
     context: int = Field(default=0, ge=0, description="tokens; 0 for the engine's default")
-    window_size: int = Field(default=0, ge=0, description="only 0: the session keeps everything")
+    window_size: int = Field(
+        default=0,
+        ge=0,
+        le=WINDOW_ITEMS_MAX,
+        description="items: the session keeps the last so many to twice as many; 0: all",
+    )
     flash: list[FlashBody] = Field(default=[], max_length=QUERIES_MAX)
     mark_prefix: bool = Field(default=False, description="freeze the prompt as the prefix")
 
     def session_spec(self) -> SessionSpec:
         """The spec as the session service takes it."""
-        if self.window_size > 0:
-            raise Unsupported(
-                "window_size: sliding windows are not there yet; leave window_size out",
-                "window_size",
-            )
         queries = tuple(q.flash_query(f"flash.{place}.") for place, q in enumerate(self.flash))
-        return SessionSpec(type=self.type, prompt=self.prompt, context=self.context, flash=queries)
+        window = WindowSpec("exact", self.window_size) if self.window_size else WindowSpec("grow")
+        return SessionSpec(
+            type=self.type, prompt=self.prompt, context=self.context, flash=queries, window=window
+        )
 
 
 class AppendBody(_Body):
@@ -111,7 +121,8 @@ class MarkPrefixBody(_Body):
 
 
 class GenerateBody(_Body):
-    """A generation over the session's data. It leaves no trace in the session."""
+    """A generation over the session's data. It leaves no trace in the session, unless
+    `clear_after` is 0: then prompt and answer become an item of its window."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -124,7 +135,9 @@ class GenerateBody(_Body):
     fast_answer: bool | list[str] | None = Field(
         default=None, description="true: a fresh answer of the standing question of that text"
     )
-    clear_after: bool | int | None = Field(default=None, description="0 is not supported yet")
+    clear_after: bool | int | None = Field(
+        default=None, description="0: prompt and answer stay in the session's context"
+    )
     stop: str | list[str] | None = None
     stream: bool = False
     temperature: float = Field(default=0.0, ge=0, le=5)
@@ -142,9 +155,6 @@ class GenerateBody(_Body):
         if isinstance(self.fast_answer, list):
             message = "fast_answer: scoring a list of answers is not supported yet; use true"
             raise Unsupported(message, "fast_answer")
-        if self.clear_after is not None and not self.clear_after:
-            message = "clear_after: keeping a generation in the context is not supported yet"
-            raise Unsupported(message, "clear_after")
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return GenerateOptions(
             max_tokens=self.max_tokens,
@@ -152,6 +162,7 @@ class GenerateBody(_Body):
             top_p=self.top_p,
             seed=self.seed,
             stop=tuple(text for text in stop if text),
+            clear_after=self.clear_after is None or bool(self.clear_after),
         )
 
 

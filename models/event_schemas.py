@@ -30,9 +30,10 @@ def event_schema(name: str) -> dict[str, Any]:
     kind = EVENT_TYPES[name]
     _, components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     own: dict[str, Any] = components.pop(kind.__name__)
-    for field, bounds in _BOUNDS.items():
-        if field in own["properties"]:
-            own["properties"][field] |= bounds
+    for described in (own, *components.values()):
+        for field, bounds in _BOUNDS.items():
+            if field in described["properties"]:
+                described["properties"][field] |= bounds
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"flashfeed.{name}",

@@ -16,14 +16,20 @@ import orjson
 
 from .origins import Origin
 from .records import StreamType
-from .session import AnsweredBy
+from .session import AnsweredBy, RawAnswer
 
 EventType: TypeAlias = Literal["flashfeed.flash_ready", "flashfeed.data_updated"]
 Headers: TypeAlias = list[tuple[str, bytes]]
 
 
 class FlashReady(msgspec.Struct, frozen=True):
-    """One question's answer at one data version. Times: ISO 8601 in UTC."""
+    """One question's answer at one data version. Times: ISO 8601 in UTC.
+
+    `records_first` and `records_last` are the `flashfeed.records` offsets of the oldest
+    and the newest message in the context that was asked (its frozen prefix aside).
+    `raw` is what the model said before the prior correction; null where the answer was
+    not corrected (free text, or `calibrate = false`).
+    """
 
     session_id: str
     type: StreamType
@@ -43,13 +49,14 @@ class FlashReady(msgspec.Struct, frozen=True):
     records_first: int
     records_last: int
     answered_by: AnsweredBy
+    raw: RawAnswer | None = None
 
 
 class DataUpdated(msgspec.Struct, frozen=True):
     """A session moved to a new data version. Tokens: `tokens` of the new data,
     `decoded_tokens` with the questions and answers, `n_tokens` what the session holds.
     `update_ms` is the time from the update's begin to its answers; `pending` counts the
-    records that wait meanwhile."""
+    records that wait meanwhile. `records_first` and `records_last` as in FlashReady."""
 
     session_id: str
     type: StreamType

@@ -10,13 +10,15 @@ Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class GenerateOptions(msgspec.Struct, frozen=True):
-    """How to sample. `temperature` 0 is greedy; `seed` None draws one."""
+    """How to sample. `temperature` 0 is greedy; `seed` None draws one. `clear_after`:
+    nothing stays in the session; without, prompt and answer become an item of its window."""
 
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 256
     temperature: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.0
     top_p: Probability = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    clear_after: bool = True
 
 
 class GeneratedPiece(msgspec.Struct, frozen=True):

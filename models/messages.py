@@ -65,9 +65,16 @@ class Append(_Message, frozen=True, kw_only=True, tag="append"):
 
     text: str
 
+    @classmethod
+    def of_generation(cls, prompt: str, answer: str) -> Append:
+        """A generation that stays: one item, the prompt and the answer as a dialogue."""
+        asked = f"Q: {prompt.strip()}\n" if prompt.strip() else ""
+        return cls(text=f"{asked}A: {answer.strip()}")
+
 
 class MarkPrefix(_Message, frozen=True, kw_only=True, tag="mark_prefix"):
-    """What the session holds now is its prefix: instructions, not data."""
+    """What the session holds now is its frozen prefix: instructions, not data. The
+    window is empty after it, and the prefix never slides out."""
 
 
 class AddQuery(_Message, frozen=True, kw_only=True, tag="add_query"):

@@ -12,18 +12,23 @@ from .records import StreamType
 QUERIES_MAX = 20
 CHOICES_MAX = 16
 
+WINDOW_ITEMS_MAX = 100_000
+
 MaxTokens = Annotated[int, msgspec.Meta(ge=1, le=512)]
+Name = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A standing question. With `choices` the answer is one of them, and its confidence
-    their softmax; without, it is free text of at most `max_tokens` tokens."""
+    their softmax; without, it is free text of at most `max_tokens` tokens. `calibrate`
+    corrects the choices by what the model favours over the stream (heads/prior.py)."""
 
     query: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
     name: str = ""
     choices: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=100)], ...] = ()
     max_tokens: MaxTokens = 32
     id: int = 0
+    calibrate: bool = True
 
     def __post_init__(self) -> None:
         if len(self.choices) == 1 or len(self.choices) > CHOICES_MAX:
@@ -38,22 +43,23 @@ class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
 
 class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a session forgets; `items` is N (models/window.py has the arithmetic).
+    """How a session forgets (models/window.py has the arithmetic).
 
-    `exact` answers over the last N to 2N items, as a fresh context would; `shift` over
-    the last N, approximately, at half the work; `grow` keeps everything until the
-    context is full.
+    `exact` keeps the last `items` to twice as many, and answers as a fresh context over
+    them would; `shift` keeps the last `items` at half the work, approximately; `grow`
+    keeps everything until the context is full, and does not look at `items`.
     """
 
     mode: Literal["exact", "shift", "grow"] = "exact"
-    items: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 64
+    items: Annotated[int, msgspec.Meta(ge=1, le=WINDOW_ITEMS_MAX)] = 64
 
 
 class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Everything that shapes a session's context and its answers.
 
     `context` is the context window in tokens, 0 for the engine's default; `text` the
-    text codec, "" for the type's default.
+    text codec, "" for the type's default. `tenant` is whose session it is: nothing is
+    shared across tenants. `model` is a model's name, "" for the worker's default.
     """
 
     type: StreamType
@@ -62,8 +68,8 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     window: WindowSpec = WindowSpec()
     context: Annotated[int, msgspec.Meta(ge=0)] = 0
     text: str = ""
-    tenant: Annotated[str, msgspec.Meta(max_length=64)] = ""
-    model: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    tenant: Name = ""
+    model: Name = ""
 
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:
@@ -90,6 +96,15 @@ class AnsweredBy(msgspec.Struct, frozen=True):
     spec: str
 
 
+class RawAnswer(msgspec.Struct, frozen=True):
+    """What the model said by itself, before any correction; the fields are `Answer`'s."""
+
+    value: str
+    confidence: float
+    logit_gap: float
+    probabilities: dict[str, float]
+
+
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One question's answer at one data version.
 
@@ -97,7 +112,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     geometric mean of a free answer's token probabilities. `logit_gap` is the distance
     of the best from the second best (choices: in log-probability; free: first token's
     logits). `n_tokens` counts the generated tokens (0 for choices). `evaluated_ms` and
-    `answered_by` are the owner's to fill in.
+    `answered_by` are the owner's to fill in, and so is `raw`: where it is set, the
+    answer is corrected (heads/prior.py) and `raw` is what it was before.
     """
 
     query_id: int
@@ -108,3 +124,4 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     probabilities: dict[str, float] = {}
     evaluated_ms: int = 0
     answered_by: AnsweredBy = AnsweredBy(model="", spec="")
+    raw: RawAnswer | None = None

@@ -2,9 +2,13 @@
 
 One `Entry` is one applied batch: the head (all that a new owner must know) and the
 items that the batch added. The newest entry's head plus the window's items is the
-whole session, so recovery needs no older history. Keys are `session/slot`; a step that
-adds no items overwrites the one slot HEAD_SLOT, so that a session that only answers or
-refuses does not grow its changelog.
+whole session, so recovery needs no older history. Keys are `session/slot`:
+
+- A step that adds no items overwrites the one slot HEAD_SLOT, so that a session that
+  only answers or refuses does not grow its changelog.
+- A step that adds items writes the next slot of a ring of 2N + 1 (N = window.items). A
+  window holds fewer than 2N items and an entry has one at least, so what the ring
+  overwrites lies before the window. Under `grow` there is no ring: every slot stays.
 """
 
 from __future__ import annotations
@@ -15,17 +19,27 @@ import msgspec
 import orjson
 
 from .origins import Origin, Watermark
-from .session import Answer, SessionSpec
+from .session import Answer, SessionSpec, WindowSpec
 
 IDEMPOTENCY_KEYS_MAX = 256
 HEAD_SLOT = -1
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
-    """One window item: the line that was decoded, and the record it says (None: text)."""
+    """One window item: the line that was decoded, the record it says (None: text), and
+    the offset on `flashfeed.records` of the message that brought it."""
 
     line: str
     fields: dict[str, Any] | None = None
+    offset: int = -1
+
+
+class Prior(msgspec.Struct, frozen=True, array_like=True):
+    """What a question's answers favour (heads/prior.py): the mean log-probability of each
+    choice over the last `count` answers."""
+
+    count: int = 0
+    means: dict[str, float] = {}
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -45,17 +59,23 @@ class Head(msgspec.Struct, frozen=True):
     `version` is the data version; `records_offset` the last applied offset of
     `flashfeed.records`, `first_offset` the session's first one; and the name of
     this life of it; `steps` counts the entries written and orders them, `slots` those
-    with items; `items` counts the window's items and
-    `records` those of them that are records; `pending` counts the records that waited
-    when the last version was answered;
-    `prefix_tokens` is where the data begins (0: where the template put it).
-    `tokens` is what the session holds. `answers`, `origins`, `evaluated_ms`,
-    `event_time`, `ingest_tokens` (new data),
-    `decoded_tokens` (questions and answers too) and `update_ms` (time of the step)
-    belong to the last version (as does `version_offset`, the last records offset in
-    it) and `previous` holds each query's answer before it, so
-    that its events can be published again, byte for byte, under the same ids.
-    `failed` says why the session takes no more records; "" while it does.
+    with items.
+
+    The window: `count` counts the items applied since the frozen prefix or the last
+    halving, `base` those before that; the context holds the last `items` of them
+    (models/window.py), `records` of which are records. `frozen` are the lines of the
+    frozen prefix after the template's; `prefix_tokens` is where the data begins (0:
+    where the template put it). `window_items` is N where it was halved for lack of
+    room, 0 where it is the spec's. `tokens` is what the session holds.
+
+    `answers`, `origins`, `evaluated_ms`, `event_time`, `ingest_tokens` (new data),
+    `decoded_tokens` (questions and answers too), `update_ms` (time of the step),
+    `pending` (records that waited when it was answered), `version_records` (records in
+    its context), `version_first` and `version_offset` (records offsets of the oldest and
+    the newest item in it) belong to the last version, and `previous` holds each query's
+    answer before it, so that its events can be published again, byte for byte, under the
+    same ids. `priors` are by query id. `failed` says why the session takes no more
+    records; "" while it does.
     """
 
     session_id: str
@@ -64,10 +84,16 @@ class Head(msgspec.Struct, frozen=True):
     records_offset: int = -1
     first_offset: int = -1
     next_query_id: int = 1
+    version_records: int = 0
+    version_first: int = -1
     version_offset: int = -1
     steps: int = 0
     slots: int = 0
     prefix_tokens: int = 0
+    frozen: tuple[str, ...] = ()
+    window_items: int = 0
+    base: int = 0
+    count: int = 0
     items: int = 0
     records: int = 0
     pending: int = 0
@@ -80,11 +106,25 @@ class Head(msgspec.Struct, frozen=True):
     origins: tuple[Origin, ...] = ()
     answers: tuple[Answer, ...] = ()
     previous: dict[int, str] = {}
+    priors: dict[int, Prior] = {}
     tokens: int = 0
     ingest_tokens: int = 0
     decoded_tokens: int = 0
     update_ms: float = 0.0
     failed: str = ""
+
+    @property
+    def window(self) -> WindowSpec:
+        """The window as it is now: the spec's, or what is left of it."""
+        window = self.spec.window
+        if not self.window_items:
+            return window
+        return msgspec.structs.replace(window, items=self.window_items)
+
+    @property
+    def written(self) -> int:
+        """Items ever applied in this life of the session."""
+        return self.base + self.count
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -96,6 +136,24 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 _decoder = msgspec.json.Decoder(Entry)
+
+
+def ring_slots(window: WindowSpec) -> int | None:
+    """How many slots a session's items go round in; None where they never come back."""
+    return None if window.mode == "grow" else 2 * window.items + 1
+
+
+def entry_slot(head: Head) -> int:
+    """The slot of the last step with items. The ring is the spec's, whatever is left of
+    the window, so that it is one ring for all of the session's life."""
+    ring = ring_slots(head.spec.window)
+    return head.slots - 1 if ring is None else (head.slots - 1) % ring
+
+
+def used_slots(head: Head) -> list[int]:
+    """Every slot that the session has written."""
+    ring = ring_slots(head.spec.window)
+    return [HEAD_SLOT, *range(head.slots if ring is None else min(head.slots, ring))]
 
 
 def entry_key(session_id: str, slot: int) -> bytes:

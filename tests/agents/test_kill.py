@@ -1,7 +1,7 @@
 """Invariants 1, 2 and 3 under kill -9: every record applied once, every version answered.
 
 A real worker process is killed at random moments of the demo's feed and started again.
-At the end each session's context must hold exactly the lines of its records, in order;
+At the end each session's context must hold exactly the lines of its window, in order;
 the versions must be 1, 2, 3, ... each with an answer to every question; a repeated
 event must be the same to the byte; and the versions' origins must cover every source
 offset once.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -31,15 +32,19 @@ from flashfeed.codecs.mapping import Mapping, Source
 from flashfeed.codecs.presets import mapping_spec
 from flashfeed.codecs.registry import text_codec
 from flashfeed.models.config import Config
+from flashfeed.models.session import WindowSpec
+from flashfeed.models.window import window_start
 
 KILLS = 6
 EACH = 30
 RECORDS_A_SECOND = 3.0
+WINDOW = WindowSpec("exact", 4)
 DONE_TIMEOUT_S = 90.0
 
 
 def expected_lines(records: list[SourceRecord]) -> dict[str, list[str]]:
-    """What each session's context must hold: its records as lines, in order."""
+    """Each session's records as lines, in order. A line refers to the record before it in
+    the same block of WINDOW.items."""
     lines: dict[str, list[str]] = defaultdict(list)
     previous: dict[str, object] = {}
     for record in records:
@@ -47,13 +52,16 @@ def expected_lines(records: list[SourceRecord]) -> dict[str, list[str]]:
         source = Source(key=record.key, topic=record.topic, timestamp_ms=0, headers=())
         [mapped] = Mapping(mapping_spec(preset, {}))(decode(record.value), source).records
         codec = text_codec("", "iot" if preset == "telegraf" else "ohlcv")
-        line = codec.render(mapped.record, previous.get(record.session))
-        lines[record.session].append(line.rstrip("\n"))
+        held = lines[record.session]
+        before = previous.get(record.session) if len(held) % WINDOW.items else None
+        held.append(codec.render(mapped.record, before).rstrip("\n"))
         previous[record.session] = mapped.record
     return dict(lines)
 
 
-async def kill_and_restart(config: Path, port: int, log: Path, feeding: asyncio.Task[None]) -> int:
+async def kill_and_restart(
+    config: Path, port: int, log: Path, feeding: asyncio.Task[None], wanted: dict[str, list[str]]
+) -> int:
     """Run workers until the feed is written, killing each at a random moment; the kills."""
     kills = 0
     process = start_worker(config, log)
@@ -69,33 +77,32 @@ async def kill_and_restart(config: Path, port: int, log: Path, feeding: asyncio.
             else:
                 await feeding
         await asyncio.to_thread(wait_until_ready, port, process, log)
-        await settle(port)
+        await settle(port, wanted)
     finally:
         assert stop_worker(process) == 0, log.read_text()[-3000:]
     return kills
 
 
-async def settle(port: int) -> None:
-    """Wait until every session holds all its records."""
+async def settle(port: int, wanted: dict[str, list[str]]) -> None:
+    """Wait until every session's context ends with the last line of its window."""
     deadline = time.monotonic() + DONE_TIMEOUT_S
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as bridge:
         while time.monotonic() < deadline:
-            listed = (await bridge.get("/v1/sessions")).json()["sessions"]
-            counts = []
-            for session in listed:
-                state = await bridge.get(f"/v1/sessions/{session['session_id']}/state")
-                counts.append(state.json()["data_count"])
-            if len(counts) == 5 and min(counts) >= EACH:
-                contexts.clear()
-                for session in listed:
-                    state = await bridge.get(f"/v1/sessions/{session['session_id']}/state")
-                    contexts[session["session_id"]] = state.json()["context_text"]
+            contexts.clear()
+            for session in (await bridge.get("/v1/sessions")).json()["sessions"]:
+                name = session["session_id"]
+                response = await bridge.get(f"/v1/sessions/{name}/state")
+                if response.status_code == 200:  # else asked again
+                    state = response.json()
+                    contexts[name] = state["context_text"].splitlines(), state["data_count"]
+            ends = {name: held[-1] for name, (held, _) in contexts.items()}
+            if ends == {name: window[-1] for name, window in wanted.items()}:
                 return
             await asyncio.sleep(0.5)
-    raise AssertionError(f"not all records came in: {counts}")
+    raise AssertionError(f"not all records came in: {ends}")
 
 
-contexts: dict[str, str] = {}
+contexts: dict[str, tuple[list[str], int]] = {}
 
 
 async def published(config: Config) -> list[tuple[str, dict[str, str], bytes]]:
@@ -126,17 +133,23 @@ async def test_kill_9_loses_nothing_and_applies_nothing_twice(tmp_path: Path) ->
     with embedded_broker() as brokers:
         await create_source_topics(brokers)
         config_path, port = write_config(tmp_path, brokers)
+        small = re.sub(r"items = \d+", f"items = {WINDOW.items}", config_path.read_text())
+        config_path.write_text(small)
         config = load(config_path)
+        all_lines = expected_lines(records)
+        start = window_start(WINDOW, EACH)
+        wanted = {session: lines[start:] for session, lines in all_lines.items()}
         feeding = asyncio.create_task(replay(brokers, records, RECORDS_A_SECOND, sent.__setitem__))
-        kills = await kill_and_restart(config_path, port, log, feeding)
+        kills = await kill_and_restart(config_path, port, log, feeding, wanted)
         events = await published(config)
     assert kills >= 5
     assert not [one for one in events if one[0] == config.topics.dead_letters]
 
-    for session, lines in expected_lines(records).items():
-        held = contexts[session].splitlines()
-        assert held[-len(lines) :] == lines, session
-        assert "\n".join(held).count("\n".join(lines)) == 1
+    for session, window in wanted.items():
+        held, data_count = contexts[session]
+        assert held[-len(window) :] == window, session
+        assert data_count == len(window) < EACH
+        assert held[-len(window) - 1] not in all_lines[session], session  # the prompt's last
 
     by_id: dict[str, bytes] = {}
     for _, headers, value in events:  # a repeat is the same event

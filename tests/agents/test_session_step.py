@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flashfeed.agents.changelog import SlotsRead, entry_write, tombstones
 from flashfeed.agents.session_events import flash_events, updated_event
-from flashfeed.agents.session_step import (
-    STEP_RECORDS_MAX,
-    SessionState,
-    Step,
-    Waiting,
-    failed_step,
-    plan_step,
-    settle_step,
-    take_waiting,
-)
+from flashfeed.agents.session_plan import failed_step, plan_step
+from flashfeed.agents.session_step import STEP_ITEMS_MAX, SessionState, Waiting, take_waiting
 from flashfeed.models.errors import (
     ContextFull,
     RequestError,
@@ -38,66 +25,9 @@ from flashfeed.models.messages import (
     Records,
     RemoveQuery,
 )
-from flashfeed.models.session import QUERIES_MAX, Answer, FlashQuery, SessionSpec
+from flashfeed.models.session import QUERIES_MAX, FlashQuery, SessionSpec
 
-SPEC = SessionSpec(type="iot", flash=(FlashQuery("High?", choices=("yes", "no")),))
-
-
-def templates(name: str) -> SessionSpec | None:
-    return SPEC if name == "sensor" else None
-
-
-def reading(
-    offset: int, *values: float, at: int | None = None, topic: str = "t", key: str = ""
-) -> Waiting:
-    start = offset if at is None else at
-    records = tuple(
-        PackedRecord(start + place, 0, 1000 + place, {"sid": "a", "val": value})
-        for place, value in enumerate(values)
-    )
-    message = Records(
-        type="iot", records=records, topic=topic, template="sensor", idempotency_key=key
-    )
-    return Waiting(offset, message)
-
-
-def apply(state: SessionState | None, *waiting: Waiting) -> tuple[SessionState | None, list[Step]]:
-    """Run all steps as an owner would, the engine answering "yes"."""
-    left, steps = list(waiting), []
-    while left:
-        taken = take_waiting(left)
-        left = left[len(taken) :]
-        step = plan_step("s", state, taken, templates)
-        steps.append(step)
-        answers = [Answer(query.id, "yes", 0.75, 1.0) for query in step.queries]
-        head = settle_step(
-            step,
-            state.head if state else None,
-            answers,
-            tokens=10,
-            ingest_tokens=5,
-            decoded_tokens=9,
-            process_us=1000,
-            evaluated_ms=1_700_000_000_000,
-            pending=0,
-            model="m",
-        )
-        if step.deletes:
-            state = None
-        elif state is not None or step.creates:
-            items = (state.items if state else []) + step.items
-            state = SessionState(head, items, step.last_record)
-    return state, steps
-
-
-def lines(state: SessionState | None) -> list[str]:
-    assert state is not None
-    return [item.line for item in state.items]
-
-
-def values(state: SessionState | None) -> list[float]:
-    assert state is not None
-    return [item.fields["val"] for item in state.items if item.fields]
+from session_steps import SPEC, apply, lines, reading, templates, values
 
 
 def test_what_waits_becomes_one_version() -> None:
@@ -163,8 +93,8 @@ def test_what_changes_the_session_is_a_step_of_its_own() -> None:
     taken = take_waiting([reading(0, 1), Waiting(1, AddQuery(query=FlashQuery("Q?")))])
     assert [one.offset for one in taken] == [0]
     many = [reading(place * 30, *range(30), at=place * 30) for place in range(5)]
-    assert 30 <= sum(one.records for one in take_waiting(many)) <= STEP_RECORDS_MAX
-    whole = reading(0, *range(STEP_RECORDS_MAX + 1))
+    assert 30 <= sum(one.records for one in take_waiting(many)) <= STEP_ITEMS_MAX
+    whole = reading(0, *range(STEP_ITEMS_MAX + 1))
     assert take_waiting([whole, whole]) == [whole]  # a message is never cut
 
 
@@ -209,7 +139,8 @@ def test_create_twice_append_prefix_and_delete() -> None:
         Waiting(3, Create(spec=SPEC)),
     )
     assert state is not None
-    assert lines(state) == ["Ward 3"]
+    assert lines(state) == []
+    assert state.head.frozen == ("Ward 3",)
     assert state.head.prefix_tokens == 10
     assert isinstance(steps[-1].outcomes[3], SessionExists)
     gone, [step] = apply(state, Waiting(4, Delete()))
@@ -228,7 +159,7 @@ def test_a_failed_step_moves_past_its_records_and_refuses_them() -> None:
     assert not failed.items
     assert isinstance(failed.outcomes[1], ContextFull)
     assert state is not None
-    after = SessionState(failed.head, state.items, state.last_record)
+    after = SessionState(failed.head, state.items, state.last)
     later = plan_step("s", after, [reading(2, 3), Waiting(3, Append(text="x"))], templates)
     assert [one.reason for one in later.refused] == ["session_failed"]
     assert isinstance(later.outcomes[3], SessionFailed)
@@ -245,94 +176,6 @@ def test_the_same_head_gives_the_same_events() -> None:
     moved, _ = apply(state, reading(2, 3))
     assert moved is not None
     assert [(one.previous, one.changed) for one in flash_events(moved.head)] == [("yes", False)]
-
-
-Batches = st.lists(st.integers(1, 4), min_size=1, max_size=12)
-
-
-@given(batches=Batches, cuts=st.lists(st.integers(1, 5), max_size=12), crash=st.integers(0, 12))
-def test_any_batching_and_any_crash_give_the_same_window(
-    batches: Sequence[int], cuts: Sequence[int], crash: int
-) -> None:
-    messages, at = [], 0
-    for offset, size in enumerate(batches):
-        messages.append(reading(offset, *range(at, at + size), at=at))
-        at += size
-    whole, _ = apply(None, *messages)
-    state: SessionState | None = None
-    slots, left = SlotsRead(), list(messages)
-    for place, cut in enumerate([*cuts, len(messages)]):
-        taken, left = left[:cut], left[cut:]
-        known = len(state.items) if state else 0
-        state, _ = apply(state, *taken)
-        if state is not None and taken:
-            write = entry_write("c", 0, state.head, state.items[known:])
-            assert write.key is not None
-            slots.take(write.key, write.value)
-        if place == crash and state is not None:  # come back from the changelog alone,
-            [state] = slots.states()
-            left = taken + left  # and read again what was not committed
-    assert values(state) == values(whole)
-    assert lines(state) == lines(whole)
-
-
-def test_slots_come_back_and_a_hole_is_named() -> None:
-    slots, state = SlotsRead(), None
-    writes = []
-    for offset in range(3):
-        state, [step] = apply(state, reading(offset, offset))
-        assert state is not None
-        write = entry_write("c", 0, state.head, step.items)
-        writes.append(write)
-        slots.take(write.key or b"", write.value)
-    [back] = slots.states()
-    assert state is not None
-    assert (back.head, back.items) == (state.head, state.items)
-    assert back.last_record == state.last_record
-    slots.take(writes[1].key or b"", b"{garbage")
-    assert len(slots.corrupt) == 1
-    holed = SlotsRead()
-    for write in (writes[0], writes[2]):
-        holed.take(write.key or b"", write.value)
-    assert holed.states() == []
-    assert "3 items written, 2 found" in holed.corrupt[0]
-    for write in tombstones("c", 0, state.head):
-        slots.take(write.key or b"", write.value)
-    assert slots.states() == []
-
-
-def test_steps_without_items_take_one_slot_however_many() -> None:
-    slots, state = SlotsRead(), None
-    keys = set()
-    for offset in range(6):
-        state, [step] = apply(state, reading(offset, 1, at=0))  # the same record, over and over
-        assert state is not None
-        write = entry_write("c", 0, state.head, step.items)
-        keys.add(write.key)
-        slots.take(write.key or b"", write.value)
-    assert len(keys) == 2
-    [back] = slots.states()
-    assert state is not None
-    assert back.head == state.head
-    assert back.head.counters.duplicates == 5
-
-
-def test_slots_of_an_earlier_life_are_not_this_ones() -> None:
-    slots, old = SlotsRead(), None
-    for offset in range(4):
-        old, [step] = apply(old, reading(offset, offset))
-        assert old is not None
-        write = entry_write("c", 0, old.head, step.items)
-        slots.take(write.key or b"", write.value)
-    # The delete reached two of four slots when the worker was killed; then it lives again.
-    for write in tombstones("c", 0, old.head)[:3]:
-        slots.take(write.key or b"", write.value)
-    new, [step] = apply(None, reading(9, 70))
-    assert new is not None
-    write = entry_write("c", 0, new.head, step.items)
-    slots.take(write.key or b"", write.value)
-    [back] = slots.states()
-    assert (values(back), slots.corrupt) == ([70], [])
 
 
 def test_what_follows_a_version_does_not_change_its_events() -> None:

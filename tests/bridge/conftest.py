@@ -255,6 +255,12 @@ class MemoryService:
                 yield GeneratedPiece(text, 10 + place, place, 0.5, "stop" if last else None)
         finally:
             self.generating -= 1
+        if not options.clear_after:
+            self._at(session_id).text.append(f"{prompt} {''.join(self.pieces)}")
+
+    async def answer(self, session_id: str, prompt: str, choices: Sequence[str]) -> Answer:
+        self._at(session_id)
+        return Answer(0, choices[0], 0.75, 1.5)
 
     @asynccontextmanager
     async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:

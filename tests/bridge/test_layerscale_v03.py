@@ -10,7 +10,7 @@ import websockets
 from layerscale import APIStatusError, AsyncLayerScale, InternalServerError, RateLimitError
 
 from flashfeed.models.errors import Overloaded, Unavailable
-from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 
 CANDLE = {"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10}
 SPEC = SessionSpec(type="ohlcv", prompt="You are an analyst.", flash=(FlashQuery("up?"),))
@@ -104,6 +104,29 @@ async def test_sampling_is_passed_on(bridge, session, memory):
     assert prompt == "p"
     assert (options.max_tokens, options.temperature, options.top_p) == (7, 0.5, 0.9)
     assert (options.seed, options.stop) == (3, ("x",))
+    assert options.clear_after
+
+
+@pytest.mark.parametrize(("asked", "cleared"), [(None, True), (True, True), (0, False)])
+async def test_whether_a_generation_stays_is_passed_on(bridge, session, memory, asked, cleared):
+    body = {"prompt": "p"} | ({} if asked is None else {"clear_after": asked})
+    async with httpx.AsyncClient() as http:
+        before = memory.get(session.id).n_tokens
+        response = await http.post(f"{bridge}/v1/sessions/{session.id}/generate", json=body)
+    [(_, options)] = memory.prompts
+    assert options.clear_after is cleared
+    assert (response.json()["total_tokens"] == before) is cleared
+
+
+@pytest.mark.parametrize(
+    ("size", "window"), [(0, WindowSpec("grow")), (100, WindowSpec("exact", 100))]
+)
+async def test_a_window_size_is_an_exact_window(client, memory, size, window):
+    created = await client.sessions.create(type="ohlcv", window_size=size)
+    assert memory.held[created.session_id].spec.window == window
+    assert created.window_size == size
+    status = await client.sessions.stream_status(created.session_id)
+    assert status.streaming.window_size == size
 
 
 async def test_a_generation_that_fails_at_once_is_a_plain_error(client, session, memory):

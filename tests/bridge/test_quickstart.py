@@ -206,6 +206,25 @@ def test_the_readmes_complete_example(client):
     client.sessions.delete(session.session_id)
 
 
+def test_a_generation_that_stays_and_a_window_that_slides(client):
+    session = client.sessions.create(type="iot", window_size=2).session_id
+    readings = [{"sid": "a", "val": float(value)} for value in (10, 20, 30)]
+    client.sessions.push(session, readings, wait=True)
+    said = client.sessions.query(session, prompt="Rising?", max_tokens=3, clear_after=0)
+    state = client.sessions.get(session)
+    kept = f"Q: Rising?\nA: {said.text.strip()}"
+    assert state.context_text.rstrip().endswith(f"a 30\n{kept}")
+    assert "a 10" not in state.context_text
+    assert state.data_count == 1
+    assert said.total_tokens == state.n_tokens
+    client.sessions.mark_prefix(session)
+    client.sessions.push(session, readings, wait=True)
+    state = client.sessions.get(session)
+    assert kept in state.context_text  # a prefix does not slide out
+    assert state.data_count == 3
+    client.sessions.delete(session)
+
+
 @pytest.mark.parametrize("stream_type", RECORDS)
 def test_every_type_of_record(client, stream_type):
     records = RECORDS[stream_type]
@@ -299,11 +318,7 @@ def test_a_push_with_a_wrong_record_writes_nothing(client, session_id, records, 
 
 def test_what_is_not_there_is_said(client, session_id):
     with pytest.raises(BadRequestError, match="not supported yet"):
-        client.sessions.query(session_id, prompt="x", clear_after=0)
-    with pytest.raises(BadRequestError, match="not supported yet"):
         client.sessions.query(session_id, messages=[{"role": "user", "content": "x"}])
-    with pytest.raises(BadRequestError, match="window_size"):
-        client.sessions.create(type="ohlcv", window_size=100)
     with pytest.raises(NotFoundError, match="no route POST /v1/chat/completions"):
         client.chat.create(messages=[{"role": "user", "content": "x"}])
     with pytest.raises(NotFoundError):

@@ -74,8 +74,8 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
         (("[feeds.candles]", "[bridge]\nport=99999\n[feeds.candles]"), ["bridge.port", "65535"]),
         (('type = "ohlcv"', 'type = "ohlcv"\ntext = "iot"'), ["templates.market.text", "ohlcv"]),
         (
-            ('type = "ohlcv"', 'type = "ohlcv"\nwindow = { mode = "exact" }'),
-            ["templates.market.window.mode", "exact"],
+            ('type = "ohlcv"', 'type = "ohlcv"\nwindow = { mode = "exakt" }'),
+            ["templates.market.window.mode", "exakt"],
         ),
         (('type = "ohlcv"', 'type = "ohlcv"\ncontext = 99999'), ["context", "4096"]),
         (("[feeds.candles]", "[feeds.candles]\ntime = 'start:year'"), ["feeds.candles", "start"]),

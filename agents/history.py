@@ -1,0 +1,93 @@
+"""Writing to a session's one history, `flashfeed.records`, and waiting for what comes of it.
+
+A message is written, comes back through the session's owner, and is settled there: done,
+or refused with an error that is raised to whoever waits here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from aiokafka.partitioner import murmur2
+
+from flashfeed.models.errors import FlashfeedError, WriteUncertain
+from flashfeed.models.messages import Message, encode_message
+
+from .kafka_writer import KafkaWriter, Write, Written
+
+APPLY_TIMEOUT_S = 30.0
+SETTLED_KEPT = 4096
+
+
+class History:
+    """The records topic as this worker's callers write it."""
+
+    def __init__(self, writer: KafkaWriter, topic: str, partition_count: int) -> None:
+        self._writer = writer
+        self._topic = topic
+        self._partition_count = partition_count
+        self._recent: OrderedDict[Written, FlashfeedError | None] = OrderedDict()
+        self._waiters: dict[Written, asyncio.Future[None]] = {}
+        self._pushed: dict[Written, tuple[str, int]] = {}
+
+    def partition_of(self, session_id: str) -> int:
+        """The partition that a session's key hashes to (Kafka's default partitioner)."""
+        return int((murmur2(session_id.encode()) & 0x7FFFFFFF) % self._partition_count)
+
+    async def push(self, session_id: str, message: Message, records: int) -> None:
+        """Write a message of so many records; returns at Kafka's acknowledgement."""
+        written = await self._write(session_id, message)
+        if written not in self._recent:
+            self._pushed[written] = (session_id, records)
+
+    def on_the_way(self, session_id: str, arrived: set[int]) -> int:
+        """Records pushed here that have not come back from Kafka: those that wait at the
+        owner (`arrived` are their offsets) are its own to count."""
+        return sum(
+            count
+            for written, (pushed_to, count) in self._pushed.items()
+            if pushed_to == session_id and written.offset not in arrived
+        )
+
+    async def apply(self, session_id: str, message: Message) -> None:
+        """Write a message and wait until its owner has applied it; raises its error."""
+        written = await self._write(session_id, message)
+        if written in self._recent:
+            error = self._recent[written]
+            if error is not None:
+                raise error
+            return
+        waiter = self._waiters[written] = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait_for(waiter, APPLY_TIMEOUT_S)
+        except TimeoutError:
+            raise WriteUncertain(
+                f"written, but not applied within {APPLY_TIMEOUT_S:.0f} s"
+            ) from None
+        finally:
+            self._waiters.pop(written, None)
+
+    def settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
+        """A message of partition `number` was applied, or refused."""
+        written = Written(number, offset)
+        self._pushed.pop(written, None)
+        waiter = self._waiters.get(written)
+        if waiter is not None and not waiter.done():
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+        self._recent[written] = error
+        if len(self._recent) > SETTLED_KEPT:
+            self._recent.popitem(last=False)
+
+    def revoked(self, number: int) -> None:
+        """What was pushed to the partition is another worker's to apply."""
+        self._pushed = {key: at for key, at in self._pushed.items() if key.partition != number}
+
+    async def _write(self, session_id: str, message: Message) -> Written:
+        number = self.partition_of(session_id)
+        key, value = session_id.encode(), encode_message(message)
+        [written] = await self._writer.write([Write(self._topic, key, value, partition=number)])
+        return written

@@ -1,0 +1,157 @@
+"""One session's place in the engine: opened from its state, run step by step, shrunk
+where its window's lines have no room.
+
+What the engine holds is what the state says (invariant 5), whoever of the two changes:
+a step that fails leaves both as they were.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import msgspec
+
+from flashfeed.codecs.registry import text_codec
+from flashfeed.engine import Engine, Update
+from flashfeed.models.errors import ContextFull, EngineError, SessionUnknown
+from flashfeed.models.session import SessionSpec
+from flashfeed.models.state import Head, Item
+from flashfeed.models.window import halved, window_length
+
+from .session_plan import plan_step
+from .session_step import SessionState, Step, Templates, Waiting, shrunk
+
+log = logging.getLogger(__name__)
+
+ENGINE_TRIES = 3
+NO_WORK = Update((), 0, 0, 0, 0, 0.0, 0.0, 0)
+
+
+class SessionEngine:
+    """The engine, for one session."""
+
+    def __init__(self, session_id: str, engine: Engine, halved_window: Callable[[], None]) -> None:
+        self.session_id = session_id
+        self._engine = engine
+        self._count_halved = halved_window
+
+    async def restore(self, state: SessionState) -> SessionState:
+        """Open the session as its state says; the state that it now has, which holds less
+        where the engine has less room than it had. Raises FlashfeedError."""
+        try:
+            await self._open(state.head, state.items)
+        except ContextFull:
+            for smaller in _smaller_states(state):
+                try:
+                    await self._open(smaller.head, smaller.items)
+                except ContextFull:
+                    continue
+                self._note_halved(state.head, smaller.head)
+                return smaller
+            raise
+        return state
+
+    async def run(self, step: Step) -> Update:
+        """Do the step's work. An engine error is tried again: the engine puts the session
+        back to its last committed position first. Raises FlashfeedError."""
+        if step.deletes:
+            return NO_WORK
+        opened = 0
+        for attempt in range(1, ENGINE_TRIES + 1):
+            try:
+                if step.creates and not opened:
+                    opened = await self._open(step.head, ())
+                if step.marks_prefix:
+                    await self._engine.mark_prefix(self.session_id)
+                if step.items or step.queries:
+                    lines = [item.line for item in step.items]
+                    return await self._engine.update(self.session_id, lines, step.queries)
+                break
+            except EngineError:
+                if attempt == ENGINE_TRIES:
+                    raise
+                log.exception("session %s: engine error, attempt %d", self.session_id, attempt)
+                await asyncio.sleep(0.05 * attempt)
+        return replace(NO_WORK, n_tokens=opened or step.head.tokens)
+
+    async def run_smaller(
+        self,
+        state: SessionState | None,
+        step: Step,
+        taken: Sequence[Waiting],
+        templates: Templates,
+    ) -> tuple[SessionState | None, Step, Update] | None:
+        """Do a step that had no room in a smaller window: halved until it fits, planned
+        anew on what is then left of the state. None where it does not fit alone either,
+        or brings no items; the session is then as it was."""
+        if not step.items:
+            return None
+        tried = window_length(step.head.window, step.head.count + len(step.items))
+        window = halved(step.head.window)
+        while window is not None:
+            smaller = shrunk(state, window.items) if state is not None else None
+            again = plan_step(self.session_id, smaller, taken, templates, window.items)
+            length = window_length(window, again.head.count + len(again.items))
+            if length < tried:  # else it is the same lines once more
+                tried = length
+                try:
+                    await self.close()
+                    if smaller is not None:
+                        await self._open(smaller.head, smaller.items)
+                    update = await self.run(again)
+                except ContextFull:
+                    pass
+                else:
+                    self._note_halved(step.head, again.head)
+                    return smaller, again, update
+            window = halved(window)
+        await self.close()
+        if state is not None:
+            await self._open(state.head, state.items)
+        return None
+
+    async def close(self) -> None:
+        """Give the session's place back; nothing where it has none."""
+        with contextlib.suppress(SessionUnknown):  # it may never have come to be open
+            await self._engine.close(self.session_id)
+
+    def _note_halved(self, before: Head, after: Head) -> None:
+        self._count_halved()
+        log.warning(
+            "session %s: its window of %d items has no room in the context; it is now %d",
+            self.session_id,
+            before.window.items,
+            after.window.items,
+        )
+
+    async def _open(self, head: Head, items: Iterable[Item]) -> int:
+        return await self._engine.open(
+            self.session_id,
+            engine_spec(head),
+            lines=[item.line for item in items],
+            count=head.count,
+            frozen=head.frozen,
+        )
+
+
+def engine_spec(head: Head) -> SessionSpec:
+    """The spec as the engine opens it: the window as it is now, and the prompt with what
+    the lines of its text codec mean, so that the model can read them."""
+    spec = head.spec
+    legend = text_codec(spec.text, spec.type).legend
+    prompt = f"{spec.prompt}\n{legend}".strip()
+    return msgspec.structs.replace(spec, prompt=prompt, window=head.window)
+
+
+def _smaller_states(state: SessionState) -> Iterator[SessionState]:
+    """The state with half its window, and half of that, as long as there is less in it."""
+    window = halved(state.head.window)
+    while window is not None:
+        if window.items < len(state.items):
+            state = shrunk(state, window.items)
+            yield state
+        window = halved(window)

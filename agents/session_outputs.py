@@ -1,0 +1,106 @@
+"""What a step writes: the changelog, and what readers see. Pure: heads in, writes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from flashfeed.models.events import FlashReady, cloud_event
+from flashfeed.models.state import Head
+from flashfeed.models.views import SessionEvent
+
+from .changelog import entry_write, tombstones
+from .dead_letters import DeadLetter
+from .kafka_writer import Write
+from .session_events import flash_events, updated_event
+from .session_step import Refused, SessionState, Step
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTopics:
+    """Where a session's step is written; `source` is the events' CloudEvents source."""
+
+    source: str
+    changelog: str
+    dead_letters: str
+    flash_ready: str
+    data_updated: str
+    answers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """A step's writes in the order that step_writer.py keeps, and the events in them."""
+
+    letters: list[DeadLetter]
+    refused: list[Write]
+    changelog: list[Write]
+    events: list[SessionEvent]
+    published: list[Write]
+
+
+def step_outputs(
+    step: Step, state: SessionState | None, head: Head, partition: int, topics: OutputTopics
+) -> Outputs:
+    """What the step writes; `state` is the one before it, `head` the one after."""
+    letters = [_letter(refused, head.session_id) for refused in step.refused]
+    refused = [letter.write(topics.dead_letters) for letter in letters]
+    changelog: list[Write] = []
+    events: list[SessionEvent] = []
+    if step.deletes:
+        changelog = tombstones(topics.changelog, partition, head)
+        refused += [_answer_tombstone(topics, head, query.id) for query in head.spec.flash]
+    elif state is not None or step.creates:  # else the records went to the dead letters
+        changelog = [entry_write(topics.changelog, partition, head, step.items)]
+        if step.moves:
+            events = version_events(head)
+        else:
+            events = [*flash_events(head, [query.id for query in step.queries])]
+        left = {query.id for query in head.spec.flash}
+        refused += [
+            _answer_tombstone(topics, head, query.id)
+            for query in (state.head.spec.flash if state is not None else ())
+            if query.id not in left
+        ]
+    return Outputs(letters, refused, changelog, events, event_writes(events, topics))
+
+
+def version_events(head: Head) -> list[SessionEvent]:
+    """Every event of the head's version."""
+    return [*flash_events(head), updated_event(head)]
+
+
+def event_writes(events: Iterable[SessionEvent], topics: OutputTopics) -> list[Write]:
+    """The events as Kafka records: each in its topic, answers in the compacted one too."""
+    writes = []
+    for event in events:
+        out = cloud_event(event, topics.source)
+        flash = isinstance(event, FlashReady)
+        topic = topics.flash_ready if flash else topics.data_updated
+        writes.append(Write(topic, out.key, out.value, out.headers))
+        if isinstance(event, FlashReady):
+            key = f"{event.session_id}/{event.id}".encode()
+            writes.append(Write(topics.answers, key, out.value, out.headers))
+    return writes
+
+
+def _answer_tombstone(topics: OutputTopics, head: Head, query_id: int) -> Write:
+    return Write(topics.answers, f"{head.session_id}/{query_id}".encode(), None)
+
+
+def _letter(refused: Refused, session_id: str) -> DeadLetter:
+    """A refused record as a dead letter; its value is what was mapped from the original."""
+    return DeadLetter(
+        topic=refused.message.topic,
+        partition=refused.message.partition,
+        offset=refused.record.offset,
+        reason=refused.reason,
+        path=refused.path,
+        detail=refused.detail,
+        key=session_id.encode(),
+        value=orjson.dumps(refused.record.fields),
+        part=refused.record.index,
+        where=f"session {session_id}",
+    )

@@ -1,0 +1,266 @@
+"""A session's step, planned: waiting messages in, the step's work out. Pure. Rules:
+
+- Messages are folded in offset order; one at or below `records_offset` is a repeat and
+  is skipped whole (invariant 2).
+- All records that wait become one version (invariant 3). A message that changes the
+  session itself (create, delete, mark_prefix, queries) ends a step.
+- A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
+- A line may refer to the record before it only inside its own block (models/window.py),
+  so that no context begins with a line that needs what has slid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from flashfeed.codecs.registry import text_codec
+from flashfeed.models.errors import (
+    FlashfeedError,
+    RecordError,
+    RequestError,
+    SessionExists,
+    SessionFailed,
+    SessionUnknown,
+)
+from flashfeed.models.messages import (
+    AddQuery,
+    Append,
+    Create,
+    Delete,
+    MarkPrefix,
+    Records,
+    RemoveQuery,
+)
+from flashfeed.models.origins import Origin, advance, is_new, origin_key
+from flashfeed.models.records import Record, make_record
+from flashfeed.models.session import QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
+from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
+from flashfeed.models.window import block_start
+
+from .session_step import LastRecord, Refused, SessionState, Step, Templates, Waiting
+
+
+def plan_step(
+    session_id: str,
+    state: SessionState | None,
+    taken: Sequence[Waiting],
+    templates: Templates,
+    window_items: int = 0,
+) -> Step:
+    """Fold the taken messages over the state. `state` None: there is no such session;
+    one that this step creates has a window of `window_items` where that is not 0."""
+    if state is not None:
+        step = Step(
+            head=msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks)),
+            last=state.last,
+        )
+    else:
+        empty = SessionSpec(type="event")
+        step = Step(head=Head(session_id, empty, window_items=window_items))
+    exists = state is not None
+    fresh_origins: dict[str, Origin] = {}
+    for one in taken:
+        step.messages.append(one)
+        if exists and one.offset <= step.head.records_offset:
+            step.outcomes[one.offset] = None
+            continue
+        try:
+            exists = _fold(step, one, exists, templates, fresh_origins)
+            step.outcomes[one.offset] = None
+        except FlashfeedError as error:
+            step.outcomes[one.offset] = error
+        if exists:
+            first = step.head.first_offset if step.head.first_offset >= 0 else one.offset
+            step.head = msgspec.structs.replace(
+                step.head, records_offset=one.offset, first_offset=first
+            )
+    if step.moves:
+        step.queries = step.head.spec.flash
+        step.head = msgspec.structs.replace(
+            step.head,
+            version=step.head.version + 1,
+            origins=tuple(fresh_origins.values()),
+            event_time=_event_time(step),
+        )
+    return step
+
+
+def _event_time(step: Step) -> float | None:
+    time = step.last.record.timestamp if step.last is not None else None
+    return time if time is not None else step.head.event_time
+
+
+def _fold(
+    step: Step,
+    one: Waiting,
+    exists: bool,
+    templates: Templates,
+    origins: dict[str, Origin],
+) -> bool:
+    """Fold one message; returns whether the session exists after it."""
+    message = one.message
+    if isinstance(message, Create):
+        if exists:
+            raise SessionExists(f"session {step.head.session_id} exists already")
+        _create(step, message.spec, message.created_ms)
+        return True
+    if not exists:
+        spec = templates(message.template) if isinstance(message, Records) else None
+        if spec is None:
+            if isinstance(message, Records):
+                detail = f"no session {step.head.session_id}: never created, or deleted"
+                _refuse_all(step, message, "session_unknown", detail)
+            raise SessionUnknown(f"no session {step.head.session_id}")
+        _create(step, spec, message.records[0].received_ms if isinstance(message, Records) else 0)
+    if isinstance(message, Records):
+        _fold_records(step, one.offset, message, origins)
+    elif isinstance(message, Append):
+        _check_alive(step)
+        step.items.append(Item(message.text, offset=one.offset))
+        step.moves = True
+    elif isinstance(message, AddQuery):
+        _add_query(step, message.query)
+    elif isinstance(message, RemoveQuery):
+        _remove_query(step, message.query_id)
+    elif isinstance(message, Delete):
+        step.deletes = True
+        return False
+    else:
+        assert isinstance(message, MarkPrefix)
+        _check_alive(step)
+        step.marks_prefix = True
+    return True
+
+
+def _check_alive(step: Step) -> None:
+    if step.head.failed:
+        raise SessionFailed(f"session {step.head.session_id} failed: {step.head.failed}")
+
+
+def _create(step: Step, spec: SessionSpec, created_ms: int) -> None:
+    step.creates = True
+    spec = with_query_ids(spec)
+    step.head = Head(
+        session_id=step.head.session_id,
+        spec=spec,
+        next_query_id=max((query.id for query in spec.flash), default=0) + 1,
+        window_items=step.head.window_items,
+        created_ms=created_ms,
+    )
+
+
+def _refuse_all(step: Step, message: Records, reason: str, detail: str) -> None:
+    step.refused += [Refused(message, one, reason, "$", detail) for one in message.records]
+
+
+def _fold_records(step: Step, offset: int, message: Records, origins: dict[str, Origin]) -> None:
+    head = step.head
+    if head.failed:
+        _refuse_all(step, message, "session_failed", head.failed)
+        return
+    if message.type != head.spec.type:
+        detail = (
+            f"session {head.session_id} takes {head.spec.type} records, this one is {message.type}"
+        )
+        _refuse_all(step, message, "session_failed", detail)
+        return
+    if message.idempotency_key:
+        if message.idempotency_key in head.idempotency_keys:
+            step.duplicates += len(message.records)
+            return
+        kept = (*head.idempotency_keys, message.idempotency_key)[-IDEMPOTENCY_KEYS_MAX:]
+        step.head = head = msgspec.structs.replace(head, idempotency_keys=kept)
+    codec = text_codec(head.spec.text, head.spec.type)
+    key = origin_key(message.topic, message.partition)
+    for one in message.records:
+        if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
+            step.duplicates += 1
+            continue
+        try:
+            if message.topic:
+                advance(head.watermarks, key, one.offset, one.index)
+            record = make_record(message.type, one.fields)
+            number = head.count + len(step.items)
+            line = codec.render(record, _referable(step, number)).removesuffix("\n")
+        except (RecordError, SessionFailed) as error:
+            path = error.path if isinstance(error, RecordError) else "$"
+            step.refused.append(Refused(message, one, error.reason, path, str(error)))
+            continue
+        step.items.append(Item(line, one.fields, offset))
+        step.last = LastRecord(record, number)
+        step.received_ms.append(one.received_ms)
+        step.moves = True
+        if message.topic:
+            seen = origins.get(key)
+            first = seen.first if seen else one.offset
+            origins[key] = Origin(message.topic, message.partition, first, one.offset)
+
+
+def _referable(step: Step, number: int) -> Record | None:
+    """The record that the line of item `number` may refer to."""
+    last = step.last
+    if last is None or last.number < block_start(step.head.window, number):
+        return None
+    return last.record
+
+
+def _add_query(step: Step, query: FlashQuery) -> None:
+    _check_alive(step)
+    head = step.head
+    if any(have.query == query.query for have in head.spec.flash):
+        raise SessionExists(f"session {head.session_id} has that query already: {query.query!r}")
+    if len(head.spec.flash) >= QUERIES_MAX:
+        raise RequestError(f"a session has at most {QUERIES_MAX} flash queries")
+    numbered = msgspec.structs.replace(query, id=head.next_query_id)
+    step.head = msgspec.structs.replace(
+        head,
+        spec=msgspec.structs.replace(head.spec, flash=(*head.spec.flash, numbered)),
+        next_query_id=head.next_query_id + 1,
+    )
+    if head.version:
+        step.queries = (numbered,)
+
+
+def _remove_query(step: Step, query_id: int) -> None:
+    head = step.head
+    left = tuple(query for query in head.spec.flash if query.id != query_id)
+    if len(left) == len(head.spec.flash):
+        raise SessionUnknown(f"session {head.session_id} has no flash query {query_id}")
+    step.head = msgspec.structs.replace(
+        head,
+        spec=msgspec.structs.replace(head.spec, flash=left),
+        answers=tuple(answer for answer in head.answers if answer.query_id != query_id),
+        priors={one: prior for one, prior in head.priors.items() if one != query_id},
+    )
+
+
+def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) -> Step:
+    """The same messages where the engine cannot take them: their callers get the error,
+    their records are refused, and the head moves past them all the same. A session
+    whose records were refused has a hole, and fails; one that was only asked too much
+    (a question, an append) goes on as it was."""
+    messages = [one.message for one in step.messages]
+    has_hole = any(isinstance(message, Records) for message in messages)
+    base = before.head if before is not None else msgspec.structs.replace(step.head, version=0)
+    failed = replace(
+        step, items=[], queries=(), moves=False, marks_prefix=False, received_ms=[], refused=[]
+    )
+    failed.creates = False  # a session that cannot even begin is not kept
+    failed.last = before.last if before is not None else None
+    failed.head = msgspec.structs.replace(
+        base,
+        spec=step.head.spec if before is None else base.spec,
+        records_offset=step.messages[-1].offset,
+        failed=f"{error.code}: {error}" if has_hole else base.failed,
+    )
+    for message in messages:
+        if isinstance(message, Records):
+            _refuse_all(failed, message, error.reason, str(error))
+    failed.outcomes = {
+        offset: outcome if outcome is not None else error
+        for offset, outcome in step.outcomes.items()
+    }
+    return failed

@@ -1,0 +1,142 @@
+"""A session's step, settled: what the engine gave becomes the head that goes to the
+changelog, and then the session's state. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+
+from flashfeed.heads.prior import correct
+from flashfeed.models.session import Answer, AnsweredBy
+from flashfeed.models.spec_hash import spec_hash
+from flashfeed.models.state import Counters, Head, Item, Prior
+from flashfeed.models.window import block_start, window_length
+
+from .session_step import SessionState, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What running a step gave. Tokens: `tokens` the session holds, `ingest_tokens` of
+    the new items, `decoded_tokens` questions and answers too; `pending` records wait."""
+
+    answers: Sequence[Answer]
+    tokens: int
+    ingest_tokens: int
+    decoded_tokens: int
+    process_us: int
+    evaluated_ms: int
+    pending: int
+    model: str
+
+
+def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
+    """The head after the engine did the step's work. `state` is the one it was planned on."""
+    head = step.head
+    counters = head.counters
+    applied = step.records + step.duplicates + len(step.refused)
+    counters = Counters(
+        processed=counters.processed + applied,
+        dropped=counters.dropped,
+        duplicates=counters.duplicates + step.duplicates,
+        batches=counters.batches + bool(step.moves),
+        process_us=counters.process_us + ran.process_us,
+    )
+    changes: dict[str, Any] = {
+        "counters": counters,
+        "steps": head.steps + 1,
+        "slots": head.slots + bool(step.items),
+        "tokens": ran.tokens,
+    }
+    held = state.items if state is not None else deque[Item]()
+    window = _slid(step, held)
+    changes |= window.changes
+    answers, priors = _corrected(step, ran)
+    if step.moves:
+        before = state.head.answers if state is not None else ()
+        changes |= {
+            "answers": answers,
+            "previous": {one.query_id: one.value for one in before},
+            "evaluated_ms": ran.evaluated_ms,
+            "version_records": window.changes["records"],
+            "version_first": window.first_offset,
+            "version_offset": head.records_offset,
+            "ingest_tokens": ran.ingest_tokens,
+            "decoded_tokens": ran.decoded_tokens,
+            "update_ms": ran.process_us / 1000,
+            "pending": ran.pending,
+            "priors": priors,
+        }
+    elif answers:
+        changes["answers"] = (*head.answers, *answers)
+        changes["priors"] = priors
+    return msgspec.structs.replace(head, **changes)
+
+
+def next_state(step: Step, state: SessionState | None, head: Head) -> SessionState:
+    """The state with the step in it; takes the old state's items over."""
+    items = state.items if state is not None else deque[Item]()
+    items.extend(step.items)
+    while len(items) > head.items:
+        items.popleft()
+    last = step.last
+    if last is not None and last.number < block_start(head.window, head.count):
+        last = None
+    return SessionState(head, items, None if step.marks_prefix else last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slid:
+    """The window after a step: what changes in the head, and its oldest item's offset."""
+
+    changes: dict[str, Any]
+    first_offset: int
+
+
+def _slid(step: Step, held: deque[Item]) -> _Slid:
+    """The window with the step's items in it and what they push out gone. The work is in
+    what comes and goes, never in what stays (invariant 4)."""
+    head = step.head
+    if step.marks_prefix:
+        frozen = (*head.frozen, *(item.line for item in held))
+        return _Slid(
+            {
+                "frozen": frozen,
+                "prefix_tokens": head.tokens,
+                "base": head.written,
+                "count": 0,
+                "items": 0,
+                "records": 0,
+            },
+            -1,
+        )
+    count = head.count + len(step.items)
+    items = window_length(head.window, count)
+    dropped = len(held) + len(step.items) - items
+    gone = sum(item.fields is not None for item in islice(chain(held, step.items), dropped))
+    oldest = next(islice(chain(held, step.items), dropped, None), None)
+    return _Slid(
+        {"count": count, "items": items, "records": head.records + step.records - gone},
+        oldest.offset if oldest is not None else -1,
+    )
+
+
+def _corrected(step: Step, ran: Ran) -> tuple[tuple[Answer, ...], dict[int, Prior]]:
+    """The answers as they are published, each with its time and what gave it, and the
+    priors with these answers in them."""
+    by = AnsweredBy(model=ran.model, spec=spec_hash(step.head.spec))
+    calibrated = {query.id for query in step.head.spec.flash if query.calibrate}
+    priors = dict(step.head.priors)
+    answers = []
+    for raw in ran.answers:
+        answer = msgspec.structs.replace(raw, evaluated_ms=ran.evaluated_ms, answered_by=by)
+        if answer.probabilities and answer.query_id in calibrated:
+            prior = priors.get(answer.query_id)
+            answer, priors[answer.query_id] = correct(answer, prior)
+        answers.append(answer)
+    return tuple(answers), priors

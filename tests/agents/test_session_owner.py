@@ -1,0 +1,118 @@
+"""An owner and its engine agree on the window, whatever has no room (invariants 5 and 6).
+
+What the changelog gets is recovered after every step."""
+
+from __future__ import annotations
+
+import pytest
+
+from flashfeed.agents.session_step import Waiting
+from flashfeed.models.errors import ContextFull, EngineError
+from flashfeed.models.messages import AddQuery, Append, Create, Delete, MarkPrefix
+from flashfeed.models.session import FlashQuery
+
+from session_bench import Bench
+from session_steps import reading, spec_of, values
+
+
+def readings(count: int) -> list[Waiting]:
+    """So many messages of one reading."""
+    return [reading(n, 100 + n, at=n) for n in range(count)]
+
+
+@pytest.mark.parametrize("mode", ["exact", "shift", "grow"])
+async def test_engine_and_changelog_hold_the_same_window(mode: str) -> None:
+    bench = Bench(spec_of(mode, 3))
+    await bench.apply(*readings(20), Waiting(20, MarkPrefix()), Waiting(21, Append(text="x")))
+    held = bench.engine.held["s"]
+    assert bench.engine.opens == 1
+    assert held.lines == ["x"]
+    await bench.come_back()
+    assert bench.engine.held["s"] == held
+    await bench.apply(reading(22, 5, at=22), Waiting(23, Delete()))
+    assert bench.halvings() == 0
+
+
+async def test_a_window_without_room_is_halved_until_it_fits() -> None:
+    bench = Bench(spec_of("exact", 64), room=90)  # about 12 lines of 7
+    await bench.apply(*readings(60))
+    assert not any(bench.outcomes.values())
+    assert bench.owner.state is not None
+    assert bench.owner.state.head.failed == ""
+    assert bench.window == 4  # of 8 items it would be 15 at its longest
+    assert bench.halvings() == 2
+    assert values(bench.owner.state)[-1] == 159
+    assert bench.owner.state.head.version == 60
+    assert not bench.steps.letters
+    await bench.come_back()
+    assert bench.window == 4
+    await bench.apply(reading(60, 7, at=60))
+
+
+async def test_records_that_come_all_at_once_may_halve_a_session_not_there_yet() -> None:
+    bench = Bench(spec_of("exact", 64), room=150)
+    await bench.apply(reading(0, *range(100, 164)))
+    assert bench.owner.state is not None
+    assert bench.outcomes == {0: None}
+    assert bench.window < 64
+    assert values(bench.owner.state)[-1] == 163
+
+
+async def test_what_does_not_fit_alone_fails_and_leaves_the_window_as_it_was() -> None:
+    bench = Bench(spec_of("exact", 8), room=100)
+    await bench.apply(*readings(5))
+    before = bench.engine.held["s"]
+    await bench.apply(Waiting(5, Append(text="x" * 200)))
+    assert isinstance(bench.outcomes[5], ContextFull)
+    assert bench.engine.held["s"] == before
+    assert bench.window == 8
+    assert bench.halvings() == 0
+    await bench.apply(reading(6, 7, at=6))  # the session goes on
+    assert bench.outcomes[6] is None
+    await bench.come_back(room=3)
+    assert bench.owner.state is not None
+    assert "cannot be rebuilt" in bench.owner.state.head.failed
+
+
+async def test_a_question_too_long_does_not_halve_the_window() -> None:
+    bench = Bench(spec_of("exact", 8), room=100)
+    await bench.apply(*readings(6))
+    await bench.apply(Waiting(6, AddQuery(query=FlashQuery("why " * 50))))
+    assert isinstance(bench.outcomes[6], ContextFull)
+    assert bench.window == 8
+
+
+async def test_a_worker_with_less_room_rebuilds_a_smaller_window() -> None:
+    bench = Bench(spec_of("exact", 8))
+    await bench.apply(*readings(15))
+    published = {(one.topic, one.key): one.value for one in bench.steps.events}
+    await bench.come_back(room=70)
+    assert bench.window == 4
+    assert bench.halvings() == 1
+    again = {(one.topic, one.key): one.value for one in bench.steps.events}
+    assert again == published  # the last version's events are what they were
+    await bench.apply(*[reading(n, 100 + n, at=n) for n in range(15, 30)])
+    assert bench.owner.state is not None
+    assert values(bench.owner.state)[-1] == 129
+
+
+async def test_an_engine_error_is_tried_again() -> None:
+    bench = Bench(spec_of("exact", 4))
+    await bench.apply(*readings(3))
+    bench.engine.errors.extend([EngineError("-3"), EngineError("-3")])
+    await bench.apply(reading(3, 9, at=3))
+    assert bench.outcomes[3] is None
+    bench.engine.errors.extend([EngineError("-3")] * 3)
+    await bench.apply(reading(4, 9, at=4))
+    assert bench.outcomes[4] is not None
+    assert len(bench.steps.letters) == 1
+
+
+async def test_a_full_grow_session_fails_as_ever() -> None:
+    bench = Bench(spec_of("grow", 4), room=60)
+    await bench.apply(Waiting(0, Create(spec=bench.spec)))
+    await bench.apply(*[reading(n, 100 + n, at=n) for n in range(1, 12)])
+    assert bench.owner.state is not None
+    assert bench.owner.state.head.failed
+    assert bench.halvings() == 0
+    assert bench.steps.letters

@@ -7,55 +7,19 @@ under way. Where the session's data needs its cells, the branch ends with "lengt
 from __future__ import annotations
 
 from collections.abc import Callable
-from encodings import utf_8
-from typing import Final, Literal
-
-import numpy as np
+from typing import Final
 
 from flashfeed.models.errors import ContextFull
-from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.generation import Finish, GeneratedPiece, GenerateOptions, TokenLogprob
 
+from .grammar import Grammar, compile_options
 from .model import Model
 from .plan import Run, cut
-from .score import Picked, Row, geometric_mean, pick_greedy, pick_sampled
+from .sampler import Sampler
+from .score import Picked, Row, geometric_mean
 from .sessions import Sessions
+from .stop_text import StopText
 from .update import Steps
-
-Finish = Literal["stop", "length", "cancelled"]
-
-
-class StopText:
-    """Text as it comes, with stop strings found wherever tokens cut them.
-
-    What may be the beginning of a stop string is held back until it is clear.
-    """
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self._stops: Final = tuple(stop for stop in stops if stop)
-        self._decoder: Final = utf_8.IncrementalDecoder("replace")
-        self._held = ""
-
-    def add(self, raw: bytes) -> tuple[str, bool]:
-        """The text that is free to go, and whether a stop string ends it."""
-        self._held += self._decoder.decode(raw)
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            return self._held[: min(found)], True
-        keep = max((self._overlap(stop) for stop in self._stops), default=0)
-        free = self._held[: len(self._held) - keep]
-        self._held = self._held[len(free) :]
-        return free, False
-
-    def rest(self) -> str:
-        """What was held back, when nothing more comes; half a character is dropped."""
-        held, self._held = self._held, ""
-        return held
-
-    def _overlap(self, stop: str) -> int:
-        for length in range(min(len(stop) - 1, len(self._held)), 0, -1):
-            if self._held.endswith(stop[:length]):
-                return length
-        return 0
 
 
 def generate_steps(
@@ -78,8 +42,8 @@ def generate_steps(
             f"session {session_id!r} has room for {session.room} more tokens; "
             f"the prompt needs {len(tokens)}"
         )
+    writer = _Writer(model, options, (*session.tokens, *tokens), emit)
     branch = session.open_branch()
-    writer = _Writer(model, options, emit)
     context, token = session.group.context, -1
     runs = (Run(tokens, len(session.tokens), (branch.sequence,), (len(tokens) - 1,)),)
     try:
@@ -114,12 +78,17 @@ class _Writer:
     """Picks tokens and sends the pieces on."""
 
     def __init__(
-        self, model: Model, options: GenerateOptions, emit: Callable[[GeneratedPiece], None]
+        self,
+        model: Model,
+        options: GenerateOptions,
+        prompt: tuple[int, ...],
+        emit: Callable[[GeneratedPiece], None],
     ) -> None:
         self._model: Final = model
-        self._options: Final = options
         self._emit: Final = emit
-        self._rng: Final = np.random.default_rng(options.seed)
+        program = compile_options(options)
+        grammar = Grammar(program, model.vocabulary, model.ends) if program else None
+        self._sampler: Final = Sampler(options, model.n_vocab, prompt, model.ends, grammar)
         self._text: Final = StopText(options.stop)
         self._log_probabilities: list[float] = []
         self._position = 0
@@ -127,7 +96,7 @@ class _Writer:
 
     def write(self, row: Row, position: int) -> int | None:
         """The token that stands at `position`; None where the answer ended."""
-        picked = self._pick(row)
+        picked = self._sampler.pick(row)
         self._position = position
         self._log_probabilities.append(picked.log_probability)
         if picked.token in self._model.ends:
@@ -145,11 +114,6 @@ class _Writer:
         """The last piece, with what was held back."""
         self._send(self._text.rest(), reason)
 
-    def _pick(self, row: Row) -> Picked:
-        if self._options.temperature == 0:
-            return pick_greedy(row)
-        return pick_sampled(row, self._options.temperature, self._options.top_p, self._rng)
-
     def _send(self, text: str, reason: Finish | None, picked: Picked | None = None) -> None:
         mean = [picked.log_probability] if picked else self._log_probabilities
         self._emit(
@@ -159,5 +123,15 @@ class _Writer:
                 n_tokens=self.n_tokens,
                 confidence=geometric_mean(mean),
                 finish_reason=reason,
+                raw=self._model.piece(picked.token) if picked else b"",
+                log_probability=picked.log_probability if picked else 0.0,
+                logit_gap=picked.gap if picked else 0.0,
+                top=self._top(picked) if picked else (),
             )
+        )
+
+    def _top(self, picked: Picked) -> tuple[TokenLogprob, ...]:
+        return tuple(
+            TokenLogprob(self._model.text((token,)), self._model.piece(token, True), value)
+            for token, value in picked.top
         )

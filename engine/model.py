@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import llama_cpp.llama_cpp as C
 from flashfeed.models.errors import ConfigError
 
 from .chat import ChatPieces, chat_pieces
+from .grammar import Vocabulary
 
 _log: Final = logging.getLogger("flashfeed.engine.llama")
 _ERROR_LEVEL: Final = 3
@@ -117,6 +119,11 @@ class Model:
             size = -n
         self._pieces[token, special] = buffer.raw[:n]
         return buffer.raw[:n]
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """All tokens' bytes, for grammars; made at first use (some 0.1 s)."""
+        return Vocabulary([self.piece(token) for token in range(self.n_vocab)])
 
     def text(self, tokens: Any) -> str:
         """The text of tokens, special ones included; broken characters are replaced."""

@@ -41,6 +41,10 @@ DEAD: Final = -1
 _EMPTY: Final = 0
 _GROUP_WORK: Final = 20
 """What a group of tokens costs, in stacks."""
+_TOO_AMBIGUOUS: Final = (
+    "the grammar is too ambiguous: the text so far can be read in too many ways, or nests "
+    "too deeply; let alternatives differ in their first characters"
+)
 
 Mask: TypeAlias = NDArray[np.bool_]
 _BytesRow: TypeAlias = NDArray[np.int32]
@@ -268,10 +272,7 @@ class Grammar:
     def _count(self, work: int) -> None:
         self._work += work
         if self._work > WORK_MAX:
-            raise RequestError(
-                "the grammar is too ambiguous: the text so far can be read in too many ways; "
-                "let alternatives differ in their first characters"
-            )
+            raise RequestError(_TOO_AMBIGUOUS)
 
     def _forget(self) -> None:
         self._nodes: list[tuple[int, int]] = [(0, _EMPTY)]
@@ -296,4 +297,4 @@ class Grammar:
                 moved[one] = self._stack(place, moved[below])
         self._now = self._state({moved[stack] for stack in stacks})
         if self._kept > KEPT_MAX // 2:
-            raise RequestError("the grammar's text is nested too deeply to go on")
+            raise RequestError(_TOO_AMBIGUOUS)

@@ -13,10 +13,8 @@ from typing import Final, NoReturn
 
 from flashfeed.models.errors import RequestError
 
-from .grammar_rules import (
+from .grammar_nodes import (
     CODE_POINT_MAX,
-    NESTING_MAX,
-    REPETITIONS_MAX,
     Alt,
     Chars,
     Node,
@@ -27,6 +25,7 @@ from .grammar_rules import (
     Text,
     except_chars,
 )
+from .grammar_rules import NESTING_MAX, REPETITIONS_MAX
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
 _SPACE: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
@@ -83,7 +82,11 @@ class _Parser:
         nodes: list[Node] = []
         while (node := self._item()) is not None:
             self._skip(space)
+            n_repeats = 0
             while (bounds := self._bounds()) is not None:
+                n_repeats += 1
+                if n_repeats > NESTING_MAX:
+                    self._fail(f"at most {NESTING_MAX} repetitions of one another")
                 node = Repeat(node, *bounds)
                 self._skip(space)
             nodes.append(node)

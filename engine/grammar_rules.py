@@ -1,10 +1,9 @@
 """Rules of a grammar, compiled to a program over bytes. Pure.
 
-A grammar is a dict of named nodes, made by `gbnf.py` or `json_schema.py`. `compile_rules`
-checks it and makes the `Program` that `grammar.py` runs: what is accepted here can be
-run without limit of time or depth being left to chance.
+A grammar is a dict of named nodes (`grammar_nodes.py`). `compile_rules` checks it and
+makes the `Program` that `grammar.py` runs; repetitions are written out, so its length is
+the grammar's whole size.
 
-node     a regular expression over characters that may refer to rules by name
 element  one step of a program: a class of bytes, a call of a rule, or END
 """
 
@@ -13,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from typing import Final, TypeAlias
+from typing import Final
 
 from flashfeed.models.errors import RequestError
+
+from .grammar_nodes import CODE_POINT_MAX, Alt, Chars, Node, Range, Ref, Repeat, Seq, Text
 
 ELEMENTS_MAX: Final = 100_000
 """Elements in a program, repetitions written out."""
@@ -24,73 +25,11 @@ REPETITIONS_MAX: Final = 2000
 NESTING_MAX: Final = 64
 """Depth of groups in a grammar's text, and of schemas in a schema."""
 
-CODE_POINT_MAX: Final = 0x10FFFF
 END: Final = -1
 _FIRST_CALL: Final = -2
 _SURROGATES: Final = (0xD800, 0xDFFF)
 # The last code point of each length in UTF-8.
 _UTF8_ENDS: Final = (0x7F, 0x7FF, 0xFFFF, CODE_POINT_MAX)
-
-Range: TypeAlias = tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """These characters."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chars:
-    """One character in one of the ranges of code points, both ends included."""
-
-    ranges: tuple[Range, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """What the rule of that name says."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Seq:
-    """One after the other; empty, it is the empty text."""
-
-    nodes: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Alt:
-    """One of them."""
-
-    nodes: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """The node from `least` to `most` times; without an end where `most` is None."""
-
-    node: Node
-    least: int
-    most: int | None
-
-
-Node: TypeAlias = Text | Chars | Ref | Seq | Alt | Repeat
-
-
-def except_chars(ranges: tuple[Range, ...]) -> Chars:
-    """One character that is in none of the ranges."""
-    kept, low = [], 0
-    for first, last in sorted(ranges):
-        if first > low:
-            kept.append((low, first - 1))
-        low = max(low, last + 1)
-    if low <= CODE_POINT_MAX:
-        kept.append((low, CODE_POINT_MAX))
-    return Chars(tuple(kept))
 
 
 @dataclass(frozen=True, slots=True)

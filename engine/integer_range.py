@@ -7,7 +7,7 @@ from typing import Final
 
 from flashfeed.models.errors import RequestError
 
-from .grammar_rules import Alt, Chars, Node, Repeat, Seq, Text
+from .grammar_nodes import Alt, Chars, Node, Repeat, Seq, Text
 
 DIGITS_MAX: Final = 15
 """Digits of a number: every such number is exact as a double."""

@@ -19,19 +19,10 @@ from typing import Any, Final
 
 from flashfeed.models.errors import RequestError
 
-from .grammar_rules import (
-    NESTING_MAX,
-    REPETITIONS_MAX,
-    Alt,
-    Chars,
-    Node,
-    Ref,
-    Repeat,
-    Seq,
-    Text,
-    except_chars,
-)
+from .grammar_nodes import Alt, Node, Ref, Repeat, Seq, Text
+from .grammar_rules import NESTING_MAX, REPETITIONS_MAX
 from .integer_range import integers_between
+from .json_text import BUILT_IN, CHARACTER, FORMATS, INTEGER, SPACE, STRING
 
 SCHEMAS_MAX: Final = 2000
 """Schemas inside one, each counted once."""
@@ -44,7 +35,7 @@ _ANNOTATIONS: Final = frozenset(
         *("$schema", "$id", "$comment", "$defs", "definitions", "discriminator"),
     )
 )
-# A format is an annotation too, unless it is one of `_FORMATS`.
+# A format is an annotation too, unless it is one of `FORMATS`.
 _BY_TYPE: Final[dict[str, frozenset[str]]] = {
     "object": frozenset(("properties", "required", "additionalProperties")),
     "array": frozenset(("items", "prefixItems", "minItems", "maxItems")),
@@ -53,90 +44,6 @@ _BY_TYPE: Final[dict[str, frozenset[str]]] = {
     "number": frozenset(("format",)),
     "boolean": frozenset(),
     "null": frozenset(),
-}
-
-_SPACE: Final = Repeat(Text(" "), 0, 1)
-_DIGIT: Final = Chars(((0x30, 0x39),))
-_NATURAL: Final = Alt((Text("0"), Seq((Chars(((0x31, 0x39),)), Repeat(_DIGIT, 0, 14)))))
-_INTEGER: Final = Seq((Repeat(Text("-"), 0, 1), _NATURAL))
-_EXPONENT: Final = Seq(
-    (
-        Chars(((0x45, 0x45), (0x65, 0x65))),
-        Repeat(Chars(((0x2B, 0x2B), (0x2D, 0x2D))), 0, 1),
-        Repeat(_DIGIT, 1, 2),
-    )
-)
-_NUMBER: Final = Seq(
-    (
-        _INTEGER,
-        Repeat(Seq((Text("."), Repeat(_DIGIT, 1, 15))), 0, 1),
-        Repeat(_EXPONENT, 0, 1),
-    )
-)
-_HEX: Final = Chars(((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)))
-
-
-def _hex(n: int) -> Node:
-    return Repeat(_HEX, n, n)
-
-
-_CHARACTER: Final = Alt(
-    (
-        # DEL and the C1 controls are legal JSON, and never wanted.
-        except_chars(((0x00, 0x1F), (0x22, 0x22), (0x5C, 0x5C), (0x7F, 0x9F))),
-        Seq((Text("\\"), Chars(tuple((ord(one), ord(one)) for one in '"\\/bfnrt')))),
-        # A surrogate alone is no character: \uD800 to \uDFFF are left out.
-        Seq((Text("\\u"), Chars(((0x30, 0x39), (0x41, 0x43), (0x61, 0x63))), *[_HEX] * 3)),
-        Seq((Text("\\u"), Chars(((0x44, 0x44), (0x64, 0x64))), Chars(((0x30, 0x37),)), _HEX, _HEX)),
-        Seq((Text("\\u"), Chars(((0x45, 0x46), (0x65, 0x66))), *[_HEX] * 3)),
-    )
-)
-
-
-def _two_digits(least: int, most: int) -> Node:
-    """A number of two digits from least to most."""
-    return Alt(tuple(Text(f"{n:02}") for n in range(least, most + 1)))
-
-
-def _days(months: tuple[int, ...], days: int) -> Node:
-    """The month and day of a date."""
-    return Seq((Alt(tuple(Text(f"{n:02}") for n in months)), Text("-"), _two_digits(1, days)))
-
-
-_DATE: Final = Seq(
-    (
-        Repeat(_DIGIT, 4, 4),
-        Text("-"),
-        # The 29th of February is left out: not every year has it.
-        Alt((_days((1, 3, 5, 7, 8, 10, 12), 31), _days((4, 6, 9, 11), 30), _days((2,), 28))),
-    )
-)
-_HOUR: Final = _two_digits(0, 23)
-_SIXTY: Final = _two_digits(0, 59)
-_OFFSET: Final = Alt(
-    (Text("Z"), Seq((Chars(((0x2B, 0x2B), (0x2D, 0x2D))), _HOUR, Text(":"), _SIXTY)))
-)
-_TIME: Final = Seq(
-    (
-        Seq((_HOUR, Text(":"), _SIXTY, Text(":"), _SIXTY)),
-        Repeat(Seq((Text("."), Repeat(_DIGIT, 1, 6))), 0, 1),
-        _OFFSET,
-    )
-)
-_FORMATS: Final[dict[str, Node]] = {
-    "date": _DATE,
-    "time": _TIME,
-    "date-time": Seq((_DATE, Text("T"), _TIME)),
-    "uuid": Seq((_hex(8), *[Seq((Text("-"), _hex(n))) for n in (4, 4, 4, 12)])),
-}
-
-_STRING: Final = Seq((Text('"'), Repeat(_CHARACTER, 0, None), Text('"')))
-_BUILT_IN: Final[dict[str, Node]] = {
-    "string": _STRING,
-    "number": _NUMBER,
-    "integer": _INTEGER,
-    "boolean": Alt((Text("true"), Text("false"))),
-    "null": Text("null"),
 }
 
 
@@ -154,10 +61,10 @@ def parse_json_schema(schema: Mapping[str, Any]) -> dict[str, Node]:
 
 
 def _listed(open_: str, items: Node, close: str) -> Node:
-    return Seq((Text(open_), _SPACE, items, _SPACE, Text(close)))
+    return Seq((Text(open_), SPACE, items, SPACE, Text(close)))
 
 
-_COMMA: Final = Seq((Text(","), _SPACE))
+_COMMA: Final = Seq((Text(","), SPACE))
 
 
 class _Converter:
@@ -187,9 +94,9 @@ class _Converter:
                 )
                 return convert(self, schema, path, depth)
         types = schema.get("type", self._guessed(schema))
-        if isinstance(types, list) and types:
-            self._known(schema, {"type"}.union(*(_BY_TYPE.get(str(t), ()) for t in types)), path)
-            return Alt(tuple(self._typed(str(one), schema, path, depth) for one in types))
+        if isinstance(types, list) and types and all(isinstance(one, str) for one in types):
+            self._known(schema, {"type"}.union(*(_BY_TYPE.get(one, ()) for one in types)), path)
+            return Alt(tuple(self._typed(one, schema, path, depth) for one in types))
         if not isinstance(types, str) or types not in _BY_TYPE:
             raise RequestError(
                 f"expected type to be one of {', '.join(_BY_TYPE)} at {path}, got {_shown(types)}"
@@ -210,10 +117,10 @@ class _Converter:
     def _any(self) -> Node:
         if "value" not in self.rules:
             value = Ref("value")
-            pair = Seq((_STRING, Text(":"), _SPACE, value))
+            pair = Seq((STRING, Text(":"), SPACE, value))
             self.rules["value"] = Alt(
                 (
-                    *_BUILT_IN.values(),
+                    *BUILT_IN.values(),
                     _listed("{", _any_number(pair), "}"),
                     _listed("[", _any_number(value), "]"),
                 )
@@ -247,9 +154,9 @@ class _Converter:
             return self._string(schema, path)
         if name == "integer":
             return self._integer(schema, path)
-        if name not in _BUILT_IN:
+        if name not in BUILT_IN:
             raise RequestError(f"expected a known type at {path}, got {_shown(name)}")
-        return _BUILT_IN[name]
+        return BUILT_IN[name]
 
     def _integer(self, schema: Mapping[str, Any], path: str) -> Node:
         keys = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
@@ -258,7 +165,7 @@ class _Converter:
         highs = [high for high in (most, None if below is None else below - 1) if high is not None]
         low, high = max(lows, default=None), min(highs, default=None)
         if low is None and high is None:
-            return _INTEGER
+            return INTEGER
         if low is not None and high is not None and high < low:
             raise RequestError(f"expected a whole number to be left at {path}, got {low} to {high}")
         return integers_between(low, high)
@@ -266,11 +173,11 @@ class _Converter:
     def _string(self, schema: Mapping[str, Any], path: str) -> Node:
         least, most = self._bounds(schema, "minLength", "maxLength", path)
         form = schema.get("format")
-        if isinstance(form, str) and form in _FORMATS:
+        if isinstance(form, str) and form in FORMATS:
             if least or most is not None:
                 raise RequestError(f"expected format or lengths at {path}, got both")
-            return Seq((Text('"'), _FORMATS[form], Text('"')))
-        return Seq((Text('"'), Repeat(_CHARACTER, least, most), Text('"')))
+            return Seq((Text('"'), FORMATS[form], Text('"')))
+        return Seq((Text('"'), Repeat(CHARACTER, least, most), Text('"')))
 
     def _array(self, schema: Mapping[str, Any], path: str, depth: int) -> Node:
         least, most = self._bounds(schema, "minItems", "maxItems", path)
@@ -293,20 +200,23 @@ class _Converter:
     def _object(self, schema: Mapping[str, Any], path: str, depth: int) -> Node:
         properties, required = schema.get("properties", {}), schema.get("required", [])
         more = schema.get("additionalProperties", not properties)
-        if not isinstance(properties, Mapping) or not isinstance(required, list):
+        named = isinstance(required, list) and all(isinstance(one, str) for one in required)
+        if not isinstance(properties, Mapping) or not named:
             raise RequestError(f"expected properties and a list of required names at {path}")
         missing = [name for name in required if name not in properties]
         if missing:
-            raise RequestError(f"{path} requires {_shown(missing[0])}, which properties lacks")
+            raise RequestError(
+                f"expected every required name in properties at {path}, got {_shown(missing[0])}"
+            )
         # `tail` is what follows where nothing, and where something, was written before.
         after: Node = Seq(())
         alone: Node = Seq(())
         if more is not False and not properties:
             value = self.node(more, f"{path}.additionalProperties", depth + 1)
-            alone = _any_number(Seq((_STRING, Text(":"), _SPACE, value)))
+            alone = _any_number(Seq((STRING, Text(":"), SPACE, value)))
         for name, one in reversed(list(properties.items())):
             value = self.node(one, f"{path}.properties.{name}", depth + 1)
-            pair = Seq((self._constant(str(name)), Text(":"), _SPACE, value))
+            pair = Seq((self._constant(str(name)), Text(":"), SPACE, value))
             rest = self._named(path, after)
             if name in required:
                 alone, after = Seq((pair, rest)), Seq((_COMMA, pair, rest))

@@ -2,9 +2,10 @@
 
 The chain is llama.cpp's default order: penalties, then top_k, top_p and min_p at
 temperature 1, then the temperature and the draw. With a grammar the token is drawn
-first and checked alone; only where the grammar does not allow it are all others taken
-out and the draw made again, as llama.cpp does: greedy and unfiltered draws are exactly
-those from the allowed tokens, filtered ones prefer what the filters left.
+first and checked alone, as llama.cpp does. One that the grammar does not allow is taken
+out and the draw made again; after some of them everything is taken out that is not
+allowed. Greedy and unfiltered draws are exactly those from the allowed tokens, filtered
+ones prefer what the filters left.
 
 What is reported of a token (log-probability, gap, likeliest tokens) is of the model's own
 distribution: temperature 1, before penalties, filters and grammar.
@@ -25,6 +26,8 @@ from flashfeed.models.generation import GenerateOptions
 from .grammar import Grammar
 from .score import Picked, Row, log_normaliser
 
+_REDRAWS_MAX: Final = 8
+"""Tokens checked one by one (some us each) before all are (1 to 25 ms where it is new)."""
 _NUCLEUS_FIRST: Final = 256
 """How many of the likeliest tokens are looked at first for top_p; then eight times more."""
 
@@ -64,8 +67,7 @@ class Sampler:
         adjusted = self._adjusted(row)
         token = self._draw(adjusted)
         if self._grammar is not None:
-            if not self._grammar.allows(token):
-                token = self._draw_allowed(adjusted, row, self._grammar)
+            token = self._checked(token, adjusted, row, self._grammar)
             self._grammar.accept(token)
         picked = self._report(row, token, peak)
         self._recent.append(token)
@@ -103,18 +105,27 @@ class Sampler:
             adjusted[self._ends] = -np.inf
         return adjusted
 
-    def _draw_allowed(self, adjusted: Row, row: Row, grammar: Grammar) -> int:
-        """A draw from what the grammar allows alone."""
+    def _checked(self, token: int, adjusted: Row, row: Row, grammar: Grammar) -> int:
+        """The token if the grammar allows it, else another draw that it does."""
+        left = adjusted
+        for _ in range(_REDRAWS_MAX):
+            if grammar.allows(token):
+                return token
+            left = left.copy() if left is adjusted else left
+            left[token] = -np.inf
+            if not np.isfinite(left.max()):
+                break
+            token = self._draw(left)
         allowed = grammar.allowed()
-        logits = np.where(allowed, adjusted, np.float32(-np.inf))
-        if not np.isfinite(logits.max()):
+        left = np.where(allowed, adjusted, np.float32(-np.inf))
+        if not np.isfinite(left.max()):
             # Nothing may come but an end that `ignore_eos` took out.
-            logits = np.where(allowed, row, np.float32(-np.inf))
-        if not np.isfinite(logits.max()):
+            left = np.where(allowed, row, np.float32(-np.inf))
+        if not np.isfinite(left.max()):
             raise RequestError(
                 "the grammar cannot go on: no token of this model fits after the text so far"
             )
-        return self._draw(logits)
+        return self._draw(left)
 
     def _draw(self, logits: Row) -> int:
         options = self._options

@@ -96,11 +96,27 @@ def test_what_is_wrong_is_said(text: str, says: str) -> None:
         grammar(text)
 
 
+SCRAPS = (
+    *("root", "x", "::=", '"', "a", "(", ")", "|", "*", "+", "?", "{2}", "{1,", "[", "]", "^", "-"),
+    *("\\", "\\x4", "#", "\n", " ", ".", "é", "<", "\0", "\ud800", "\U0001f600"),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(SCRAPS), max_size=25))
+def test_whatever_comes_as_a_grammar_is_run_or_refused(parts: list[str]) -> None:
+    try:
+        grammar("root ::= " + "".join(parts)).allowed()
+    except RequestError as error:
+        assert "grammar" in str(error)
+
+
 DOUBLING = 'root ::= s\ns ::= " " s "b" | " " s "c" | "!"'
 NASTY = {
     # https://github.com/ggml-org/llama.cpp/issues/26600: ends llama.cpp with SIGSEGV.
     "nested groups": "root ::= " + "(" * 20_000 + '"a"' + ")" * 20_000,
     # .../issues/23108: eats all memory.
+    "repetitions of repetitions": 'root ::= "a"' + "*" * 60_000,
     "underflow": 'root ::= "a"{5,0}',
     "long literal, often": 'root ::= "' + "x" * 60_000 + '"{2000}',
     "often, often": 'root ::= ((("a"{2000}){2000}){2000}){2000}',

@@ -160,6 +160,24 @@ def test_logits_that_are_no_numbers_are_an_error(bad: float, temperature: float)
         sampler().pick(np.zeros(N + 1, np.float32))
 
 
+@pytest.mark.parametrize("redraws", [0, 8])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_checking_one_by_one_or_all_at_once_is_the_same(
+    redraws: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flashfeed.engine.sampler._REDRAWS_MAX", redraws)
+    row = np.log(np.array([0.4, 0.1, 0.05, 0.05, 0.3, 0.05, 0.02, 0.01, 0.01, 0.01], np.float32))
+    picked = [
+        constrained("root ::= [b}]", temperature=temperature, seed=n).pick(row).token
+        for n in range(800)
+    ]
+    if temperature == 0:
+        assert set(picked) == {1}
+    else:
+        assert picked.count(1) / 800 == pytest.approx(2 / 3, abs=0.06)
+        assert set(picked) == {1, 3}
+
+
 PIECES = [b"{", b"}", b"a", b"b", b"ab", b"}}", b"", "é".encode()[:1], "é".encode()[1:], b""]
 
 

@@ -7,18 +7,21 @@ import contextlib
 import logging
 import os
 import time
+import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import Unavailable
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
-from .generate import NotResident, Prompt, Talk, generate_steps
+from .generate import NotResident, Talk, generate_steps
 from .memory import free_memory_bytes
 from .model import Model
 from .pool import Sessions
+from .prompt import make_prompt
 from .residency import junior_steps, resident_steps
 from .scheduler import Job, Scheduler, Watch
 from .settings import STEP_TOKENS, EngineSettings
@@ -136,13 +139,16 @@ class Engine:
         return await self._do(session_id, lambda: mark_prefix_steps(sessions, session_id))
 
     async def generate(
-        self, session_id: str, prompt: str, options: GenerateOptions
+        self, session_id: str, asked: str | ChatRequest, options: GenerateOptions
     ) -> AsyncGenerator[GeneratedPiece]:
-        """Answers a prompt over what the session holds now, piece by piece, in a branch.
+        """Answers a prompt, or goes on with a chat, over what the session holds now.
 
-        Closing the iterator cancels. Raises SessionUnknown, ContextFull, Overloaded.
+        Piece by piece, in a branch: the data is not touched. Closing the iterator cancels.
+        Raises SessionUnknown, ContextFull, Overloaded, RequestError.
         """
         sessions = self._open_sessions()
+        session = sessions[session_id]
+        prompt = make_prompt(session.model, asked, options, uuid.uuid4().hex)
         loop = asyncio.get_running_loop()
         talk = Talk()
         # Bounded: a generation has max_tokens pieces and an end.
@@ -155,16 +161,14 @@ class Engine:
             _call(loop, lambda: pieces.put_nowait(error))
 
         def start() -> Steps[None]:
-            session = sessions[session_id]
-            tokens = session.model.tokens(prompt) + session.model.tail
-            return generate_steps(sessions, session_id, Prompt(tokens), options, emit, talk)
+            return generate_steps(sessions, session_id, prompt, emit, talk)
 
         job = Job(
             start=start,
             done=done,
             lane=False,
             session=session_id,
-            tenant=sessions.tenant(session_id),
+            tenant=session.spec.tenant,
             void=lambda: talk.over,
         )
         try:

@@ -1,72 +1,26 @@
 """A generation in a branch of a session: the data is never touched (inv. 6).
 
 The branch begins at the session's committed tokens, so it may start while an update is
-under way. Where the session's data needs its cells, the branch ends with "length".
+under way. Where the session's data needs its cells, the branch ends with "length". A
+chat's branch is kept for its next turn, which decodes only what is new in it; it is
+decoded again when the data has moved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from encodings import utf_8
-from typing import Final, Literal
-
-import numpy as np
 
 from flashfeed.models.errors import ContextFull, EngineError
-from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.generation import GeneratedPiece
 
-from .model import Model
 from .plan import Run
 from .pool import Sessions
-from .score import Picked, Row, geometric_mean, pick_greedy, pick_sampled
+from .prompt import Prompt
 from .sessions import Branch, Seat, Session
 from .steps import Steps
 from .turns import Ask, Priority
-
-Finish = Literal["stop", "length", "cancelled"]
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What is put after the data. `keep`: it is a chat, and its tokens stay for the next turn."""
-
-    tokens: tuple[int, ...]
-    keep: bool = False
-
-
-class StopText:
-    """Text as it comes, with stop strings found wherever tokens cut them.
-
-    What may be the beginning of a stop string is held back until it is clear.
-    """
-
-    def __init__(self, stops: tuple[str, ...]) -> None:
-        self._stops: Final = tuple(stop for stop in stops if stop)
-        self._decoder: Final = utf_8.IncrementalDecoder("replace")
-        self._held = ""
-
-    def add(self, raw: bytes) -> tuple[str, bool]:
-        """The text that is free to go, and whether a stop string ends it."""
-        self._held += self._decoder.decode(raw)
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            return self._held[: min(found)], True
-        keep = max((self._overlap(stop) for stop in self._stops), default=0)
-        free = self._held[: len(self._held) - keep]
-        self._held = self._held[len(free) :]
-        return free, False
-
-    def rest(self) -> str:
-        """What was held back, when nothing more comes; half a character is dropped."""
-        held, self._held = self._held, ""
-        return held
-
-    def _overlap(self, stop: str) -> int:
-        for length in range(min(len(stop) - 1, len(self._held)), 0, -1):
-            if self._held.endswith(stop[:length]):
-                return length
-        return 0
+from .writer import Writer
 
 
 @dataclass(eq=False)
@@ -90,7 +44,6 @@ def generate_steps(
     sessions: Sessions,
     session_id: str,
     prompt: Prompt,
-    options: GenerateOptions,
     emit: Callable[[GeneratedPiece], None],
     talk: Talk,
 ) -> Steps[None]:
@@ -103,17 +56,14 @@ def generate_steps(
     seat = session.senior
     if seat is None:
         raise NotResident(f"session {session_id!r} is not resident")
+    writer = Writer(session.model, prompt, emit)
     branch, cached = _open_branch(session, seat, prompt)
     talk.branch = branch
     context = seat.group.context
-    writer = _Writer(session.model, options, emit)
+    writer.begin(branch.base + len(prompt.tokens), branch.base + cached)
     decoded = list(prompt.tokens)
-    position = branch.base + cached
-    runs = (
-        Run(
-            prompt.tokens[cached:], position, (branch.sequence,), (len(prompt.tokens) - cached - 1,)
-        ),
-    )
+    left = prompt.tokens[cached:]
+    runs = (Run(left, branch.base + cached, (branch.sequence,), (len(left) - 1,)),)
     try:
         while True:
             row = (yield Ask(context, runs, Priority.FOREGROUND)).rows
@@ -123,7 +73,7 @@ def generate_steps(
             token = writer.write(row[0], context.ends[branch.sequence])
             if token is None:
                 return
-            if writer.n_tokens >= options.max_tokens or not seat.has_room(1):
+            if not seat.has_room(1):
                 writer.finish("length")
                 return
             decoded.append(token)
@@ -164,56 +114,3 @@ def _open_branch(session: Session, seat: Seat, prompt: Prompt) -> tuple[Branch, 
             f"session {session.id!r} has room for {room} more tokens; the prompt needs {needed}"
         )
     return (branch if cached else seat.open_branch()), cached
-
-
-class _Writer:
-    """Picks tokens and sends the pieces on."""
-
-    def __init__(
-        self, model: Model, options: GenerateOptions, emit: Callable[[GeneratedPiece], None]
-    ) -> None:
-        self._model: Final = model
-        self._options: Final = options
-        self._emit: Final = emit
-        self._rng: Final = np.random.default_rng(options.seed)
-        self._text: Final = StopText(options.stop)
-        self._log_probabilities: list[float] = []
-        self._position = 0
-        self.n_tokens = 0
-
-    def write(self, row: Row, position: int) -> int | None:
-        """The token that stands at `position`; None where the answer ended."""
-        picked = self._pick(row)
-        self._position = position
-        self._log_probabilities.append(picked.log_probability)
-        if picked.token in self._model.ends:
-            self.finish("stop")
-            return None
-        self.n_tokens += 1
-        text, stopped = self._text.add(self._model.piece(picked.token))
-        if stopped:
-            self._send(text, "stop")
-            return None
-        self._send(text, None, picked)
-        return picked.token
-
-    def finish(self, reason: Finish) -> None:
-        """The last piece, with what was held back."""
-        self._send(self._text.rest(), reason)
-
-    def _pick(self, row: Row) -> Picked:
-        if self._options.temperature == 0:
-            return pick_greedy(row)
-        return pick_sampled(row, self._options.temperature, self._options.top_p, self._rng)
-
-    def _send(self, text: str, reason: Finish | None, picked: Picked | None = None) -> None:
-        mean = [picked.log_probability] if picked else self._log_probabilities
-        self._emit(
-            GeneratedPiece(
-                text=text,
-                position=self._position,
-                n_tokens=self.n_tokens,
-                confidence=geometric_mean(mean),
-                finish_reason=reason,
-            )
-        )

@@ -19,6 +19,7 @@ import llama_cpp.llama_cpp as C
 from flashfeed.models.errors import ConfigError
 
 from .chat import ChatPieces, ChatTemplate, Segment, chat_pieces
+from .grammar import Vocabulary
 from .model_hash import model_hash
 from .turn_gaps import Turns, find_turns
 
@@ -151,6 +152,11 @@ class Model:
             size = -n
         self._pieces[token, special] = buffer.raw[:n]
         return buffer.raw[:n]
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """All tokens' bytes, for grammars; made at first use (some 0.1 s)."""
+        return Vocabulary([self.piece(token) for token in range(self.n_vocab)])
 
     def text(self, tokens: Any) -> str:
         """The text of tokens, special ones included; broken characters are replaced."""

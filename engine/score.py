@@ -18,11 +18,15 @@ Row: TypeAlias = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """A token, its log-probability, and its logit's distance from the second best."""
+    """A token, its log-probability, and its logit less the best other token's.
+
+    `top` are the likeliest tokens with their log-probabilities, where asked for.
+    """
 
     token: int
     log_probability: float
     gap: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 def log_normaliser(row: Row) -> float:
@@ -41,22 +45,6 @@ def pick_greedy(row: Row, with_gap: bool = False) -> Picked:
         others[token] = -np.inf
         gap = peak - float(others.max())
     return Picked(token, peak - log_normaliser(row), gap)
-
-
-def pick_sampled(row: Row, temperature: float, top_p: float, rng: np.random.Generator) -> Picked:
-    """A token drawn at `temperature` from the smallest set of tokens holding `top_p`."""
-    scaled = (row.astype(np.float64) - float(row.max())) / temperature
-    weights = np.exp(scaled)
-    weights /= weights.sum()
-    if top_p < 1:
-        order = np.argsort(-weights, kind="stable")
-        kept = int(np.searchsorted(np.cumsum(weights[order]), top_p)) + 1
-        order = order[:kept]
-        weights = weights[order] / weights[order].sum()
-        token = int(order[rng.choice(len(order), p=weights)])
-    else:
-        token = int(rng.choice(len(weights), p=weights))
-    return Picked(token, float(row[token]) - log_normaliser(row), 0.0)
 
 
 def token_log_probability(row: Row, token: int) -> float:

@@ -7,13 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from flashfeed.engine.generate import StopText
 from flashfeed.engine.packaged_model import Measured, best_form
 from flashfeed.engine.score import (
     geometric_mean,
     log_normaliser,
     pick_greedy,
-    pick_sampled,
     softmax,
 )
 
@@ -30,44 +28,10 @@ def test_greedy_has_the_gap_and_the_log_probability() -> None:
     assert picked.log_probability == pytest.approx(-math.log1p(math.exp(-1)), abs=1e-4)
 
 
-def test_sampling_is_seeded_and_keeps_to_top_p() -> None:
-    row = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
-    drawn = [pick_sampled(row, 1.0, 1.0, np.random.default_rng(n)).token for n in range(400)]
-    again = [pick_sampled(row, 1.0, 1.0, np.random.default_rng(n)).token for n in range(400)]
-    assert drawn == again
-    assert {0, 1, 2, 3} == set(drawn)
-    assert 0.4 < drawn.count(0) / 400 < 0.6
-    nucleus = {pick_sampled(row, 1.0, 0.7, np.random.default_rng(n)).token for n in range(200)}
-    assert nucleus == {0, 1}
-    cold = {pick_sampled(row, 0.01, 1.0, np.random.default_rng(n)).token for n in range(50)}
-    assert cold == {0}
-
-
 def test_softmax_and_geometric_mean() -> None:
     assert softmax([math.log(0.2), math.log(0.6)]) == pytest.approx([0.25, 0.75])
     assert geometric_mean([math.log(0.25), math.log(1.0)]) == pytest.approx(0.5)
     assert geometric_mean([]) == 0.0
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 50])
-def test_stop_strings_are_found_wherever_tokens_cut_them(size: int) -> None:
-    raw = "grüße ##END# ##END## not this".encode()
-    text = StopText(("##END##", "never"))
-    out, stopped = "", False
-    for at in range(0, len(raw), size):
-        piece, stopped = text.add(raw[at : at + size])
-        out += piece
-        if stopped:
-            break
-    assert stopped
-    assert out == "grüße ##END# "
-
-
-def test_text_held_back_comes_at_the_end_and_half_a_character_never() -> None:
-    text = StopText(("stop",))
-    assert text.add(b"now sto") == ("now ", False)
-    assert text.add("ü".encode()[:1]) == ("", False)
-    assert text.rest() == "sto"
 
 
 def test_the_best_form_is_the_fastest_of_the_faithful() -> None:

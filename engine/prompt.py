@@ -1,0 +1,65 @@
+"""What a generation is asked, made ready: tokens, and what its answer must look like.
+
+Everything here may be done in the caller's thread; the engine's thread gets the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from flashfeed.models.chat import ChatRequest, Tool, ToolChoice
+from flashfeed.models.errors import RequestError
+from flashfeed.models.generation import GenerateOptions
+
+from .chat_turns import render_turns
+from .grammar import compile_options
+from .grammar_rules import Program
+from .model import Model
+from .tool_guide import call_schema, must_call, offered
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is put after the data, and how the answer is written.
+
+    `keep`: it is a chat, and its tokens stay for the next turn. `program` is the grammar
+    that the answer follows, None for free text. `key` is a text of this answer alone.
+    """
+
+    tokens: tuple[int, ...]
+    options: GenerateOptions
+    keep: bool = False
+    program: Program | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    key: str = ""
+
+
+def make_prompt(
+    model: Model, asked: str | ChatRequest, options: GenerateOptions, key: str
+) -> Prompt:
+    """A text or a conversation as a prompt. Raises RequestError for what cannot be asked."""
+    if isinstance(asked, str):
+        tokens = model.tokens(asked) + model.tail
+        return Prompt(tokens, options, program=compile_options(options), key=key)
+    tools = offered(asked.tools, asked.tool_choice)
+    if must_call(asked.tool_choice):
+        if options.grammar or options.json_schema is not None:
+            raise RequestError(
+                "expected a tool_choice that may answer freely beside a grammar or a "
+                f"json_schema, got {asked.tool_choice!r}"
+            )
+        schema = call_schema(tools, asked.tool_choice)
+        options = msgspec.structs.replace(options, json_schema=schema)
+    segments = render_turns(model.turns, asked.messages, tools, asked.tool_choice)
+    return Prompt(
+        model.segment_tokens(segments),
+        options,
+        keep=True,
+        program=compile_options(options),
+        tools=tools,
+        tool_choice=asked.tool_choice,
+        key=key,
+    )

@@ -436,7 +436,7 @@ def test_a_restored_sequence_goes_on_as_the_saved_one(
     restored = next_row(target, 3, more)
     source.fork(0, (2,), 300)
     expected = next_row(source, 2, more)
-    source.drop((2,), len(more))
+    source.drop((2,))
     assert np.abs(restored - expected).max() <= 0.1
     assert restored.argmax() == expected.argmax()
     # And the books are right: all of it can be dropped and decoded anew.

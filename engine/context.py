@@ -29,7 +29,7 @@ from .settings import EngineSettings, Limits
 from .trace import Trace
 
 _CELLS_STEP: Final = 256
-_TYPE_F16: Final = 1
+_KV_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
 
 
 class DecodeFailed(EngineError):
@@ -58,13 +58,16 @@ class Context:
     def __init__(
         self, model: Model, settings: EngineSettings, cells: int, trace: Trace | None = None
     ) -> None:
-        shape = {
+        shape: dict[str, Any] = {
             "cells": -(-cells // _CELLS_STEP) * _CELLS_STEP,
             "batch_tokens": settings.batch_tokens,
             "sequences": settings.sequences,
             "outputs": settings.outputs_max,
             "threads": settings.threads or 1,
             "gpu_layers": settings.gpu_layers,
+            "kv_type": settings.kv_type,
+            "flash_attention": settings.flash_attention,
+            "ubatch_tokens": settings.ubatch_tokens,
         }
         params = context_params(**shape)
         self._trace = trace
@@ -167,13 +170,23 @@ class Context:
 
 
 def context_params(
-    *, cells: int, batch_tokens: int, sequences: int, outputs: int, threads: int, gpu_layers: int
+    *,
+    cells: int,
+    batch_tokens: int,
+    sequences: int,
+    outputs: int,
+    threads: int,
+    gpu_layers: int,
+    kv_type: str = "f16",
+    flash_attention: str = "auto",
+    ubatch_tokens: int = 0,
 ) -> Any:
     """llama.cpp's parameters for a context of that shape."""
     params = C.llama_context_default_params()
     params.n_ctx = cells
     # One physical batch: a pass is one graph, however many sequences share tokens.
-    params.n_batch = params.n_ubatch = batch_tokens
+    params.n_batch = batch_tokens
+    params.n_ubatch = min(ubatch_tokens or batch_tokens, batch_tokens)
     params.n_seq_max = sequences
     # llama.cpp reserves a graph with an output for each sequence, and aborts without room.
     params.n_outputs_max = max(outputs, sequences)
@@ -181,13 +194,18 @@ def context_params(
     params.kv_unified = True
     params.swa_full = True
     params.offload_kqv = True
-    params.type_k = params.type_v = _TYPE_F16
+    params.type_k = params.type_v = _KV_TYPES[kv_type]
     params.no_perf = True
     # Without a GPU flash attention costs 25% at 90 tokens and 5 times at 4 single ones.
     on_gpu = bool(C.llama_supports_gpu_offload()) and gpu_layers != 0
-    params.flash_attn_type = (
-        C.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else C.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )
+    auto = C.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else C.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    # llama.cpp refuses a quantised V cache without flash attention.
+    auto = C.LLAMA_FLASH_ATTN_TYPE_ENABLED if kv_type == "q8_0" else auto
+    params.flash_attn_type = {
+        "auto": auto,
+        "on": C.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+        "off": C.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+    }[flash_attention]
     return params
 
 

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 import llama_cpp.llama_cpp as C
 
-from flashfeed.models.errors import ConfigError
+from flashfeed.models.errors import ConfigError, ModelRefused
 
+from .capabilities import Capabilities, capabilities, refusal
 from .chat import ChatPieces, chat_pieces
+from .gguf import Header, read_header
 
 _log: Final = logging.getLogger("flashfeed.engine.llama")
 _ERROR_LEVEL: Final = 3
@@ -38,10 +40,17 @@ def quieten() -> None:
 
 
 class Model:
-    """A loaded model. `ends` are the tokens that end an answer."""
+    """A loaded model. `ends` are the tokens that end an answer; `header` is the file's,
+    `capabilities` what sessions of it can do."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, header: Header) -> None:
         self.handle = handle
+        self.header = header
+        self.capabilities: Capabilities = capabilities(
+            header.architecture,
+            rope_type=int(C.llama_model_rope_type(handle)),
+            n_swa=int(C.llama_model_n_swa(handle)),
+        )
         self._vocab = C.llama_model_get_vocab(handle)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
         self.n_ctx_train = int(C.llama_model_n_ctx_train(handle))
@@ -66,26 +75,31 @@ class Model:
 
     @classmethod
     def load(cls, path: Path, gpu_layers: int) -> Model:
-        """Reads the weights. Raises ConfigError where the file is no model we can run."""
+        """Reads the weights. Raises ConfigError where the file is no model, ModelRefused
+        where it is one that sessions cannot run on; the message says why."""
         quieten()
         C.llama_backend_init()
         params = C.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         if not path.is_file():
             raise ConfigError(f"expected a GGUF model file at {path}, got none")
+        header = read_header(path)
         handle = C.llama_model_load_from_file(str(path).encode(), params)
         if not handle:
             raise ConfigError(f"expected a GGUF model that llama.cpp can load, got {path}")
         try:
-            for refused, kind in (
-                (C.llama_model_is_recurrent, "a recurrent"),
-                (C.llama_model_is_hybrid, "a hybrid recurrent"),
-                (C.llama_model_is_diffusion, "a diffusion"),
-                (C.llama_model_has_encoder, "an encoder"),
-            ):
-                if refused(handle):
-                    raise ConfigError(f"expected a decoder with a KV cache, got {kind} model")
-            return cls(handle)
+            reason = refusal(
+                header.architecture,
+                recurrent=bool(C.llama_model_is_recurrent(handle)),
+                hybrid=bool(C.llama_model_is_hybrid(handle)),
+                diffusion=bool(C.llama_model_is_diffusion(handle)),
+                encoder=bool(C.llama_model_has_encoder(handle)),
+                causal=bool(header.number("attention.causal", 1)),
+                vocabulary=int(C.llama_vocab_type(C.llama_model_get_vocab(handle))),
+            )
+            if reason:
+                raise ModelRefused(f"{path}: {reason}")
+            return cls(handle, header)
         except BaseException:
             C.llama_model_free(handle)
             raise

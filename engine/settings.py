@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.session import CHOICES_MAX
@@ -36,6 +36,14 @@ class EngineSettings:
     sessions_per_context: int = 1
     sessions_max: int = 64
     batch_tokens: int = 512
+    kv_type: Literal["f16", "q8_0", "f32", "bf16"] = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    ubatch_tokens: int = 0
+    step_tokens: int = 0
+    foreground_chunk: int = 24
+    seats_max: int = 0
+    snapshots: Path | None = None
+    snapshot_bytes_max: int = 4 * 2**30
     forks_max: int = 64
     generations_max: int = 4
     outputs_max: int = 128

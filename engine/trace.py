@@ -24,7 +24,7 @@ class Trace:
         self._sink = path.open("wb", buffering=1 << 16)
         self._contexts = 0
 
-    def open(self, params: dict[str, int]) -> int:
+    def open(self, params: dict[str, Any]) -> int:
         """A new context with these parameters; returns its number."""
         number = self._contexts
         self._contexts += 1

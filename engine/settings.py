@@ -56,6 +56,11 @@ class EngineSettings:
                 raise ConfigError(f"expected engine.{name} >= 1, got {getattr(self, name)}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"expected engine.threads >= 1, got {self.threads}")
+        if self.kv_type == "q8_0" and self.flash_attention == "off":
+            raise ConfigError(
+                "expected engine.flash_attention auto or on with kv_type q8_0, which llama.cpp "
+                "keeps for flash attention alone, got off"
+            )
         if self.forks_max < CHOICES_MAX:
             raise ConfigError(
                 f"expected engine.forks_max >= {CHOICES_MAX} (one question's choices), "

@@ -8,6 +8,7 @@ from typing import get_args
 
 import llama_cpp.llama_cpp as C
 import pytest
+from llama_cpp._ggml import libggml
 
 from flashfeed.engine.context import Context
 from flashfeed.engine.gguf import KV_BYTES, kv_bytes, model_bytes, read_header, split_names

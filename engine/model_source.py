@@ -26,6 +26,7 @@ from .gguf import split_names
 from .machine import cache_folder
 from .model_download import Download, DownloadLimits, download, host_allowed
 from .model_hash import model_hash
+from .model_probe import probe
 from .packaged_model import fastest_form, find_packaged_model
 
 PACKAGED: Final = "packaged"
@@ -194,7 +195,7 @@ def fetch(
     cache: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Path:
-    """The source's file on this machine; downloads it the first time. Blocks.
+    """The source's file on this machine, downloaded and tried out the first time. Blocks.
 
     Raises ConfigError (not installed, no such file), ModelRefused or ModelUnavailable.
     """
@@ -203,15 +204,16 @@ def fetch(
     if isinstance(source, PackagedModel):
         return fastest_form(find_packaged_model(), root, say)
     if isinstance(source, Download):
-        return download(source, limits, root / "models" / "downloads", say)
-    if isinstance(source, ModelFile):
+        path = download(source, limits, root / "models" / "downloads", say)
+    elif isinstance(source, ModelFile):
         path = source.path
         if not path.is_file():
             raise ConfigError(f"expected a GGUF model file at {path}, got none")
     else:
         path = _from_hugging_face(source, root / "models" / "hugging_face", say)
-    if source.sha256:
+    if source.sha256 and not isinstance(source, Download):
         _check_hash(path, source.sha256)
+    probe(path, root)
     return path
 
 

@@ -23,6 +23,8 @@ from flashfeed.engine.model_source import (
 )
 from flashfeed.models.errors import ConfigError, ModelUnavailable, ModelUnknown
 
+from tiny_gguf import tiny_model
+
 SHA = "a" * 64
 LIMITS = DownloadLimits(allow_hosts=("example.com",))
 
@@ -160,9 +162,9 @@ def test_the_default_must_be_there() -> None:
         Catalogue({"a": PackagedModel()}, "b")
 
 
-def test_a_file_is_checked_for_its_hash(tmp_path: Path) -> None:
-    path = tmp_path / "m.gguf"
-    path.write_bytes(b"GGUF")
+@pytest.mark.model
+def test_a_file_is_checked_for_its_hash(tmp_path: Path, model_path: Path) -> None:
+    path = tiny_model(tmp_path / "m.gguf", model_path, "llama")
     digest = model_hash(path)
     assert fetch(parse_source(str(path), digest), LIMITS, tmp_path) == path
     with pytest.raises(ConfigError, match=f"expected sha256 {SHA}, got {digest}"):
@@ -198,6 +200,7 @@ def test_all_parts_of_a_split_model_come_from_the_hub(
     hub: Any = ModuleType("huggingface_hub")
     hub.hf_hub_download = hf_hub_download
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setattr("flashfeed.engine.model_source.probe", lambda *_: None)
     path = fetch(parse_source("hf:a/b/c-00001-of-00002.gguf@v2"), LIMITS, tmp_path)
     assert path.name == "c-00001-of-00002.gguf"
     assert asked == [("a/b", f"c-0000{part}-of-00002.gguf", "v2") for part in (1, 2)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +22,8 @@ from flashfeed.models.errors import ConfigError
 from .models import catalogue, engine_of
 from .settings import load
 
+_BUSY: Final = 0.5
+
 
 def tune(config_path: Path | None, model: str = "", quick: bool = False, show: bool = False) -> int:
     """Measure, choose, keep and print; with `show` print what is kept.
@@ -31,7 +35,7 @@ def tune(config_path: Path | None, model: str = "", quick: bool = False, show: b
     name = model or known.default
     if name not in known.named:
         raise ConfigError(f"expected one of {', '.join(sorted(known.named))}, got model {name!r}")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
     path = fetch(known.named[name], known.limits, progress=console.print)
     options = engine_of(config, name)
     kept = tuned_file(path, options.gpu_layers)
@@ -41,7 +45,13 @@ def tune(config_path: Path | None, model: str = "", quick: bool = False, show: b
             console.print(f"{path.name}: not tuned on this machine; run flashfeed tune")
             return 1
     else:
-        console.print(f"measuring {path.name}; best on a machine that does nothing else")
+        console.print(f"measuring {path.name}", soft_wrap=True)
+        load_1min = os.getloadavg()[0]
+        if load_1min > _BUSY * cores():
+            console.print(
+                f"this machine is busy (load {load_1min:.1f} on {cores()} cores): the figures "
+                "will mislead; measure again when it does nothing else"
+            )
         settings = EngineSettings(
             model_path=path,
             threads=cores(),
@@ -51,7 +61,7 @@ def tune(config_path: Path | None, model: str = "", quick: bool = False, show: b
         effort = QUICK if quick else FULL
         record = measure_and_keep(path, settings, effort, lambda what: console.print(f"  {what}"))
     _print(console, record)
-    console.print(f"kept as {kept}")
+    console.print(f"kept as {kept}", soft_wrap=True)
     console.print(
         "A worker takes these where its \\[engine] table says 0 or auto; restart it to apply them."
     )

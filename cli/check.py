@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flashfeed.agents.connection import client_settings
 
+from .models import catalogue, describe, engine_of
 from .settings import bridge_settings, load
 from .worker import engine_settings
 
@@ -15,9 +16,13 @@ def check(path: Path) -> int:
     config = load(path)
     client_settings(config.kafka)  # reads the secrets and certificates that it names
     bridge_settings(config)
-    engine_settings(config.engine, Path(config.engine.model))
+    models = catalogue(config)
+    for name in models.named:
+        engine_settings(engine_of(config, name), Path(name))
     print(f"{path}: good")
     print(f"  brokers   {config.kafka.brokers} as group {config.kafka.group}")
+    for name, source in models.named.items():
+        print(f"  model     {name}: {describe(source)}{' (default)' * (name == models.default)}")
     for name, feed in config.feeds.items():
         print(f"  feed      {name}: {', '.join(feed.topics)} -> sessions of {feed.template}")
     for name, template in config.templates.items():

@@ -52,6 +52,18 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
 
+    tune = commands.add_parser(
+        "tune",
+        help="measure this machine with the model, and keep what suits it best",
+        description="Measure threads, flash attention, the KV cache's type, batch and group sizes "
+        "with the configuration's model (about a minute for a small one), print the figures and "
+        "keep the choice. Workers take it where their configuration says 0 or auto.",
+    )
+    tune.add_argument("-c", "--config", type=Path, help=CONFIG_HELP + "; default: the defaults")
+    tune.add_argument("--model", default="", help="a model.NAME of the configuration")
+    tune.add_argument("--quick", action="store_true", help="seconds instead of a minute, rougher")
+    tune.add_argument("--show", action="store_true", help="print what is kept, measure nothing")
+
     tail = commands.add_parser(
         "tail",
         help="print answers and updates as they come",
@@ -121,6 +133,11 @@ def _run(args: argparse.Namespace) -> int:
 
         _log(logging.DEBUG if args.verbose else logging.INFO)
         return run_worker(args.config, args.trace_passes)
+    if args.command == "tune":
+        _share_cores()
+        from .tune import tune
+
+        return tune(args.config, args.model, args.quick, args.show)
     if args.command == "tail":
         from .tail import TailOptions, tail
 

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from flashfeed.agents.app import Worker
@@ -17,12 +16,16 @@ from flashfeed.bridge.server import BridgeServer
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.registry import decoder
 from flashfeed.engine import Engine, EngineSettings
-from flashfeed.engine.packaged_model import fastest_form, find_packaged_model
+from flashfeed.engine.model_source import fetch
+from flashfeed.engine.tuned import Tuned, recall, tuned_file
 from flashfeed.models.config import Config, EngineConfig
 
+from .models import catalogue, default_engine
 from .settings import bridge_settings, feed_mapping, load, session_name
 
 log = logging.getLogger(__name__)
+_ATTENTION = ("kv_type", "flash_attention")
+_SPEED = tuple(field.name for field in dataclasses.fields(Tuned))
 
 
 def run_worker(path: Path, trace: Path | None = None) -> int:
@@ -30,24 +33,40 @@ def run_worker(path: Path, trace: Path | None = None) -> int:
     return asyncio.run(_run(load(path), trace))
 
 
-def model_path(engine: EngineConfig, say: Callable[[str], None]) -> Path:
-    """The model's file; brings the packaged model into its fastest form first."""
-    if engine.model == "packaged":
-        return fastest_form(find_packaged_model(), progress=say)
-    return Path(engine.model)
-
-
-def engine_settings(engine: EngineConfig, model: Path) -> EngineSettings:
-    """The engine's settings. Raises ConfigError where they contradict one another."""
+def engine_settings(
+    engine: EngineConfig, model: Path, tuned: Tuned | None = None
+) -> EngineSettings:
+    """The engine's settings: the configuration's, where it leaves one to the machine those
+    of `tuned`, else the engine's own. Raises ConfigError where they contradict one another.
+    """
+    written = {name: getattr(engine, name) for name in _SPEED if getattr(engine, name)}
+    written = {name: value for name, value in written.items() if value != "auto"}
+    measured = dataclasses.asdict(tuned) if tuned else {}
+    if "kv_type" in written or "flash_attention" in written:
+        # They were chosen together: llama.cpp refuses q8_0 without flash attention.
+        measured = {key: measured[key] for key in measured if key not in _ATTENTION}
     return EngineSettings(
         model_path=model,
-        threads=engine.threads or None,
         gpu_layers=engine.gpu_layers,
         context_tokens=engine.context_tokens,
         batch_tokens=engine.batch_tokens,
-        sessions_per_context=engine.sessions_per_context,
         sessions_max=engine.sessions_max,
+        seats_max=engine.seats_max,
+        snapshots=Path(engine.snapshots) if engine.snapshots else None,
+        snapshot_bytes_max=engine.snapshot_bytes_max,
+        **{**measured, **written},
     )
+
+
+def tuned_for(engine: EngineConfig, model: Path) -> Tuned | None:
+    """What `flashfeed tune` chose for the model on this machine, and a line in the log."""
+    record = recall(tuned_file(model, engine.gpu_layers))
+    if record is None:
+        log.info("%s is not tuned; flashfeed tune measures it in about a minute", model.name)
+        return None
+    chosen = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(record.tuned).items())
+    log.info("tuned for this machine, where the configuration leaves it open: %s", chosen)
+    return record.tuned
 
 
 def feeds_of(config: Config) -> list[Feed]:
@@ -70,7 +89,10 @@ def feeds_of(config: Config) -> list[Feed]:
 
 async def _run(config: Config, trace: Path | None) -> int:
     bridge_options = bridge_settings(config)
-    settings = engine_settings(config.engine, model_path(config.engine, log.info))
+    models = catalogue(config)
+    path = fetch(models.named[models.default], models.limits, progress=log.info)
+    options = default_engine(config)
+    settings = engine_settings(options, path, tuned_for(options, path))
     settings = dataclasses.replace(settings, trace=trace)
     engine = Engine(settings)
     engine.start()

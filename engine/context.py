@@ -96,6 +96,9 @@ class Context:
                 f"(KV type {settings.kv_type}): out of memory, or the model takes no such cache"
             )
         self._memory = C.llama_get_memory(self._handle)
+        if not self._memory:
+            raise EngineError("expected a model with a KV cache, llama.cpp made none")
+        self.can_shift = bool(C.llama_memory_can_shift(self._memory))
         batch_tokens = int(C.llama_n_batch(self._handle))
         self.limits = Limits(
             batch_tokens=batch_tokens,
@@ -267,11 +270,6 @@ class Context:
             self._trace.load(self._number, sequence, tokens)
         self.ends[sequence] = self._own[sequence] = held
         self.cells_used += held
-
-    @property
-    def can_shift(self) -> bool:
-        """Whether tokens can be moved to other positions (`slide`)."""
-        return bool(C.llama_memory_can_shift(self._memory))
 
     def _disown(self, sequence: int, cells: int) -> None:
         self.cells_used -= cells

@@ -18,8 +18,8 @@ from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
 from .generate import NotResident, Talk, generate_steps
+from .homes import Homes, Locate, no_others
 from .memory import free_memory_bytes
-from .model import Model
 from .pool import Sessions
 from .prompt import make_prompt
 from .residency import junior_steps, resident_steps
@@ -50,7 +50,17 @@ class Engine:
     EngineError; the session is then back where it was before the call.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        locate: Locate = no_others,
+        models_bytes_max: int = 0,
+        idle_unload_s: float = 600.0,
+    ) -> None:
+        self._locate: Final = locate
+        self._models_bytes_max: Final = models_bytes_max
+        self._idle_unload_s: Final = idle_unload_s
+        self._homes: Homes | None = None
         self.threads: Final = settings.threads or len(os.sched_getaffinity(0))
         self.settings: Final = replace(settings, threads=self.threads)
         self.model_hash = ""
@@ -65,17 +75,21 @@ class Engine:
         """
         if self._scheduler is not None:
             return
-        model = Model.load(self.settings.model_path, self.settings.gpu_layers)
+        homes = Homes(self.settings, self._locate, self._models_bytes_max, self._idle_unload_s)
+        home = homes.acquire()
+        model = home.model
         self.model_hash = model.hash
         self.model_name = model.name
         settings = self.settings
         if not settings.kv_bytes_max:
             settings = replace(settings, kv_bytes_max=free_memory_bytes() // 2)
-        self._sessions = sessions = Sessions(model, settings)
+        self._homes = homes
+        self._sessions = sessions = Sessions(homes, home, settings)
 
         def free() -> None:
             sessions.free()
-            model.free()
+            homes.release(home)
+            homes.close()
 
         turns = Turns(settings.step_tokens or STEP_TOKENS, settings.foreground_chunk)
         watch = Watch(sessions.came, sessions.went, self._housekeeping, free)
@@ -107,11 +121,17 @@ class Engine:
         lines, frozen = tuple(lines), tuple(frozen)
         n = len(lines) if count is None else count
         sessions = self._open_sessions()
-        return await self._do(
-            session_id,
-            lambda: open_steps(sessions, session_id, spec, frozen, lines, n),
-            tenant=spec.tenant,
-        )
+        homes = self._homes
+        assert homes is not None
+        home = await asyncio.to_thread(homes.acquire, spec.model)
+        try:
+            return await self._do(
+                session_id,
+                lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
+                tenant=spec.tenant,
+            )
+        finally:
+            homes.release(home)
 
     async def update(
         self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
@@ -249,9 +269,16 @@ class Engine:
 
         return await self._do(session_id, inspect, kind=Priority.FLASH)
 
-    def count_tokens(self, text: str) -> int:
-        """The tokens of a text from outside, as a line would be tokenised."""
-        return len(self._open_sessions().model.tokens(text))
+    def count_tokens(self, text: str, session_id: str = "") -> int:
+        """The tokens of a text from outside, as a line of that session would be tokenised."""
+        session = self._open_sessions().get(session_id)
+        model = session.model if session is not None else self._open_sessions().model
+        return len(model.tokens(text))
+
+    def model_hash_of(self, session_id: str) -> str:
+        """The hash of the model that a session lives on; the default's where it is not open."""
+        session = self._open_sessions().get(session_id)
+        return session.model.hash if session is not None else self.model_hash
 
     def _open_sessions(self) -> Sessions:
         if self._sessions is None:
@@ -265,6 +292,8 @@ class Engine:
 
     def _housekeeping(self, now: float) -> list[Job]:
         sessions = self._sessions
+        if self._homes is not None:
+            self._homes.unload_idle()
         session = sessions.due_for_saving(now) if sessions is not None else None
         if sessions is None or session is None:
             return []

@@ -16,9 +16,11 @@ from typing import Any, Final
 
 import llama_cpp.llama_cpp as C
 
-from flashfeed.models.errors import ConfigError
+from flashfeed.models.errors import ConfigError, ModelRefused
 
+from .capabilities import Capabilities, capabilities, refusal
 from .chat import ChatPieces, ChatTemplate, Segment, chat_pieces
+from .gguf import Header, read_header
 from .grammar import Vocabulary
 from .model_hash import model_hash
 from .turn_gaps import Turns, find_turns
@@ -26,7 +28,6 @@ from .turn_gaps import Turns, find_turns
 _log: Final = logging.getLogger("flashfeed.engine.llama")
 _ERROR_LEVEL: Final = 3
 _CONTINUED_LEVEL: Final = 5
-_PLAIN_ROPE: Final = (C.LLAMA_ROPE_TYPE_NORM, C.LLAMA_ROPE_TYPE_NEOX)
 _PIECE_BYTES: Final = 256
 _TEMPLATE_BYTES: Final = 1 << 20
 
@@ -44,11 +45,18 @@ def quieten() -> None:
 
 
 class Model:
-    """A loaded model. `ends` are the tokens that end an answer, `hash` its file's SHA-256."""
+    """A loaded model. `ends` are the tokens that end an answer; `header` is the file's,
+    `hash` its SHA-256, `capabilities` what sessions of it can do."""
 
-    def __init__(self, handle: Any, file_hash: str = "") -> None:
+    def __init__(self, handle: Any, header: Header, file_hash: str) -> None:
         self.handle = handle
+        self.header = header
         self.hash = file_hash
+        self.capabilities: Capabilities = capabilities(
+            header.architecture,
+            rope_type=int(C.llama_model_rope_type(handle)),
+            n_swa=int(C.llama_model_n_swa(handle)),
+        )
         self._vocab = C.llama_model_get_vocab(handle)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
         self.n_ctx_train = int(C.llama_model_n_ctx_train(handle))
@@ -74,43 +82,34 @@ class Model:
 
     @classmethod
     def load(cls, path: Path, gpu_layers: int) -> Model:
-        """Reads the weights. Raises ConfigError where the file is no model we can run."""
+        """Reads the weights. Raises ConfigError where the file is no model, ModelRefused
+        where it is one that sessions cannot run on; the message says why."""
         quieten()
         C.llama_backend_init()
         params = C.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         if not path.is_file():
             raise ConfigError(f"expected a GGUF model file at {path}, got none")
+        header = read_header(path)
         handle = C.llama_model_load_from_file(str(path).encode(), params)
         if not handle:
             raise ConfigError(f"expected a GGUF model that llama.cpp can load, got {path}")
         try:
-            for refused, kind in (
-                (C.llama_model_is_recurrent, "a recurrent"),
-                (C.llama_model_is_hybrid, "a hybrid recurrent"),
-                (C.llama_model_is_diffusion, "a diffusion"),
-                (C.llama_model_has_encoder, "an encoder"),
-            ):
-                if refused(handle):
-                    raise ConfigError(f"expected a decoder with a KV cache, got {kind} model")
-            return cls(handle, model_hash(path))
+            reason = refusal(
+                header.architecture,
+                recurrent=bool(C.llama_model_is_recurrent(handle)),
+                hybrid=bool(C.llama_model_is_hybrid(handle)),
+                diffusion=bool(C.llama_model_is_diffusion(handle)),
+                encoder=bool(C.llama_model_has_encoder(handle)),
+                causal=bool(header.number("attention.causal", 1)),
+                vocabulary=int(C.llama_vocab_type(C.llama_model_get_vocab(handle))),
+            )
+            if reason:
+                raise ModelRefused(f"{path}: {reason}")
+            return cls(handle, header, model_hash(path))
         except BaseException:
             C.llama_model_free(handle)
             raise
-
-    @property
-    def can_shift(self) -> bool:
-        """Whether its keys can be moved to other positions: only rotary ones of one
-        dimension can; on M-RoPE llama.cpp would abort."""
-        return int(C.llama_model_rope_type(self.handle)) in _PLAIN_ROPE
-
-    def kv_bytes(self, tokens: int, kv_type: str) -> int:
-        """Bytes of a KV cache for so many tokens."""
-        heads = int(C.llama_model_n_head(self.handle))
-        width = int(C.llama_model_n_embd(self.handle)) // max(1, heads)
-        row = width * int(C.llama_model_n_head_kv(self.handle))
-        bits = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5}[kv_type]
-        return int(2 * tokens * row * int(C.llama_model_n_layer(self.handle)) * bits / 8)
 
     def free(self) -> None:
         """Gives the weights back; no context of this model may be left."""

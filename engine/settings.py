@@ -33,7 +33,8 @@ class EngineSettings:
     session whose spec names none.
 
     Bounds: `sessions_max` sessions are open, of which as many are resident as `seats_max`
-    seats allow (one a session, two under an exact window) and `kv_bytes_max` bytes of KV
+    seats allow (one a session, two under an exact window; 0: as many as the sessions
+    need) and `kv_bytes_max` bytes of KV
     cache (0: half of the memory that is free at the start); the others are evicted and
     come back when they are asked. `sessions_per_context` seats share a llama_context.
     `forks_max` (0: as many as fit, at most 64) and `generations_max` count the sequences
@@ -56,7 +57,7 @@ class EngineSettings:
     context_tokens: int = 4096
     sessions_per_context: int = 1
     sessions_max: int = 64
-    seats_max: int = 128
+    seats_max: int = 0
     batch_tokens: int = 512
     ubatch_tokens: int = 0
     step_tokens: int = 0
@@ -98,6 +99,11 @@ class EngineSettings:
             )
 
     @property
+    def seats(self) -> int:
+        """The bound of the resident sequences."""
+        return self.seats_max or 2 * self.sessions_max
+
+    @property
     def forks(self) -> int:
         """Sequences that one seat's questions may hold at a time."""
         if self.forks_max:
@@ -129,7 +135,6 @@ _POSITIVE: Final = (
     "context_tokens",
     "sessions_per_context",
     "sessions_max",
-    "seats_max",
     "batch_tokens",
     "foreground_chunk",
     "generations_max",

@@ -153,7 +153,7 @@ class Snapshots:
     def _identity(self, session: Session) -> SnapshotIdentity:
         # Questions come and go without a change of what was decoded.
         spec = msgspec.structs.replace(session.spec, flash=())
-        kv_type = KV_TYPES[self._settings.kv_type]
+        kv_type = KV_TYPES[session.home.settings.kv_type]
         return SnapshotIdentity(
             tenant=spec.tenant,
             session_id=session.id,
@@ -162,5 +162,5 @@ class Snapshots:
             engine=LLAMA_BUILD,
             type_k=kv_type,
             type_v=kv_type,
-            flash_attention=bool(self._settings.flash_attention_on),
+            flash_attention=bool(session.home.settings.flash_attention_on),
         )

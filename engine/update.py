@@ -17,6 +17,7 @@ from flashfeed.models.window import window_start
 
 from .answer import Pending
 from .context import Decoded
+from .homes import Home
 from .plan import Run, plan_questions, plan_rounds
 from .pool import Sessions
 from .residency import catch_up_steps, prefix_steps, resident_steps
@@ -60,6 +61,7 @@ class _Meter:
 
 def open_steps(
     sessions: Sessions,
+    home: Home,
     session_id: str,
     spec: SessionSpec,
     frozen: Sequence[str],
@@ -68,13 +70,9 @@ def open_steps(
 ) -> Steps[int]:
     """Opens a session; the tokens of its context. A new one's prefix is decoded at once,
     one with `lines` is brought back when it is first used."""
-    session = sessions.create(session_id, spec)
+    session = sessions.create(home, session_id, spec)
     try:
-        if spec.window.mode == "shift" and not session.model.can_shift:
-            raise RequestError(
-                f"model {session.model.name!r} cannot shift its window; expected window.mode "
-                "'exact' or 'grow'"
-            )
+        _expect_window(session)
         session.prefix = _prefix_tokens(session, spec.prompt, frozen)
         session.items.extend(_item_tokens(session, lines))
         session.first = count - len(lines)
@@ -101,11 +99,12 @@ def update_steps(
     `started` is the time.perf_counter() of the call. Raises ContextFull, before anything
     is decoded, where the lines and one question with its answer have no room.
     """
-    session, model = sessions[session_id], sessions.model
+    session = sessions[session_id]
+    model, questions = session.model, session.home.questions
     priority = Priority.FLASH if queries else Priority.INGEST
     yield from resident_steps(sessions, session, priority)
     new = _item_tokens(session, lines)
-    asked = [sessions.questions.asked(query) for query in queries]
+    asked = [questions.asked(query) for query in queries]
     start = window_start(session.spec.window, session.count + len(new))
     n_new = sum(len(item) for item in new[max(0, start - session.count) :])
     held = session.n_tokens(max(start, session.first), session.count) if session.items else 0
@@ -192,6 +191,15 @@ def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
     seat.prefix = prefix
     group.context.fork(prefix.sequence, (seat.sequence,), len(session.prefix))
     return len(session.prefix)
+
+
+def _expect_window(session: Session) -> None:
+    able, mode = session.model.capabilities, session.spec.window.mode
+    if mode not in able.windows:
+        raise RequestError(
+            f"model {session.model.name!r}: expected window.mode {' or '.join(able.windows)}, "
+            f"got {mode!r}; {'; '.join(able.reasons)}"
+        )
 
 
 def _prefix_tokens(session: Session, prompt: str, frozen: Sequence[str]) -> tuple[int, ...]:

@@ -79,11 +79,16 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
             raise ValueError("expected topics with different names")
 
 
-class EngineConfig(_Table, frozen=True, kw_only=True):
-    """The model and what may be kept resident.
+KvType = Literal["f16", "q8_0", "bf16", "f32"]
+"""How the KV cache keeps a number. q8_0 takes half of f16's memory."""
 
-    `model` is the path of a GGUF file, or `packaged` for the small model of the
-    `model` extra, which is brought into the fastest form for this machine once.
+
+class EngineConfig(_Table, frozen=True, kw_only=True):
+    """The model that answers where nobody names another, and what may be kept resident.
+
+    `model` is the name of a `[model.NAME]` table or what its `source` can be. Where a
+    setting of speed is 0 or "auto", `flashfeed tune`'s choice for this model and machine
+    is taken, and a default where it never ran.
     """
 
     model: NonEmpty = "packaged"
@@ -91,8 +96,42 @@ class EngineConfig(_Table, frozen=True, kw_only=True):
     gpu_layers: int = -1
     context_tokens: Annotated[int, msgspec.Meta(ge=256)] = 4096
     batch_tokens: Annotated[int, msgspec.Meta(ge=32)] = 512
-    sessions_per_context: Positive = 1
+    kv_type: Literal["auto"] | KvType = "auto"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    ubatch_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    step_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    foreground_chunk: Annotated[int, msgspec.Meta(ge=0)] = 0
+    sessions_per_context: Annotated[int, msgspec.Meta(ge=0)] = 0
     sessions_max: Positive = 64
+    seats_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    snapshots: str = ""
+    snapshot_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 4 * 2**30
+
+
+class ModelsConfig(_Table, frozen=True, kw_only=True):
+    """Which models a request may name beside those of the configuration, and the bounds
+    on all of them. `bytes_max` counts weights and KV caches together; 0 is no bound."""
+
+    dirs: tuple[NonEmpty, ...] = ()
+    allow_hosts: tuple[NonEmpty, ...] = ()
+    size_max_bytes: Positive = 20 * 2**30
+    downloads_max_bytes: Positive = 60 * 2**30
+    bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    idle_unload_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+
+
+class ModelConfig(_Table, frozen=True, kw_only=True):
+    """A model by name. What is left out is as `[engine]` has it.
+
+    `source` is `packaged`, the path of a GGUF file, `hf:OWNER/REPO/FILE.gguf[@REVISION]`
+    or an https URL; `sha256` what the file's must be.
+    """
+
+    source: NonEmpty
+    sha256: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    context_tokens: Annotated[int, msgspec.Meta(ge=256)] | None = None
+    gpu_layers: int | None = None
+    kv_type: Literal["auto"] | KvType | None = None
 
 
 class BridgeConfig(_Table, frozen=True, kw_only=True):
@@ -155,6 +194,8 @@ class Config(_Table, frozen=True, kw_only=True):
     kafka: KafkaConfig = KafkaConfig()
     topics: TopicsConfig = TopicsConfig()
     engine: EngineConfig = EngineConfig()
+    models: ModelsConfig = ModelsConfig()
+    model: dict[NonEmpty, ModelConfig] = {}
     bridge: BridgeConfig = BridgeConfig()
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}

@@ -73,6 +73,23 @@ class SessionUnknown(FlashfeedError):
     reason = "session_unknown"
 
 
+class ModelUnknown(FlashfeedError):
+    """No such model: not a configured name, no file in `models.dirs`, no URL that
+    `models.allow_hosts` lets through. The message names the known models."""
+
+    status = 404
+    code = "model_not_found"
+    reason = "model_unknown"
+
+
+class ModelRefused(RequestError, ConfigError):
+    """A model was found and cannot be used: too large, not a GGUF, another hash, a kind
+    that the engine cannot run. A request or the configuration named it."""
+
+    code = "model_refused"
+    reason = "model_refused"
+
+
 class SessionExists(FlashfeedError):
     """A session or query of that name is there already."""
 
@@ -115,6 +132,13 @@ class Unavailable(FlashfeedError):
     reason = "unavailable"
     retriable = True
     retry_after_s: float = 1.0
+
+
+class ModelUnavailable(Unavailable):
+    """The model cannot be had now (its host away, the download cut, no memory free)."""
+
+    code = "model_unavailable"
+    reason = "model_unavailable"
 
 
 class WriteUncertain(FlashfeedError):

@@ -10,7 +10,7 @@ import pytest
 
 from flashfeed.cli.main import main
 from flashfeed.cli.settings import feed_mapping, load, session_name
-from flashfeed.models.config import Config
+from flashfeed.models.config import Config, ModelConfig
 from flashfeed.models.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -38,14 +38,15 @@ def test_the_commented_example_is_good_and_its_defaults_are_the_defaults() -> No
     config = load(ROOT / "flashfeed.toml")
     assert set(config.feeds) == {"candles", "sensors"}
     written = tomllib.loads((ROOT / "flashfeed.toml").read_text())
-    for table in ("kafka", "engine", "bridge", "topics"):
+    for table in ("kafka", "engine", "models", "bridge", "topics"):
         for key, value in written[table].items():
-            assert getattr(getattr(Config(), table), key) == value, f"{table}.{key}"
+            default = getattr(getattr(Config(), table), key)
+            assert (list(default) if isinstance(default, tuple) else default) == value, key
 
 
 def test_the_example_names_every_table_and_every_kafka_engine_bridge_key() -> None:
     text = (ROOT / "flashfeed.toml").read_text()
-    for table in (Config().engine, Config().bridge):
+    for table in (Config().engine, Config().models, ModelConfig(source="x"), Config().bridge):
         for key in table.__struct_fields__:
             assert f"{key} = " in text, key
 
@@ -81,6 +82,16 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
         (("[feeds.candles]", "[feeds.candles]\ntime = 'start:year'"), ["feeds.candles", "start"]),
         (("[feeds.candles]", "[feeds.candles]\ncodec = 'jsn'"), ["feeds.candles.codec", "json"]),
         (("[feeds.candles]", "[feeds.candles]\nsession = '{sym}'"), ["feeds.candles.session"]),
+        (("[feeds.candles]", "[model.x]\n[feeds.candles]"), ["model.x", "source"]),
+        (
+            ("[feeds.candles]", "[model.x]\nsource='p'\nsha256='z'\n[feeds.candles]"),
+            ["model.x.sha256", "[0-9a-f]"],
+        ),
+        (("[feeds.candles]", "[models]\ndir=[]\n[feeds.candles]"), ["models.dir", "dirs"]),
+        (
+            ("[feeds.candles]", "[engine]\nkv_type='q4'\n[feeds.candles]"),
+            ["engine.kv_type", "q4"],
+        ),
         (
             ("[feeds.candles]", "[kafka.sasl]\nusername='u'\n[feeds.candles]"),
             ["kafka.sasl", "password_env"],
@@ -138,7 +149,7 @@ def test_check_names_a_secret_that_is_not_there(
     assert ended.value.code == 0
 
 
-@pytest.mark.parametrize("command", ["", "worker", "check", "tail", "broker", "demo"])
+@pytest.mark.parametrize("command", ["", "worker", "check", "tune", "tail", "broker", "demo"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])

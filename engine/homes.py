@@ -1,0 +1,108 @@
+"""The models that sessions live on: loaded on demand, shared, unloaded when idle.
+
+A home is a loaded model with the settings its contexts are made with and the questions
+it has tokenised. Loading takes seconds and happens in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from flashfeed.models.errors import ModelUnknown
+
+from .gguf import kv_bytes
+from .model import Model
+from .model_pool import ModelPool, Resident
+from .questions import Questions
+from .settings import EngineSettings
+
+Locate: TypeAlias = Callable[[str], tuple[str, EngineSettings]]
+"""A reference to a model (a spec's `model`) to its name and the settings for it; it may
+download the file. Raises ModelUnknown and what a download raises."""
+
+DEFAULT: Final = ""
+
+
+@dataclass(eq=False, frozen=True)
+class Home:
+    """A loaded model, under its name, and what contexts of it are made with."""
+
+    name: str
+    model: Model
+    settings: EngineSettings
+    questions: Questions
+
+    def kv_bytes(self, context_tokens: int) -> int:
+        """Bytes of KV cache that a context of so many cells holds."""
+        return kv_bytes(self.model.header, context_tokens, self.settings.kv_type)
+
+
+def no_others(reference: str) -> tuple[str, EngineSettings]:
+    """For an engine with one model."""
+    raise ModelUnknown(f"expected the engine's own model (''), got {reference!r}")
+
+
+class Homes:
+    """Any thread may call. `bytes_max` (0: none) bounds weights and KV caches together."""
+
+    def __init__(
+        self, settings: EngineSettings, locate: Locate, bytes_max: int, idle_unload_s: float
+    ) -> None:
+        self._default: Final = settings
+        self._locate: Final = locate
+        self._settings: Final[dict[str, EngineSettings]] = {DEFAULT: settings}
+        self._homes: Final[dict[str, Home]] = {}
+        self._pool: Final = ModelPool(
+            lambda name, path: Model.load(path, self._settings[name].gpu_layers),
+            bytes_max,
+            idle_unload_s,
+        )
+
+    def acquire(self, reference: str = DEFAULT) -> Home:
+        """The home of a model; each call needs its `release`. Blocks while it loads.
+
+        Raises ModelUnknown, ModelUnavailable, ModelRefused, ConfigError.
+        """
+        if reference == DEFAULT:
+            name, settings = DEFAULT, self._default
+        else:
+            name, settings = self._locate(reference)
+        self._settings[name] = settings
+        model = self._pool.acquire(name, settings.model_path)
+        home = self._homes.get(name)
+        if home is None or home.model is not model:
+            home = self._homes[name] = Home(name, model, settings, Questions(model))
+        return home
+
+    def keep(self, home: Home) -> None:
+        """One user more of a home that is in use."""
+        self._pool.acquire(home.name, home.settings.model_path)
+
+    def release(self, home: Home) -> None:
+        """One user fewer; with the last one no context of it may be left."""
+        self._pool.release(home.name, time.monotonic())
+
+    def charge(self, home: Home, n_bytes: int) -> None:
+        """Counts a KV cache before it is made. Raises ModelUnavailable."""
+        self._pool.charge(home.name, n_bytes)
+
+    def discharge(self, home: Home, n_bytes: int) -> None:
+        """Gives back what was charged."""
+        self._pool.discharge(home.name, n_bytes)
+
+    def unload_idle(self) -> None:
+        """Unloads what nobody used for long enough."""
+        for name in self._pool.unload_idle(time.monotonic()):
+            self._homes.pop(name, None)
+
+    def residents(self) -> list[Resident]:
+        """What is loaded now."""
+        return self._pool.residents()
+
+    def close(self) -> None:
+        """Unloads all; nothing may be in use."""
+        self._homes.clear()
+        self._pool.close()

@@ -42,6 +42,7 @@ class Bare:
         self.handle = C.llama_init_from_model(handle, params)
         assert self.handle, f"llama.cpp could not make a context of {cells} tokens"
         self.memory = C.llama_get_memory(self.handle)
+        self.held = 0
 
     def free(self) -> None:
         """Gives the context back."""
@@ -50,6 +51,7 @@ class Bare:
     def decode(self, tokens: Sequence[int], position: int, n_outputs: int) -> float:
         """Seconds of one llama_decode in sequence 0 with the last outputs wanted."""
         first = len(tokens) - n_outputs
+        self.held = position + len(tokens)
         return self._timed(
             [(token, position + at, 0, at >= first) for at, token in enumerate(tokens)]
         )
@@ -77,8 +79,19 @@ class Bare:
         for sequence in range(1, n + 1):
             C.llama_memory_seq_rm(self.memory, sequence, -1, -1)
 
+    def hold(self, position: int, filler: int) -> None:
+        """Sequence 0 holds so many tokens; what is missing is the same token again.
+
+        How long a pass takes depends on how many tokens there are, not on which.
+        """
+        if position < self.held:
+            self.cut(position)
+        elif position > self.held:
+            self.feed([filler] * (position - self.held), self.held)
+
     def cut(self, position: int) -> None:
         """Sequence 0 keeps its first tokens alone."""
+        self.held = position
         C.llama_memory_seq_rm(self.memory, 0, position, -1)
 
     def last_row(self, n_vocab: int) -> NDArray[np.float32]:

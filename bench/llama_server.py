@@ -1,14 +1,15 @@
 """llama-server as a peer: warm, `cache_prompt` on, a slot for each session.
 
 It is asked as is cheapest for it: prompts as token ids (nothing to tokenise), one
-generated token, the likeliest first tokens with it to score the choices by, no grammar.
+generated token, no grammar. The choices' first tokens are lifted above all others by
+`logit_bias` and alone remain after top_k, so that the few probabilities that come back
+are theirs, whatever the model would rather have said.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
-import math
 import socket
 import subprocess
 import time
@@ -20,7 +21,15 @@ from typing import Any
 
 START_TIMEOUT_S = 120.0
 REQUEST_TIMEOUT_S = 300.0
-N_PROBS = 64
+LIFT = 100.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as tokens, and the first tokens of its choices."""
+
+    tokens: tuple[int, ...]
+    choices: tuple[int, ...]
 
 
 class PeerFailed(Exception):
@@ -64,7 +73,6 @@ class LlamaServer:
         self._process = subprocess.Popen(
             settings.command(self.port), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        self._connections: list[http.client.HTTPConnection] = []
         self._pool = ThreadPoolExecutor(settings.slots)
 
     def __enter__(self) -> LlamaServer:
@@ -85,67 +93,60 @@ class LlamaServer:
         self._pool.shutdown(wait=False)
 
     def complete(self, body: dict[str, Any]) -> Any:
-        """POST /completion, on a connection that is kept open."""
-        connection = (
-            self._connections.pop()
-            if self._connections
-            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S)
-        )
-        raw = json.dumps(body).encode()
-        connection.request("POST", "/completion", raw, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = response.read()
+        """POST /completion. A connection each: kept ones it closes when it likes."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_TIMEOUT_S)
+        try:
+            raw = json.dumps(body).encode()
+            connection.request("POST", "/completion", raw, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
         if response.status != 200:
             raise PeerFailed(f"llama-server answered {response.status}: {answer[:500]!r}")
-        self._connections.append(connection)
         return json.loads(answer)
 
     def feed(self, slot: int, tokens: Sequence[int]) -> None:
         """The slot's cache holds these tokens."""
-        self.complete(_body(slot, tokens, n_predict=0))
+        self.complete({**_body(slot, (), 0), "prompt": list(tokens), "n_predict": 0})
 
     def ask(
-        self, slot: int, history: Sequence[int], questions: Sequence[Sequence[int]], reuse: int = 0
+        self, slot: int, history: Sequence[int], asked: Sequence[Question], reuse: int = 0
     ) -> list[dict[int, float]]:
-        """Log-probabilities of the likeliest first tokens of each question's answer.
+        """The probabilities of each question's choices, by their first tokens.
 
         One after another on the session's slot: each finds the history and the new
         tokens in the cache that the one before left.
         """
-        return [
-            _probabilities(self.complete(_body(slot, [*history, *question], reuse=reuse)))
-            for question in questions
-        ]
+        return [_probabilities(self.complete(_asking(slot, history, one, reuse))) for one in asked]
 
     def ask_in_one(
-        self, slot: int, history: Sequence[int], questions: Sequence[Sequence[int]]
+        self, slot: int, history: Sequence[int], asked: Sequence[Question]
     ) -> list[dict[int, float]]:
         """The same in one request of several prompts, which the slot takes in turn."""
-        body = _body(slot, [])
-        body["prompt"] = [[*history, *question] for question in questions]
-        answers = sorted(self.complete(body), key=lambda answer: answer["index"])
+        body = _body(slot, [token for one in asked for token in one.choices], 0)
+        body["prompt"] = [[*history, *one.tokens] for one in asked]
+        answers = sorted(self.complete(body), key=lambda answer: int(answer["index"]))
         return [_probabilities(answer) for answer in answers]
 
     def ask_parallel(
-        self,
-        slots: Sequence[int],
-        history: Sequence[int],
-        questions: Sequence[Sequence[int]],
+        self, slots: Sequence[int], history: Sequence[int], asked: Sequence[Question]
     ) -> list[dict[int, float]]:
         """The same with a slot for each question, all at once."""
-        bodies = [
-            _body(slot, [*history, *question])
-            for slot, question in zip(slots, questions, strict=True)
-        ]
+        bodies = [_asking(slot, history, one, 0) for slot, one in zip(slots, asked, strict=True)]
         return [_probabilities(answer) for answer in self._pool.map(self.complete, bodies)]
 
-    def all_log_probabilities(
+    def log_probabilities(
         self, slot: int, tokens: Sequence[int], n_vocab: int, reuse: int = 0
     ) -> dict[int, float]:
         """The log-probability of every token of the vocabulary after these tokens."""
-        return _probabilities(
-            self.complete(_body(slot, tokens, reuse=reuse) | {"n_probs": n_vocab})
-        )
+        body = _body(slot, (), reuse) | {
+            "prompt": list(tokens),
+            "n_probs": n_vocab,
+            "post_sampling_probs": False,
+        }
+        first = self.complete(body)["completion_probabilities"][0]
+        return {int(one["id"]): float(one["logprob"]) for one in first["top_logprobs"]}
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -167,29 +168,28 @@ class LlamaServer:
         raise PeerFailed(f"llama-server was not ready after {START_TIMEOUT_S:.0f} s")
 
 
-def choose(probabilities: dict[int, float], choices: Sequence[int]) -> int:
-    """The likelier choice's token; what is not among the likeliest is least likely."""
-    return max(choices, key=lambda token: probabilities.get(token, -math.inf))
+def _asking(slot: int, history: Sequence[int], one: Question, reuse: int) -> dict[str, Any]:
+    return {**_body(slot, one.choices, reuse), "prompt": [*history, *one.tokens]}
 
 
-def _body(slot: int, tokens: Sequence[int], n_predict: int = 1, reuse: int = 0) -> dict[str, Any]:
+def _body(slot: int, choices: Sequence[int], reuse: int) -> dict[str, Any]:
+    n = max(1, len(choices))
     return {
-        "prompt": list(tokens),
         "id_slot": slot,
         "cache_prompt": True,
-        "n_predict": n_predict,
-        "n_probs": N_PROBS if n_predict else 0,
+        "n_predict": 1,
+        "n_probs": n,
+        "post_sampling_probs": True,
+        "logit_bias": [[token, LIFT] for token in choices],
         "n_cache_reuse": reuse,
-        "temperature": 0,
         "samplers": ["top_k"],
-        "top_k": 1,
-        "stream": False,
+        "top_k": n,
     }
 
 
 def _probabilities(answer: Any) -> dict[int, float]:
     first = answer["completion_probabilities"][0]
-    return {int(one["id"]): float(one["logprob"]) for one in first["top_logprobs"]}
+    return {int(one["id"]): float(one["prob"]) for one in first["top_probs"]}
 
 
 def _free_port() -> int:

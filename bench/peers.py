@@ -81,6 +81,7 @@ def keep(built: Path, target: Path) -> None:
     """The program and its libraries, moved into place at once or not at all."""
     target.parent.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=target.parent.parent))
+    partial.chmod(0o755)
     for file in (built / target.name, *built.glob("*.so*")):
         shutil.copy2(file, partial, follow_symlinks=False)
     shutil.rmtree(target.parent, ignore_errors=True)

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 
 from flashfeed.engine.model import Model
-from flashfeed.models.session import FlashQuery, SessionSpec
+from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 
 CHOICES = (
     FlashQuery(id=1, query="Is the price going up or down?", choices=("up", "down")),
@@ -19,10 +19,15 @@ FREE = tuple(
     FlashQuery(id=query.id, query=query.query, max_tokens=FREE_TOKENS) for query in CHOICES
 )
 PROMPT = "You watch a market. Answer in one word."
-SPEC = SessionSpec(type="ohlcv", prompt=PROMPT)
+GROW = WindowSpec(mode="grow")
 CANDLE_TOKENS = 14
 """A default candle line costs at most 15 (DESIGN.md); all of ours cost just this."""
 READING_TOKENS = 8
+
+
+def session_spec(window: WindowSpec) -> SessionSpec:
+    """The benchmarks' session, with this window."""
+    return SessionSpec(type="ohlcv", prompt=PROMPT, window=window)
 
 
 def line_of(model: Model, n_tokens: int, seed: int) -> str:

@@ -4,19 +4,23 @@
 llama.cpp aborts the process on what the checks look for, so nothing goes past them.
 
 What may be trusted: `ends` and `cells_used` are what the KV cache holds, except after
-`run` has raised DecodeFailed. Then the pass's sequences hold nobody knows what, and
-whoever asked for the pass must drop its forks and truncate its session (`truncate`
-makes the books right again).
+`run` has raised DecodeFailed with a code other than 1 and -1. Then the pass's sequences
+hold nobody knows what, and whoever asked for a part of it must drop its forks and
+truncate its session (`truncate` makes the books right again).
+
+A cell that several sequences share belongs to the first sequence of the run that made
+it, and is given back with that one: drop the sharers before the owner, or with it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import llama_cpp
 import llama_cpp.llama_cpp as C
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +28,21 @@ from numpy.typing import NDArray
 from flashfeed.models.errors import EngineError
 
 from .model import Model
-from .plan import Pass, check_pass
+from .plan import Pass, PlanFault, check_pass
 from .settings import EngineSettings, Limits
 from .trace import Trace
 
+LLAMA_BUILD: Final = f"llama-cpp-python {llama_cpp.__version__}"
+"""The build of llama.cpp: another one may compute or save keys and values in another way."""
+
 _CELLS_STEP: Final = 256
-_TYPE_F16: Final = 1
+KV_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
+"""The ggml types that a KV cache may have here."""
+_FLASH_ATTENTION: Final = {
+    None: C.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    True: C.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    False: C.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
 
 class DecodeFailed(EngineError):
@@ -38,6 +51,11 @@ class DecodeFailed(EngineError):
     def __init__(self, code: int) -> None:
         super().__init__(f"llama_decode returned {code} ({_CODES.get(code, 'fatal error')})")
         self.decode_code = code
+
+    @property
+    def harmless(self) -> bool:
+        """Whether the cache is as it was before the pass."""
+        return self.decode_code in (1, -1)
 
 
 _CODES: Final = {1: "no room in the KV cache", 2: "aborted", -1: "batch refused"}
@@ -58,20 +76,25 @@ class Context:
     def __init__(
         self, model: Model, settings: EngineSettings, cells: int, trace: Trace | None = None
     ) -> None:
-        shape = {
+        shape: dict[str, Any] = {
             "cells": -(-cells // _CELLS_STEP) * _CELLS_STEP,
             "batch_tokens": settings.batch_tokens,
+            "ubatch_tokens": settings.ubatch_tokens or settings.batch_tokens,
             "sequences": settings.sequences,
             "outputs": settings.outputs_max,
             "threads": settings.threads or 1,
-            "gpu_layers": settings.gpu_layers,
+            "flash_attention": settings.flash_attention_on,
+            "kv_type": settings.kv_type,
         }
         params = context_params(**shape)
         self._trace = trace
         self._number = trace.open(shape) if trace else 0
         self._handle = C.llama_init_from_model(model.handle, params)
         if not self._handle:
-            raise EngineError(f"llama.cpp could not make a context of {shape['cells']} tokens")
+            raise EngineError(
+                f"llama.cpp could not make a context of {shape['cells']} tokens "
+                f"(KV type {settings.kv_type}): out of memory, or the model takes no such cache"
+            )
         self._memory = C.llama_get_memory(self._handle)
         batch_tokens = int(C.llama_n_batch(self._handle))
         self.limits = Limits(
@@ -82,6 +105,7 @@ class Context:
             vocabulary=model.n_vocab,
         )
         self.ends: dict[int, int] = {}
+        self._own: dict[int, int] = {}
         self.cells_used = 0
         self._batch = Batch(batch_tokens)
 
@@ -105,6 +129,9 @@ class Context:
             self._trace.run(self._number, one, seconds)
         self.ends.update(after)
         self.cells_used += one.n_tokens
+        for run in one.runs:
+            owner = run.sequences[0]
+            self._own[owner] = self._own.get(owner, 0) + len(run.tokens)
         return Decoded(self._rows(one.n_outputs), seconds)
 
     def fork(self, source: int, targets: Iterable[int], position: int) -> None:
@@ -120,29 +147,66 @@ class Context:
                 C.llama_memory_seq_cp(self._memory, source, target, 0, position)
             self.ends[target] = position
 
-    def drop(self, sequences: Iterable[int], cells: int) -> None:
-        """Removes whole sequences, which alone hold `cells` cells together."""
+    def drop(self, sequences: Iterable[int]) -> None:
+        """Removes whole sequences, and the cells that belong to them."""
         sequences = list(sequences)
         if self._trace:
             self._trace.cut(self._number, sequences, 0)
         for sequence in sequences:
             self._remove(sequence, 0)
             self.ends.pop(sequence, None)
-        self.cells_used -= cells
+            self.cells_used -= self._own.pop(sequence, 0)
 
     def truncate(self, sequence: int, position: int) -> None:
-        """Cuts a sequence back to its first `position` tokens, which nothing else shares.
+        """Cuts a sequence back to its first `position` tokens; what is cut off belongs to it.
 
         Also right after a failed pass: what the cache holds is asked of llama.cpp.
         """
         if self._trace:
             self._trace.cut(self._number, [sequence], position)
         self._remove(sequence, position)
-        self.cells_used -= max(0, self.ends.get(sequence, 0) - position)
+        self._disown(sequence, max(0, self.ends.get(sequence, 0) - position))
         self.ends[sequence] = position
         held = int(C.llama_memory_seq_pos_max(self._memory, sequence)) + 1
         if held != position:
             raise EngineError(f"sequence {sequence} holds {held} tokens, expected {position}")
+
+    def rename(self, sequence: int, name: int) -> None:
+        """The sequence goes on under another, unused id, with all its cells."""
+        self.fork(sequence, (name,), self.ends[sequence])
+        self._own[name] = self._own.pop(sequence, 0)
+        self.drop((sequence,))
+
+    def inherit(self, sequence: int, source: int) -> None:
+        """Drops `source`, all of whose cells the sequence shares and owns from now on."""
+        self._own[sequence] = self._own.get(sequence, 0) + self._own.pop(source, 0)
+        self.drop((source,))
+
+    def slide(self, sequence: int, first: int, end: int, sharers: Mapping[int, int]) -> None:
+        """Removes the tokens at positions `first`..`end` - 1 and moves the later ones up.
+
+        The cells belong to the sequence; `sharers` are the other sequences that share them,
+        each with the position where its own cells begin (not before `end`). The later
+        tokens' keys and values still know what was removed. Where the model cannot
+        (`can_shift`), llama.cpp would abort: EngineError.
+        """
+        if not self.can_shift:
+            raise EngineError("this model's KV cache cannot be shifted")
+        by = end - first
+        assert 0 <= first < end <= self.ends[sequence], (sequence, first, end)
+        assert all(own >= end for own in sharers.values()), sharers
+        if self._trace:
+            self._trace.slide(self._number, sequence, first, end, sharers)
+        for one in (sequence, *sharers):
+            C.llama_memory_seq_rm(self._memory, one, first, end)
+        # A shared cell is moved once, by the sequence that it belongs to.
+        C.llama_memory_seq_add(self._memory, sequence, end, -1, -by)
+        self.ends[sequence] -= by
+        for one, own in sharers.items():
+            if own < self.ends[one]:
+                C.llama_memory_seq_add(self._memory, one, own, -1, -by)
+            self.ends[one] -= by
+        self._disown(sequence, by)
 
     def clear(self) -> None:
         """Empties the cache, all sequences."""
@@ -150,7 +214,68 @@ class Context:
             self._trace.clear(self._number)
         C.llama_memory_clear(self._memory, False)
         self.ends.clear()
+        self._own.clear()
         self.cells_used = 0
+
+    def save_sequence(self, sequence: int) -> memoryview:
+        """The keys and values of a sequence's tokens, as llama.cpp writes them.
+
+        Cells that it shares with others are in it too. Another context of the same
+        model, cache type and layout takes it by `load_sequence`.
+        """
+        assert self.ends.get(sequence, 0) > 0, f"sequence {sequence} is empty"
+        size = int(C.llama_state_seq_get_size(self._handle, sequence))
+        data = np.empty(size, np.uint8)
+        written = int(
+            C.llama_state_seq_get_data(self._handle, _pointer(data, ctypes.c_uint8), size, sequence)
+        )
+        if not size or written != size:
+            raise EngineError(f"llama.cpp saved {written} of {size} bytes of sequence {sequence}")
+        return data.data
+
+    def load_sequence(self, sequence: int, data: memoryview | bytes, tokens: Sequence[int]) -> None:
+        """An empty sequence becomes the saved one, which holds `tokens`, in cells of its own.
+
+        `data` must be `save_sequence`'s own bytes, authenticated if they were ever out
+        of this process: llama.cpp believes the positions in them, and aborts on some.
+        Raises PlanFault where there is no room, and EngineError where llama.cpp refuses
+        the data or they hold another number of tokens; the sequence is empty then.
+        """
+        if not 0 <= sequence < self.limits.sequences:
+            raise PlanFault(f"expected a sequence below {self.limits.sequences}, got {sequence}")
+        if self.ends.get(sequence, 0):
+            raise PlanFault(f"expected an empty sequence, {sequence} is in use")
+        if not tokens or self.cells_used + len(tokens) > self.limits.cells:
+            raise PlanFault(
+                f"expected 1 to {self.limits.cells - self.cells_used} tokens, got {len(tokens)}"
+            )
+        source = np.frombuffer(data, np.uint8)
+        read = int(
+            C.llama_state_seq_set_data(
+                self._handle, _pointer(source, ctypes.c_uint8), source.size, sequence
+            )
+        )
+        # What ends early llama.cpp refuses, what is too long it does not.
+        held = int(C.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+        if read != source.size or held != len(tokens):
+            self._remove(sequence, 0)
+            raise EngineError(
+                f"a saved sequence was not loaded: {read} of {source.size} bytes and {held} "
+                f"of {len(tokens)} tokens; decode its tokens instead"
+            )
+        if self._trace:
+            self._trace.load(self._number, sequence, tokens)
+        self.ends[sequence] = self._own[sequence] = held
+        self.cells_used += held
+
+    @property
+    def can_shift(self) -> bool:
+        """Whether tokens can be moved to other positions (`slide`)."""
+        return bool(C.llama_memory_can_shift(self._memory))
+
+    def _disown(self, sequence: int, cells: int) -> None:
+        self.cells_used -= cells
+        self._own[sequence] = self._own.get(sequence, 0) - cells
 
     def _decode(self, batch: Any) -> int:
         return int(C.llama_decode(self._handle, batch))
@@ -167,13 +292,22 @@ class Context:
 
 
 def context_params(
-    *, cells: int, batch_tokens: int, sequences: int, outputs: int, threads: int, gpu_layers: int
+    *,
+    cells: int,
+    batch_tokens: int,
+    ubatch_tokens: int,
+    sequences: int,
+    outputs: int,
+    threads: int,
+    flash_attention: bool | None,
+    kv_type: str,
 ) -> Any:
     """llama.cpp's parameters for a context of that shape."""
     params = C.llama_context_default_params()
     params.n_ctx = cells
-    # One physical batch: a pass is one graph, however many sequences share tokens.
-    params.n_batch = params.n_ubatch = batch_tokens
+    params.n_batch = batch_tokens
+    # By default one physical batch: a pass is one graph, however many sequences share tokens.
+    params.n_ubatch = min(ubatch_tokens, batch_tokens)
     params.n_seq_max = sequences
     # llama.cpp reserves a graph with an output for each sequence, and aborts without room.
     params.n_outputs_max = max(outputs, sequences)
@@ -181,13 +315,9 @@ def context_params(
     params.kv_unified = True
     params.swa_full = True
     params.offload_kqv = True
-    params.type_k = params.type_v = _TYPE_F16
+    params.type_k = params.type_v = KV_TYPES[kv_type]
     params.no_perf = True
-    # Without a GPU flash attention costs 25% at 90 tokens and 5 times at 4 single ones.
-    on_gpu = bool(C.llama_supports_gpu_offload()) and gpu_layers != 0
-    params.flash_attn_type = (
-        C.LLAMA_FLASH_ATTN_TYPE_AUTO if on_gpu else C.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    )
+    params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
     return params
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,15 +15,20 @@ from flashfeed.models.errors import Unavailable
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
-from .generate import generate_steps
+from .generate import NotResident, Prompt, Talk, generate_steps
+from .memory import free_memory_bytes
 from .model import Model
 from .model_hash import model_hash
-from .scheduler import Job, Scheduler
-from .sessions import Sessions
-from .settings import EngineSettings
-from .update import Steps, Update, open_steps, update_steps
+from .pool import Sessions
+from .residency import junior_steps, resident_steps
+from .scheduler import Job, Scheduler, Watch
+from .settings import STEP_TOKENS, EngineSettings
+from .steps import Steps
+from .turns import Priority, Turns
+from .update import Update, mark_prefix_steps, open_steps, update_steps
 
 T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,18 @@ class Engine:
         model = Model.load(self.settings.model_path, self.settings.gpu_layers)
         self.model_hash = model_hash(self.settings.model_path)
         self.model_name = model.name
-        self._sessions = sessions = Sessions(model, self.settings)
+        settings = self.settings
+        if not settings.kv_bytes_max:
+            settings = replace(settings, kv_bytes_max=free_memory_bytes() // 2)
+        self._sessions = sessions = Sessions(model, settings)
 
         def free() -> None:
             sessions.free()
             model.free()
 
-        self._scheduler = Scheduler(self.settings.jobs_max, free)
+        turns = Turns(settings.step_tokens or STEP_TOKENS, settings.foreground_chunk)
+        watch = Watch(sessions.came, sessions.went, lambda now: (), free)
+        self._scheduler = Scheduler(settings.jobs_max, turns, watch)
         self._scheduler.start()
 
     async def stop(self) -> None:
@@ -75,14 +86,30 @@ class Engine:
         if scheduler is not None:
             await asyncio.to_thread(scheduler.stop)
 
-    async def open(self, session_id: str, spec: SessionSpec) -> int:
-        """Opens a session; the tokens of its prefix (system turn, open user turn).
+    async def open(
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        lines: Sequence[str] = (),
+        count: int | None = None,
+        frozen: Sequence[str] = (),
+    ) -> int:
+        """Opens a session; the tokens of its context.
 
-        Raises SessionExists, ContextFull where the prompt has no room, Overloaded where
-        `sessions_max` are open, RequestError for a window beyond the model's.
+        `frozen` are lines that belong to its frozen prefix. `lines` bring a session back:
+        its window's lines, of the `count` items that were ever applied to it; they are
+        decoded, or restored from a snapshot, when it is first used. Raises SessionExists,
+        ContextFull where the context has no room, Overloaded where `sessions_max` are
+        open or no seat is free, RequestError for what the model cannot do.
         """
+        lines, frozen = tuple(lines), tuple(frozen)
+        n = len(lines) if count is None else count
         sessions = self._open_sessions()
-        return await self._do(session_id, lambda: open_steps(sessions, session_id, spec))
+        return await self._do(
+            session_id,
+            lambda: open_steps(sessions, session_id, spec, frozen, lines, n),
+            tenant=spec.tenant,
+        )
 
     async def update(
         self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
@@ -91,7 +118,8 @@ class Engine:
 
         Atomic: on any error the session is as it was. A caller that is cancelled while
         it waits does not stop the update. Raises SessionUnknown, ContextFull,
-        RequestError, EngineError.
+        RequestError, EngineError; Overloaded where the session was evicted and no seat
+        is free.
         """
         sessions = self._open_sessions()
         started = time.perf_counter()
@@ -99,7 +127,14 @@ class Engine:
         return await self._do(
             session_id,
             lambda: update_steps(sessions, session_id, lines, queries, started),
+            kind=Priority.FLASH if queries else Priority.INGEST,
+            follow_up=lambda: self._junior_job(session_id),
         )
+
+    async def mark_prefix(self, session_id: str) -> int:
+        """Makes what the session holds now its frozen prefix; its length in tokens."""
+        sessions = self._open_sessions()
+        return await self._do(session_id, lambda: mark_prefix_steps(sessions, session_id))
 
     async def generate(
         self, session_id: str, prompt: str, options: GenerateOptions
@@ -110,9 +145,9 @@ class Engine:
         """
         sessions = self._open_sessions()
         loop = asyncio.get_running_loop()
+        talk = Talk()
         # Bounded: a generation has max_tokens pieces and an end.
         pieces: asyncio.Queue[GeneratedPiece | BaseException | None] = asyncio.Queue()
-        cancelled = False
 
         def emit(piece: GeneratedPiece) -> None:
             _call(loop, lambda: pieces.put_nowait(piece))
@@ -121,16 +156,36 @@ class Engine:
             _call(loop, lambda: pieces.put_nowait(error))
 
         def start() -> Steps[None]:
-            return generate_steps(sessions, session_id, prompt, options, emit, lambda: cancelled)
+            session = sessions[session_id]
+            tokens = session.model.tokens(prompt) + session.model.tail
+            return generate_steps(sessions, session_id, Prompt(tokens), options, emit, talk)
 
-        self._running().submit(Job(start, done, None))
+        job = Job(
+            start=start,
+            done=done,
+            lane=False,
+            session=session_id,
+            tenant=sessions.tenant(session_id),
+            void=lambda: talk.over,
+        )
         try:
-            while (piece := await pieces.get()) is not None:
+            while True:
+                self._running().submit(replace(job))
+                piece = await pieces.get()
+                if not isinstance(piece, NotResident):
+                    break
+                await self._do(
+                    session_id,
+                    lambda: resident_steps(sessions, sessions[session_id], Priority.FOREGROUND),
+                    kind=Priority.FOREGROUND,
+                )
+            while piece is not None:
                 if isinstance(piece, BaseException):
                     raise piece
                 yield piece
+                piece = await pieces.get()
         finally:
-            cancelled = True
+            talk.cancelled = True
 
     async def close(self, session_id: str) -> None:
         """Gives a session's cells back; its generations end as cancelled."""
@@ -141,7 +196,21 @@ class Engine:
             return
             yield
 
-        await self._do(session_id, close)
+        await self._do(session_id, close, kind=Priority.FLASH)
+
+    async def evict(self, session_id: str) -> None:
+        """Saves the session as a snapshot and takes its seats; it comes back when used.
+        Nothing happens while jobs of it wait."""
+        sessions = self._open_sessions()
+
+        def evict() -> Steps[None]:
+            session = sessions[session_id]
+            if sessions.idle(session, jobs=1):  # this one
+                sessions.evict(session)
+            return
+            yield
+
+        await self._do(session_id, evict)
 
     async def inspect(self, session_id: str) -> Inspection:
         """What the session holds, after the jobs that wait for it."""
@@ -149,15 +218,17 @@ class Engine:
 
         def inspect() -> Steps[Inspection]:
             session = sessions[session_id]
+            start = session.start if session.senior is None else session.senior.start
+            tokens = session.prefix + session.tokens(max(start, session.first), session.count)
             return Inspection(
-                n_tokens=len(session.tokens),
-                context_tokens=session.group.context_tokens,
-                prefix_end=session.prefix_end,
-                text=sessions.model.text(session.tokens),
+                n_tokens=len(tokens),
+                context_tokens=session.context_tokens,
+                prefix_end=len(session.prefix),
+                text=session.model.text(tokens),
             )
             yield
 
-        return await self._do(session_id, inspect)
+        return await self._do(session_id, inspect, kind=Priority.FLASH)
 
     def count_tokens(self, text: str) -> int:
         """The tokens of a text from outside, as a line would be tokenised."""
@@ -173,14 +244,48 @@ class Engine:
             raise Unavailable("the engine is not running")
         return self._scheduler
 
-    async def _do(self, lane: str, start: Callable[[], Steps[T]]) -> T:
+    def _junior_job(self, session_id: str) -> Job | None:
+        sessions = self._sessions
+        session = sessions.get(session_id) if sessions is not None else None
+        if sessions is None or session is None or not sessions.wants_junior(session):
+            return None
+
+        def done(_: Any, error: BaseException | None) -> None:
+            if error is not None:
+                _log.warning("session %s: its next window is not ready: %s", session_id, error)
+
+        return Job(
+            start=lambda: junior_steps(sessions, session),
+            done=done,
+            session=session_id,
+            tenant=session.spec.tenant,
+            kind=Priority.BACKGROUND,
+        )
+
+    async def _do(
+        self,
+        session_id: str,
+        start: Callable[[], Steps[T]],
+        *,
+        tenant: str | None = None,
+        kind: Priority = Priority.INGEST,
+        follow_up: Callable[[], Job | None] = lambda: None,
+    ) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def done(result: T, error: BaseException | None) -> None:
             _call(loop, lambda: _resolve(future, result, error))
 
-        self._running().submit(Job(start, done, lane))
+        job = Job(
+            start=start,
+            done=done,
+            session=session_id,
+            tenant=self._open_sessions().tenant(session_id) if tenant is None else tenant,
+            kind=kind,
+            follow_up=follow_up,
+        )
+        self._running().submit(job)
         return await future
 
 

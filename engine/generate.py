@@ -6,22 +6,33 @@ under way. Where the session's data needs its cells, the branch ends with "lengt
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from encodings import utf_8
 from typing import Final, Literal
 
 import numpy as np
 
-from flashfeed.models.errors import ContextFull
+from flashfeed.models.errors import ContextFull, EngineError
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 
 from .model import Model
-from .plan import Run, cut
+from .plan import Run
+from .pool import Sessions
 from .score import Picked, Row, geometric_mean, pick_greedy, pick_sampled
-from .sessions import Sessions
-from .update import Steps
+from .sessions import Branch, Seat, Session
+from .steps import Steps
+from .turns import Ask, Priority
 
 Finish = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is put after the data. `keep`: it is a chat, and its tokens stay for the next turn."""
+
+    tokens: tuple[int, ...]
+    keep: bool = False
 
 
 class StopText:
@@ -58,56 +69,101 @@ class StopText:
         return 0
 
 
+@dataclass(eq=False)
+class Talk:
+    """What the reader of a generation and the engine share: whether it goes on."""
+
+    cancelled: bool = False
+    branch: Branch | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody reads it any more, or its branch had to make way."""
+        return self.cancelled or (self.branch is not None and self.branch.dropped)
+
+
+class NotResident(EngineError):
+    """The session has no seat: it must be brought back first."""
+
+
 def generate_steps(
     sessions: Sessions,
     session_id: str,
-    prompt: str,
+    prompt: Prompt,
     options: GenerateOptions,
     emit: Callable[[GeneratedPiece], None],
-    is_cancelled: Callable[[], bool],
+    talk: Talk,
 ) -> Steps[None]:
     """Writes an answer to the prompt, a piece a token; the last piece has the reason.
 
-    Raises ContextFull where the prompt itself has no room, Overloaded where the
-    context has no sequence free.
+    Raises ContextFull where the prompt itself has no room, Overloaded where the session
+    has too many generations, NotResident.
     """
-    session, model = sessions[session_id], sessions.model
-    tokens = model.tokens(prompt) + model.tail
-    if len(tokens) > session.room:
-        raise ContextFull(
-            f"session {session_id!r} has room for {session.room} more tokens; "
-            f"the prompt needs {len(tokens)}"
-        )
-    branch = session.open_branch()
-    writer = _Writer(model, options, emit)
-    context, token = session.group.context, -1
-    runs = (Run(tokens, len(session.tokens), (branch.sequence,), (len(tokens) - 1,)),)
+    session = sessions[session_id]
+    seat = session.senior
+    if seat is None:
+        raise NotResident(f"session {session_id!r} is not resident")
+    branch, cached = _open_branch(session, seat, prompt)
+    talk.branch = branch
+    context = seat.group.context
+    writer = _Writer(session.model, options, emit)
+    decoded = list(prompt.tokens)
+    position = branch.base + cached
+    runs = (
+        Run(
+            prompt.tokens[cached:], position, (branch.sequence,), (len(prompt.tokens) - cached - 1,)
+        ),
+    )
     try:
         while True:
-            for one in cut(runs, context.limits):
-                decoded = yield context, one
-                branch.cells += one.n_tokens
-                if one.n_outputs:
-                    written = writer.write(decoded.rows[0], context.ends[branch.sequence])
-                    if written is None:
-                        return
-                    token = written
-                    if writer.n_tokens >= options.max_tokens:
-                        writer.finish("length")
-                        return
-                yield None
-                # In the others' turn the branch may have made way, or been closed.
-                if branch.dropped or is_cancelled():
-                    made_way = branch.dropped and not branch.cancelled
-                    writer.finish("length" if made_way else "cancelled")
-                    return
-            if session.room < 1:
+            row = (yield Ask(context, runs, Priority.FOREGROUND)).rows
+            if talk.over:
+                writer.finish("cancelled" if talk.cancelled or session.closed else "length")
+                return
+            token = writer.write(row[0], context.ends[branch.sequence])
+            if token is None:
+                return
+            if writer.n_tokens >= options.max_tokens or not seat.has_room(1):
                 writer.finish("length")
                 return
-            position = context.ends[branch.sequence]
-            runs = (Run((token,), position, (branch.sequence,), (0,)),)
+            decoded.append(token)
+            runs = (Run((token,), context.ends[branch.sequence], (branch.sequence,), (0,)),)
     finally:
-        session.drop_branch(branch)
+        if prompt.keep and not branch.dropped:
+            held = context.ends[branch.sequence] - branch.base
+            seat.keep_chat(branch, decoded[:held])
+        if branch in seat.branches:
+            seat.drop_branch(branch)
+
+
+def n_common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two lists begin with alike."""
+    for place, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return place
+    return min(len(first), len(second))
+
+
+def _open_branch(session: Session, seat: Seat, prompt: Prompt) -> tuple[Branch, int]:
+    """A branch, and how many of the prompt's tokens it holds already."""
+    cached = 0
+    if prompt.keep and seat.chat is not None and seat.chat.base == seat.held:
+        # The last token is decoded in any case: its logits are wanted.
+        cached = n_common(prompt.tokens[:-1], seat.chat.tokens)
+    if cached:
+        branch = seat.reopen_chat()
+        seat.group.context.truncate(branch.sequence, branch.base + cached)
+    else:
+        seat.drop_chat()
+    needed = len(prompt.tokens) - cached
+    if not seat.has_room(needed):
+        room = seat.room
+        if cached:
+            seat.drop_branch(branch)
+        raise ContextFull(
+            f"session {session.id!r} has room for {room} more tokens; the prompt needs {needed}"
+        )
+    return (branch if cached else seat.open_branch()), cached
 
 
 class _Writer:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,11 +18,13 @@ import llama_cpp.llama_cpp as C
 
 from flashfeed.models.errors import ConfigError
 
-from .chat import ChatPieces, chat_pieces
+from .chat import ChatPieces, ChatTemplate, Segment, chat_pieces
+from .turn_gaps import Turns, find_turns
 
 _log: Final = logging.getLogger("flashfeed.engine.llama")
 _ERROR_LEVEL: Final = 3
 _CONTINUED_LEVEL: Final = 5
+_PLAIN_ROPE: Final = (C.LLAMA_ROPE_TYPE_NORM, C.LLAMA_ROPE_TYPE_NEOX)
 _PIECE_BYTES: Final = 256
 _TEMPLATE_BYTES: Final = 1 << 20
 
@@ -52,9 +56,10 @@ class Model:
         self._pieces: dict[tuple[int, bool], bytes] = {}
         bos = int(C.llama_vocab_bos(self._vocab))
         eos = int(C.llama_vocab_eos(self._vocab))
-        self.chat: ChatPieces = chat_pieces(
+        self._template = ChatTemplate(
             self._meta("tokenizer.chat_template"), self._text(bos), self._text(eos)
         )
+        self.chat: ChatPieces = chat_pieces(self._template)
         # Some templates write the beginning-of-sequence token, for others it is our part.
         wants_bos = bos >= 0 and bool(C.llama_vocab_get_add_bos(self._vocab))
         written = self.chat.bare.startswith(self._text(bos))
@@ -90,10 +95,37 @@ class Model:
             C.llama_model_free(handle)
             raise
 
+    @property
+    def can_shift(self) -> bool:
+        """Whether its keys can be moved to other positions: only rotary ones of one
+        dimension can; on M-RoPE llama.cpp would abort."""
+        return int(C.llama_model_rope_type(self.handle)) in _PLAIN_ROPE
+
+    def kv_bytes(self, tokens: int, kv_type: str) -> int:
+        """Bytes of a KV cache for so many tokens."""
+        heads = int(C.llama_model_n_head(self.handle))
+        width = int(C.llama_model_n_embd(self.handle)) // max(1, heads)
+        row = width * int(C.llama_model_n_head_kv(self.handle))
+        bits = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5}[kv_type]
+        return int(2 * tokens * row * int(C.llama_model_n_layer(self.handle)) * bits / 8)
+
     def free(self) -> None:
         """Gives the weights back; no context of this model may be left."""
         C.llama_model_free(self.handle)
         self.handle = None
+
+    @cached_property
+    def turns(self) -> Turns:
+        """How the template writes a conversation. Raises ConfigError where it cannot."""
+        return find_turns(self._template)
+
+    def segment_tokens(self, segments: Iterable[Segment]) -> tuple[int, ...]:
+        """The tokens of a prompt in segments, each tokenised by itself."""
+        return tuple(
+            token
+            for one in segments
+            for token in (self.template_tokens if one.special else self.tokens)(one.text)
+        )
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """The tokens of a text from outside: what looks like a special token stays text."""

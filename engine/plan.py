@@ -49,12 +49,22 @@ class Pass:
     @property
     def n_tokens(self) -> int:
         """Tokens, each a new cell."""
-        return sum(len(run.tokens) for run in self.runs)
+        return n_tokens(self.runs)
 
     @property
     def n_outputs(self) -> int:
         """Rows of logits that the pass gives."""
-        return sum(len(run.outputs) for run in self.runs)
+        return n_outputs(self.runs)
+
+
+def n_tokens(runs: Sequence[Run]) -> int:
+    """Tokens of the runs, each counted once however many sequences share it."""
+    return sum(len(run.tokens) for run in runs)
+
+
+def n_outputs(runs: Sequence[Run]) -> int:
+    """Tokens of the runs whose logits are wanted."""
+    return sum(len(run.outputs) for run in runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,28 +113,32 @@ class PlanFault(EngineError):
     retriable = False
 
 
+def take(runs: Sequence[Run], tokens: int, outputs: int) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
+    """The part of the runs, from the front, that has at most so many tokens and outputs;
+    and the rest."""
+    taken: list[Run] = []
+    for number, run in enumerate(runs):
+        size = min(len(run.tokens), tokens)
+        if sum(offset < size for offset in run.outputs) > outputs:
+            size = run.outputs[outputs]
+        head, rest = _split(run, size)
+        if size:
+            taken.append(head)
+            tokens -= size
+            outputs -= len(head.outputs)
+        if rest.tokens:
+            return tuple(taken), (rest, *runs[number + 1 :])
+    return tuple(taken), ()
+
+
 def cut(runs: Sequence[Run], limits: Limits) -> tuple[Pass, ...]:
     """The runs in as few passes as the limits allow, each filled in the order given."""
     passes: list[Pass] = []
-    current: list[Run] = []
-    tokens_left, outputs_left = limits.batch_tokens, limits.outputs
-    for whole in runs:
-        run = whole
-        while run.tokens:
-            size = min(len(run.tokens), tokens_left)
-            if sum(offset < size for offset in run.outputs) > outputs_left:
-                size = run.outputs[outputs_left]
-            if size == 0:
-                passes.append(Pass(tuple(current)))
-                current = []
-                tokens_left, outputs_left = limits.batch_tokens, limits.outputs
-                continue
-            head, run = _split(run, size)
-            current.append(head)
-            tokens_left -= size
-            outputs_left -= len(head.outputs)
-    if current:
-        passes.append(Pass(tuple(current)))
+    left = tuple(runs)
+    while left:
+        head, left = take(left, limits.batch_tokens, limits.outputs)
+        if head:
+            passes.append(Pass(head))
     return tuple(passes)
 
 

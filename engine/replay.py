@@ -2,7 +2,7 @@
 
 The same passes, at the same positions, with the same sequences, on contexts made the
 same way, and nothing else: no planner, no sampling, no Kafka. Only llama_decode is
-timed; what it needs before (forks) and after (cuts) is done, and not counted.
+timed; what it needs before (forks, loads) and after (cuts) is done, and not counted.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ def replay(model: Model, operations: Operations) -> float:
                 source, targets, position = rest
                 for target in targets:
                     C.llama_memory_seq_cp(memory, source, target, 0, position)
+            elif kind == "load":
+                _decode_again(handle, batch, *rest)
+            elif kind == "slide":
+                _slide(memory, *rest)
             elif kind == "cut":
                 for sequence in rest[0]:
                     C.llama_memory_seq_rm(memory, sequence, rest[1], -1)
@@ -102,3 +106,21 @@ def replay(model: Model, operations: Operations) -> float:
     finally:
         C.llama_free(handle)
     return seconds
+
+
+def _decode_again(handle: Any, batch: Batch, sequence: int, tokens: list[int]) -> None:
+    """What a load put there: the saved bytes are not in the trace, their tokens are."""
+    step = int(C.llama_n_batch(handle))
+    for at in range(0, len(tokens), step):
+        run = Run(tuple(tokens[at : at + step]), at, (sequence,))
+        if code := C.llama_decode(handle, batch.filled(Pass((run,)))):
+            raise EngineError(f"llama_decode returned {code} in the replay of a load")
+    C.llama_synchronize(handle)
+
+
+def _slide(memory: Any, sequence: int, first: int, end: int, sharers: list[list[int]]) -> None:
+    for one in (sequence, *(sharer for sharer, _ in sharers)):
+        C.llama_memory_seq_rm(memory, one, first, end)
+    C.llama_memory_seq_add(memory, sequence, end, -1, first - end)
+    for one, own in sharers:
+        C.llama_memory_seq_add(memory, one, own, -1, first - end)

@@ -1,15 +1,12 @@
-"""The engine's thread: whose turn it is. It runs one pass at a time.
+"""The engine's thread: plan, run, settle, one pass of one context at a time.
 
-lane       the jobs of one session that change it, one after another, in order of arrival
-turn       what a job does up to its next `yield None`: at most one pass
-updates    the first jobs of the lanes, in order of arrival; one that is not done after
-           `_TURNS_IN_A_ROW` turns goes behind the others. Most are done before that:
-           taking turns among equals would only make all of them late
-talk       generations, by turns; one turn after every `_UPDATES_PER_TALK` turns of
-           updates, or whenever no update waits
+job       a generator that yields asks (steps.py). A lane job changes a session: they go
+          one after another, in order of arrival. A talk job, a generation, has no lane
+follow-up a job that a finished lane job leaves behind, next in its lane (the junior's
+          copy of an update); it is background work until something waits behind it
 
-So a generation never holds up an update for more than one pass, and updates that never
-cease do not stop a generation.
+A pass holds what `turns.py` puts into it. One that failed and left the cache as it was
+is run again, each job's part alone, so that only the job at fault sees the error.
 """
 
 from __future__ import annotations
@@ -17,49 +14,73 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 
 from flashfeed.models.errors import EngineError, FlashfeedError, Overloaded, Unavailable
 
-from .context import Decoded
-from .update import Steps
+from .context import Context, Decoded, DecodeFailed
+from .plan import Pass, n_outputs
+from .score import Row
+from .steps import Steps
+from .turns import Ask, Part, Priority, Turns, Waiting
 
 _log: Final = logging.getLogger(__name__)
-_UPDATES_PER_TALK: Final = 4
-_TURNS_IN_A_ROW: Final = 32
 _NOTHING: Final = Decoded(np.empty((0, 0), np.float32), 0.0)
+_POLL_S: Final = 0.05
+_LOOK_BEHIND: Final = 8
 
 
-@dataclass(eq=False)
-class Job:
+@dataclass(eq=False, kw_only=True)
+class Job(Waiting):
     """`start` makes the steps, in the engine's thread; `done` gets the result or the error.
 
-    `lane` is the session whose jobs go one after another, None for a generation.
+    `lane` says whether it changes its session. `void` tells that what it asks for is no
+    longer there to be decoded: it is then resumed without. `kind` is the class it hurries
+    what is before it to. `follow_up` may give the job that comes next in the lane.
     """
 
     start: Callable[[], Steps[Any]]
     done: Callable[[Any, BaseException | None], None]
-    lane: str | None
+    lane: bool = True
+    kind: Priority = Priority.INGEST
+    void: Callable[[], bool] = lambda: False
+    follow_up: Callable[[], Job | None] = lambda: None
     steps: Steps[Any] | None = None
-    turns: int = 0
+    rows: list[Row] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What the scheduler tells of jobs: each job's session when it comes and goes, and
+    what is due when (`housekeeping` returns jobs of its own to run)."""
+
+    came: Callable[[str], None]
+    went: Callable[[str], None]
+    housekeeping: Callable[[float], Iterable[Job]]
+    at_end: Callable[[], None]
 
 
 class Scheduler:
     """Runs jobs in a thread of its own, from `start` to `stop`."""
 
-    def __init__(self, jobs_max: int, at_end: Callable[[], None]) -> None:
+    def __init__(self, jobs_max: int, turns: Turns, watch: Watch) -> None:
         self._jobs_max: Final = jobs_max
-        self._at_end: Final = at_end
+        self._turns: Final = turns
+        self._watch: Final = watch
         self._inbox: Final[queue.SimpleQueue[Job | None]] = queue.SimpleQueue()
         self._lanes: Final[dict[str, deque[Job]]] = {}
-        self._updates: Final[deque[Job]] = deque()
-        self._talk: Final[deque[Job]] = deque()
-        self._since_talk = 0
+        self._ready: Final[dict[Job, None]] = {}
+        self._blocked: Final[dict[Job, None]] = {}
+        self._starting: Final[deque[Job]] = deque()
+        self._arrivals = 0
         self._n_jobs = 0
         self._lock: Final = threading.Lock()
         self._stopped = True
@@ -90,62 +111,136 @@ class Scheduler:
             self._inbox.put(None)
             self._thread.join()
 
+    @property
+    def waiting(self) -> dict[Priority, int]:
+        """Jobs that wait for a turn now, by class."""
+        counts = dict.fromkeys(Priority, 0)
+        for job in list(self._ready):
+            if job.ask is not None:
+                counts[job.priority] += 1
+        return counts
+
     def _run(self) -> None:
         try:
             while self._take_in():
-                job = self._next()
-                if job is not None:
-                    self._turn(job)
+                self._step()
         except BaseException:
             _log.exception("the engine's thread failed; it takes no more jobs")
             with self._lock:
                 self._stopped = True
         finally:
             self._give_up()
-            self._at_end()
+            self._watch.at_end()
+
+    # -- jobs come ------------------------------------------------------------------
 
     def _take_in(self) -> bool:
         """Sorts new jobs in; waits where there is nothing to do. False at the end."""
-        idle = not self._updates and not self._talk
+        for job in self._watch.housekeeping(time.monotonic()):
+            with self._lock:
+                self._n_jobs += 1
+            self._sort_in(job)
+        wait = None if self._ready or self._starting else _POLL_S if self._blocked else 1.0
         while True:
             try:
-                job = self._inbox.get(block=idle)
+                job_or_end = self._inbox.get(block=wait is not None, timeout=wait)
             except queue.Empty:
                 return True
-            if job is None:
+            if job_or_end is None:
                 return False
-            idle = False
-            if job.lane is None:
-                self._talk.append(job)
-                continue
-            lane = self._lanes.setdefault(job.lane, deque())
-            lane.append(job)
-            if len(lane) == 1:
-                self._updates.append(job)
+            wait = None
+            self._sort_in(job_or_end)
 
-    def _next(self) -> Job | None:
-        talk_is_due = not self._updates or self._since_talk >= _UPDATES_PER_TALK
-        if self._talk and talk_is_due:
-            self._since_talk = 0
-            return self._talk.popleft()
-        self._since_talk += 1
-        return self._updates.popleft() if self._updates else None
+    def _sort_in(self, job: Job) -> None:
+        self._arrivals += 1
+        job.arrival = self._arrivals
+        self._watch.came(job.session)
+        if not job.lane:
+            self._starting.append(job)
+            return
+        lane = self._lanes.setdefault(job.session, deque())
+        lane.append(job)
+        if len(lane) == 1:
+            self._starting.append(job)
+        else:
+            lane[0].hurry = min(lane[0].hurry, job.kind)
 
-    def _turn(self, job: Job) -> None:
+    def _begin(self, job: Job) -> None:
+        def first() -> Ask | None:
+            job.steps = job.start()
+            return next(job.steps)
+
+        self._go_on(job, first)
+
+    # -- plan, run, settle ----------------------------------------------------------
+
+    def _step(self) -> None:
+        while self._starting:
+            self._begin(self._starting.popleft())
+        for job in [job for job in self._ready if job.void()]:
+            self._resume(job, _NOTHING)
+        if self._ready:
+            parts = self._turns.plan(list(self._ready))
+            self._run_parts(parts)
+        for job in list(self._blocked):
+            self._resume(job, _NOTHING)
+
+    def _run_parts(self, parts: list[Part]) -> None:
+        context = parts[0].job.asked.context
+        assert isinstance(context, Context)
+        one = Pass(tuple(run for part in parts for run in part.runs))
         try:
-            if job.steps is None:
-                job.steps = job.start()
-                step = next(job.steps)
-            else:
-                step = job.steps.send(_NOTHING)
-            while step is not None:
-                context, one = step
-                try:
-                    decoded = context.run(one)
-                except EngineError as error:
-                    step = job.steps.throw(error)
-                else:
-                    step = job.steps.send(decoded)
+            decoded = context.run(one)
+        except EngineError as error:
+            self._failed(parts, error)
+            return
+        at = 0
+        for part in parts:
+            job = part.job
+            assert isinstance(job, Job)
+            n = n_outputs(part.runs)
+            rows = decoded.rows[at : at + n]
+            at += n
+            job.seconds += (
+                decoded.seconds * sum(len(run.tokens) for run in part.runs) / one.n_tokens
+            )
+            if part.left:
+                job.rows.extend(rows.copy())
+                job.ask = replace(job.asked, runs=part.left)
+                continue
+            whole = np.stack([*job.rows, *rows]) if job.rows else rows
+            seconds, job.seconds, job.rows = job.seconds, 0.0, []
+            self._resume(job, Decoded(whole, seconds))
+
+    def _failed(self, parts: list[Part], error: EngineError) -> None:
+        """The error is for the job whose part fails alone; for all where the cache is lost."""
+        harmless = not isinstance(error, DecodeFailed) or error.harmless
+        if len(parts) > 1 and harmless:
+            for part in parts:
+                self._run_parts([part])
+            return
+        for part in parts:
+            assert isinstance(part.job, Job)
+            self._throw(part.job, error)
+
+    # -- jobs go on -----------------------------------------------------------------
+
+    def _resume(self, job: Job, decoded: Decoded) -> None:
+        steps = job.steps
+        assert steps is not None
+        self._go_on(job, lambda: steps.send(decoded))
+
+    def _throw(self, job: Job, error: EngineError) -> None:
+        steps = job.steps
+        assert steps is not None
+        job.rows, job.seconds = [], 0.0
+        self._go_on(job, lambda: steps.throw(error))
+
+    def _go_on(self, job: Job, how: Callable[[], Ask | None]) -> None:
+        self._ready.pop(job, None)
+        self._blocked.pop(job, None)
+        try:
+            job.ask = how()
         except StopIteration as end:
             self._finish(job, end.value, None)
         except FlashfeedError as error:
@@ -156,31 +251,36 @@ class Scheduler:
             failure.__cause__ = error
             self._finish(job, None, failure)
         else:
-            self._wait_again(job)
-
-    def _wait_again(self, job: Job) -> None:
-        job.turns += 1
-        if job.lane is None:
-            self._talk.append(job)
-        elif job.turns % _TURNS_IN_A_ROW:
-            self._updates.appendleft(job)
-        else:
-            self._updates.append(job)
+            (self._blocked if job.ask is None else self._ready)[job] = None
 
     def _finish(self, job: Job, result: Any, error: BaseException | None) -> None:
         with self._lock:
             self._n_jobs -= 1
-        if job.lane is not None:
-            lane = self._lanes[job.lane]
-            lane.popleft()
-            if lane:
-                self._updates.append(lane[0])
-            else:
-                del self._lanes[job.lane]
+        follower = job.follow_up() if error is None else None
+        if follower is not None:
+            with self._lock:
+                self._n_jobs += 1
+            self._watch.came(follower.session)
+        self._watch.went(job.session)
         job.done(result, error)
+        if not job.lane:
+            return
+        lane = self._lanes[job.session]
+        lane.popleft()
+        if follower is not None:
+            self._arrivals += 1
+            follower.arrival = self._arrivals
+            lane.appendleft(follower)
+        if not lane:
+            del self._lanes[job.session]
+            return
+        behind = islice(lane, 1, _LOOK_BEHIND)
+        lane[0].hurry = min((one.kind for one in behind), default=Priority.BACKGROUND)
+        self._starting.append(lane[0])
 
     def _give_up(self) -> None:
-        left = [*self._talk, *(job for lane in self._lanes.values() for job in lane)]
+        talk = [job for job in (*self._ready, *self._blocked, *self._starting) if not job.lane]
+        left = [*talk, *(job for lane in self._lanes.values() for job in lane)]
         while True:
             try:
                 job = self._inbox.get(block=False)

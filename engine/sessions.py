@@ -1,99 +1,191 @@
-"""Sessions and the context groups that they live in.
+"""Sessions, and the seats that they hold in llama_contexts.
 
-group     one llama_context that serves `sessions_per_context` sessions; its sequence ids
-          are dealt out by it: one a session, the rest to questions and generations
-session   one sequence, and the tokens that it holds
-branch    a generation's sequence, which begins as the session's committed tokens
+group    one llama_context with `sessions_per_context` seats; deals out its sequence ids
+prefix   a sequence with a frozen prefix, which the seats of one tenant in a group share
+seat     a resident sequence: a prefix, and a session's items from `start` to `end`
+branch   a generation's sequence, which begins as what a seat holds
+session  its items' tokens, and the seats that hold them:
 
-A session never holds more than its `context_tokens` cells, its forks and branches
-counted, so that the sessions of a group cannot take room from one another.
+    no seat    evicted, or not used yet: its tokens are known, its KV is not resident
+    senior     the seat that answers: items from `window_start(count)` on (inv. 5)
+    junior     under an exact window, the seat that takes over when the window moves
+
+A seat never holds more than its session's `context_tokens` cells, its prefix, forks and
+branches counted, so that the seats of a group cannot take room from one another.
 """
 
 from __future__ import annotations
 
-from array import array
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import islice
 
-from flashfeed.models.errors import (
-    EngineError,
-    Overloaded,
-    RequestError,
-    SessionExists,
-    SessionUnknown,
-)
+from flashfeed.models.errors import EngineError, Overloaded
+from flashfeed.models.session import SessionSpec
+from flashfeed.models.window import window_start
 
 from .context import Context
 from .model import Model
-from .questions import Questions
 from .settings import EngineSettings
 from .trace import Trace
 
+PrefixKey = tuple[str, tuple[int, ...]]
+"""The tenant and the tokens: a prefix is never shared across tenants."""
+
 
 class Group:
-    """A context and its free sequence ids."""
+    """A context, its seats and its free sequence ids."""
 
     def __init__(
         self, model: Model, settings: EngineSettings, context_tokens: int, trace: Trace | None
     ) -> None:
-        n = settings.sessions_per_context
+        self.model = model
         self.context_tokens = context_tokens
-        self.context = Context(model, settings, context_tokens * n, trace)
-        self.n_forks = settings.forks_max
-        self.free_sessions = list(range(n))
-        self.free_forks = list(range(n, n + self.n_forks))
-        self.free_branches = list(range(n + self.n_forks, settings.sequences))
-        self.n_sessions = 0
+        self.n_seats = self.n_free = settings.sessions_per_context
+        self.context = Context(model, settings, context_tokens * self.n_seats, trace)
+        self.n_forks, self._n_branches = settings.forks, settings.generations_max
+        self._ids = list(range(settings.sequences))
+        self.prefixes: dict[PrefixKey, Prefix] = {}
+
+    def take(self, n: int) -> tuple[int, ...]:
+        """`n` unused sequence ids; there are enough for what every seat may hold."""
+        taken = tuple(self._ids[:n])
+        assert len(taken) == n, (n, self._ids)
+        del self._ids[:n]
+        return taken
+
+    def give_back(self, sequences: Sequence[int]) -> None:
+        """Drops the sequences with their cells; their ids are unused again."""
+        self.context.drop(sequences)
+        self._ids.extend(sequences)
+
+    def open_seat(self) -> Seat:
+        """A seat without content."""
+        assert self.n_free > 0
+        self.n_free -= 1
+        return Seat(self, self.take(1)[0], self._n_branches)
+
+    def release(self, prefix: Prefix) -> None:
+        """One seat less uses the prefix. It stays while nothing else needs its cells."""
+        prefix.users -= 1
+
+    def extend_prefix(self, parent: Prefix | None, key: PrefixKey, sequence: int) -> Prefix:
+        """A prefix in `sequence` that goes on from the parent, whose last user it is or not."""
+        if parent is not None and parent.users == 1:
+            del self.prefixes[parent.key]
+            self.context.inherit(sequence, parent.sequence)
+            self._ids.append(parent.sequence)
+            parent = parent.parent
+        prefix = self.prefixes[key] = Prefix(key, sequence, ready=True, parent=parent)
+        return prefix
+
+    def drop_unused_prefixes(self, but: PrefixKey) -> None:
+        """The cells of prefixes that no seat uses go to the next seat."""
+        for key, prefix in list(self.prefixes.items()):
+            if not prefix.users and key != but:
+                self.drop_prefix(prefix)
+
+    def drop_prefix(self, prefix: Prefix) -> None:
+        """Takes an unused prefix out."""
+        del self.prefixes[prefix.key]
+        self.give_back((prefix.sequence,))
+        if prefix.parent is not None:
+            self.release(prefix.parent)
+
+
+@dataclass(eq=False)
+class Prefix:
+    """A frozen prefix in a group; `users` seats (or longer prefixes) share its cells.
+
+    Not `ready` while a job decodes it; `parent` is the prefix that it goes on from.
+    """
+
+    key: PrefixKey
+    sequence: int
+    users: int = 0
+    ready: bool = False
+    parent: Prefix | None = None
 
 
 @dataclass(eq=False)
 class Branch:
-    """A generation's own sequence. `dropped` once its cells were given back."""
+    """A generation's own sequence over a seat's first `base` tokens.
+
+    `dropped` once its cells were given back. A kept chat (`tokens`, after `base`) waits
+    in it for its next turn.
+    """
 
     sequence: int
-    cells: int = 0
+    base: int
     dropped: bool = False
-    cancelled: bool = False
+    tokens: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
-class Session:
-    """A session as the engine holds it.
+class Seat:
+    """A resident sequence. Between jobs it holds its prefix and the items `start`..`end` - 1.
 
-    `tokens` are the committed ones; between jobs the sequence holds exactly these.
-    `reserved` counts the cells that the running update may still take.
+    `held` counts the tokens of these: what a running job added to the sequence is not yet
+    among them. `reserved` are the cells that this job may still take.
     """
 
-    id: str
     group: Group
     sequence: int
-    tokens: array[int] = field(default_factory=lambda: array("i"))
-    prefix_end: int = 0
+    branches_max: int
+    prefix: Prefix | None = None
+    held: int = 0
+    start: int = 0
+    end: int = 0
     reserved: int = 0
+    retired: bool = False
     branches: list[Branch] = field(default_factory=list)
+    chat: Branch | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens in the sequence now, those of a running job too."""
+        return self.group.context.ends.get(self.sequence, 0)
 
     @property
     def room(self) -> int:
-        """Cells that a branch could take now."""
-        return self.room_for_update - self.reserved - sum(b.cells for b in self.branches)
+        """Cells that a branch could take now, if the kept chat gave way to it."""
+        ends = self.group.context.ends
+        talk = sum(ends[branch.sequence] - branch.base for branch in self.branches)
+        return self.room_for_update - self.reserved - talk
 
     @property
     def room_for_update(self) -> int:
         """Cells that an update could take, if every branch gave way to it."""
-        return self.group.context_tokens - len(self.tokens)
+        return self.group.context_tokens - self.held
 
     def make_room(self, n_cells: int) -> None:
-        """Drops the youngest branches until `n_cells` are free: data goes before talk."""
+        """Drops the kept chat, then the youngest branches, until `n_cells` are free: data
+        goes before talk."""
+        self.has_room(n_cells)
         while self.branches and self.room < n_cells:
             self.drop_branch(self.branches[-1])
 
+    def has_room(self, n_cells: int) -> bool:
+        """Whether a branch may take so many cells; a kept chat makes way for it."""
+        if self.chat is not None:
+            kept = self.group.context.ends[self.chat.sequence] - self.chat.base
+            if self.room - kept < n_cells:
+                self.drop_chat()
+        return self.room >= n_cells
+
     def open_branch(self) -> Branch:
-        """A branch at the committed tokens. Raises Overloaded where none is free."""
-        if not self.group.free_branches:
-            raise Overloaded("too many generations in this context; try again when one ended")
-        branch = Branch(self.group.free_branches.pop())
-        self.group.context.fork(self.sequence, (branch.sequence,), len(self.tokens))
+        """A branch at what the seat holds now. Raises Overloaded where none is free."""
+        if len(self.branches) + (self.chat is not None) >= self.branches_max:
+            self.drop_chat()
+        if len(self.branches) >= self.branches_max:
+            raise Overloaded(
+                f"expected at most {self.branches_max} generations of a session at a time; "
+                "try again when one ended"
+            )
+        [sequence] = self.group.take(1)
+        branch = Branch(sequence, self.held)
+        self.group.context.fork(self.sequence, (sequence,), branch.base)
         self.branches.append(branch)
         return branch
 
@@ -103,90 +195,141 @@ class Session:
             return
         branch.dropped = True
         self.branches.remove(branch)
-        self.group.context.drop((branch.sequence,), branch.cells)
-        self.group.free_branches.append(branch.sequence)
+        self.group.give_back((branch.sequence,))
+        if self.retired and not self.branches:
+            self.free()
 
+    def keep_chat(self, branch: Branch, tokens: Sequence[int]) -> None:
+        """The branch's tokens stay for the chat's next turn, in place of those kept before."""
+        self.drop_chat()
+        if branch.dropped or self.retired or branch.base != self.held:
+            return
+        branch.tokens = list(tokens)
+        self.branches.remove(branch)
+        self.chat = branch
 
-class Sessions:
-    """The open sessions, the pool of groups, and the questions asked of them.
+    def reopen_chat(self) -> Branch:
+        """The kept chat as a branch again."""
+        chat, self.chat = self.chat, None
+        assert chat is not None
+        self.branches.append(chat)
+        return chat
 
-    The engine's thread only.
-    """
+    def drop_chat(self) -> None:
+        """Forgets the kept chat."""
+        chat, self.chat = self.chat, None
+        if chat is not None:
+            chat.dropped = True
+            self.group.give_back((chat.sequence,))
 
-    def __init__(self, model: Model, settings: EngineSettings) -> None:
-        self.model: Final = model
-        self.questions: Final = Questions(model)
-        self._settings: Final = settings
-        self._trace: Final = Trace(settings.trace) if settings.trace else None
-        self._open: dict[str, Session] = {}
-        self._groups: list[Group] = []
+    def reset(self, start: int) -> None:
+        """Empties the seat down to its prefix; the next item that it takes is `start`."""
+        self.drop_chat()
+        for branch in list(self.branches):
+            self.drop_branch(branch)
+        prefix = 0 if self.prefix is None else len(self.prefix.key[1])
+        self.group.context.truncate(self.sequence, prefix)
+        self.held = prefix
+        self.start = self.end = start
 
-    def __getitem__(self, session_id: str) -> Session:
-        try:
-            return self._open[session_id]
-        except KeyError:
-            raise SessionUnknown(f"no session {session_id!r} is open") from None
-
-    def create(self, session_id: str, context_tokens: int) -> Session:
-        """An empty session with a sequence of its own; `context_tokens` 0 for the default."""
-        if session_id in self._open:
-            raise SessionExists(f"session {session_id!r} is open already")
-        if len(self._open) >= self._settings.sessions_max:
-            raise Overloaded(f"expected at most {self._settings.sessions_max} open sessions")
-        size = context_tokens or self._settings.context_tokens
-        if size > self.model.n_ctx_train:
-            raise RequestError(
-                f"expected a context of at most {self.model.n_ctx_train} tokens "
-                f"(what the model was trained on), got {size}"
-            )
-        group = self._group(size)
-        session = Session(session_id, group, group.free_sessions.pop())
-        group.n_sessions += 1
-        self._open[session_id] = session
-        return session
-
-    def remove(self, session: Session) -> None:
-        """Gives everything of the session back."""
-        del self._open[session.id]
-        group = session.group
-        for branch in list(session.branches):
-            branch.cancelled = True
-            session.drop_branch(branch)
-        held = group.context.ends.get(session.sequence, 0)
-        group.context.drop((session.sequence,), held)
-        group.free_sessions.append(session.sequence)
-        group.n_sessions -= 1
-        if group.n_sessions == 0:
-            group.context.clear()
+    def retire(self) -> None:
+        """Frees the seat when its last generation ends."""
+        self.drop_chat()
+        if self.branches:
+            self.retired = True
+        else:
+            self.free()
 
     def free(self) -> None:
-        """Frees every context."""
-        self._open.clear()
-        for group in self._groups:
-            group.context.free()
-        self._groups.clear()
-
-    def _group(self, context_tokens: int) -> Group:
-        for group in self._groups:
-            if group.context_tokens == context_tokens and group.free_sessions:
-                return group
-        # Idle contexts of other sizes make way: memory is bounded by the sessions allowed.
-        for idle in [group for group in self._groups if group.n_sessions == 0]:
-            self._groups.remove(idle)
-            idle.context.free()
-        group = Group(self.model, self._settings, context_tokens, self._trace)
-        self._groups.append(group)
-        return group
+        """Gives everything back to the group."""
+        self.retired = False
+        self.drop_chat()
+        for branch in list(self.branches):
+            self.drop_branch(branch)
+        self.group.give_back((self.sequence,))
+        if self.prefix is not None:
+            self.group.release(self.prefix)
+            self.prefix = None
+        self.group.n_free += 1
 
 
-def expect_sequence_kept(session: Session) -> None:
-    """Raises EngineError where the cache does not hold the committed tokens."""
-    held = session.group.context.ends.get(session.sequence, 0)
-    if held != len(session.tokens):
-        raise EngineError(f"session {session.id!r} holds {held}, expected {len(session.tokens)}")
+@dataclass(eq=False)
+class Session:
+    """A session as the engine holds it.
+
+    `prefix` are the tokens of its frozen prefix; `items` the tokens of the items from
+    number `first` on, of all that were ever applied since the prefix. `used` orders
+    sessions by their last use, `changed` says that the snapshot is older than its items.
+    """
+
+    id: str
+    spec: SessionSpec
+    model: Model
+    context_tokens: int
+    prefix: tuple[int, ...] = ()
+    items: deque[tuple[int, ...]] = field(default_factory=deque)
+    first: int = 0
+    senior: Seat | None = None
+    junior: Seat | None = None
+    used: int = 0
+    changed: bool = False
+    closed: bool = False
+
+    @property
+    def count(self) -> int:
+        """Items ever applied since the frozen prefix."""
+        return self.first + len(self.items)
+
+    @property
+    def start(self) -> int:
+        """The first item of the window."""
+        return window_start(self.spec.window, self.count)
+
+    @property
+    def key(self) -> PrefixKey:
+        """What its frozen prefix is known by."""
+        return self.spec.tenant, self.prefix
+
+    @property
+    def seats(self) -> list[Seat]:
+        """The seats it holds."""
+        return [seat for seat in (self.senior, self.junior) if seat is not None]
+
+    def tokens(self, start: int, end: int) -> tuple[int, ...]:
+        """The tokens of the items `start`..`end` - 1, which are all still known."""
+        assert self.first <= start <= end <= self.count, (self.first, start, end, self.count)
+        part = islice(self.items, start - self.first, end - self.first)
+        return tuple(token for item in part for token in item)
+
+    def n_tokens(self, start: int, end: int) -> int:
+        """How many tokens those items have."""
+        part = islice(self.items, start - self.first, end - self.first)
+        return sum(len(item) for item in part)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the context that it answers over."""
+        start = self.start if self.senior is None else self.senior.start
+        return len(self.prefix) + self.n_tokens(max(self.first, start), self.count)
+
+    def forget(self) -> None:
+        """Drops the tokens of items that no seat will ask for again."""
+        while self.first < self.start and self.items:
+            self.items.popleft()
+            self.first += 1
+
+    def free(self) -> None:
+        """Gives its seats back; the tokens stay."""
+        for seat in self.seats:
+            seat.free()
+        self.senior = self.junior = None
 
 
-def extend(session: Session, tokens: Sequence[int]) -> None:
-    """Commits tokens that were decoded."""
-    session.tokens.extend(tokens)
-    expect_sequence_kept(session)
+def expect_held(session: Session, seat: Seat) -> None:
+    """Raises EngineError where the cache does not hold what the seat says it holds."""
+    expected = len(session.prefix) + session.n_tokens(seat.start, seat.end)
+    if not seat.length == seat.held == expected:
+        raise EngineError(
+            f"session {session.id!r} holds {seat.length} tokens, {seat.held} of them kept, "
+            f"expected {expected}"
+        )

@@ -1,21 +1,27 @@
 """What an engine is made from, and the bounds that every call to llama.cpp is checked against.
 
 Units: tokens, cells (one token's place in the KV cache, shared by all sequences that
-hold it), sequences (llama.cpp's sequence ids) and outputs (tokens whose logits are
-wanted) are never mixed.
+hold it), sequences (llama.cpp's sequence ids), seats (the resident sequences of
+sessions) and outputs (tokens whose logits are wanted) are never mixed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
+
+import llama_cpp.llama_cpp as C
 
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.session import CHOICES_MAX
 
 SEQUENCES_MAX: Final = 256
 """llama.cpp aborts the process for a sequence id of 256 or more (LLAMA_MAX_SEQ)."""
+STEP_TOKENS: Final = 128
+FORKS: Final = 64
+
+KvType = Literal["f16", "q8_0", "bf16", "f32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +30,24 @@ class EngineSettings:
 
     `threads` None means every core that this process may use; `gpu_layers` below 0 all
     of them, where llama.cpp was built for a GPU. `context_tokens` is the window of a
-    session whose spec names none. `forks_max` and `generations_max` count the sequences
-    that questions and generations of one context may hold at a time. `trace` names a file
-    that every pass is written to (trace.py); it costs some 20 us a pass.
+    session whose spec names none.
+
+    Bounds: `sessions_max` sessions are open, of which as many are resident as `seats_max`
+    seats allow (one a session, two under an exact window) and `kv_bytes_max` bytes of KV
+    cache (0: half of the memory that is free at the start); the others are evicted and
+    come back when they are asked. `sessions_per_context` seats share a llama_context.
+    `forks_max` (0: as many as fit, at most 64) and `generations_max` count the sequences
+    that the questions and the generations of one seat may hold at a time.
+
+    Passes: `batch_tokens` at most in one; up to `step_tokens` (0 for the default) work of
+    several sessions of a context is put together, more would only make each of them
+    wait; `foreground_chunk` is how much other work a pass may hold while a generation
+    is being read.
+
+    `snapshots` is the folder for the KV of evicted sessions, saved every
+    `snapshot_interval_s` too, at most `snapshot_bytes_max` of it; None for no snapshots.
+    `trace` names a file that every pass is written to (trace.py); it costs some 20 us a
+    pass.
     """
 
     model_path: Path
@@ -35,11 +56,21 @@ class EngineSettings:
     context_tokens: int = 4096
     sessions_per_context: int = 1
     sessions_max: int = 64
+    seats_max: int = 128
     batch_tokens: int = 512
-    forks_max: int = 64
+    ubatch_tokens: int = 0
+    step_tokens: int = 0
+    foreground_chunk: int = 24
+    forks_max: int = 0
     generations_max: int = 4
     outputs_max: int = 128
     jobs_max: int = 4096
+    kv_type: KvType = "f16"
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    kv_bytes_max: int = 0
+    snapshots: Path | None = None
+    snapshot_bytes_max: int = 8 << 30
+    snapshot_interval_s: float = 300.0
     trace: Path | None = None
 
     def __post_init__(self) -> None:
@@ -48,29 +79,59 @@ class EngineSettings:
                 raise ConfigError(f"expected engine.{name} >= 1, got {getattr(self, name)}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"expected engine.threads >= 1, got {self.threads}")
-        if self.forks_max < CHOICES_MAX:
+        if self.forks < CHOICES_MAX:
             raise ConfigError(
-                f"expected engine.forks_max >= {CHOICES_MAX} (one question's choices), "
-                f"got {self.forks_max}"
+                f"expected engine.sessions_per_context and generations_max that leave each "
+                f"session {CHOICES_MAX} forks (one question's choices) of {SEQUENCES_MAX} "
+                f"sequences, got {self.forks}"
             )
         if self.sequences > SEQUENCES_MAX:
             raise ConfigError(
-                f"expected engine.sessions_per_context + forks_max + generations_max <= "
-                f"{SEQUENCES_MAX} (llama.cpp's limit), got {self.sequences}"
+                f"expected at most {SEQUENCES_MAX} sequences a context (llama.cpp's limit): "
+                f"engine.sessions_per_context * (forks_max + generations_max + 3), "
+                f"got {self.sequences}"
+            )
+        if self.kv_type == "q8_0" and self.flash_attention_on is False:
+            raise ConfigError(
+                "expected engine.flash_attention = 'on' with kv_type 'q8_0' (llama.cpp takes a "
+                "quantised V cache only so), got it off"
             )
 
     @property
+    def forks(self) -> int:
+        """Sequences that one seat's questions may hold at a time."""
+        if self.forks_max:
+            return self.forks_max
+        left = SEQUENCES_MAX // self.sessions_per_context - 3 - self.generations_max
+        return min(FORKS, left)
+
+    @property
     def sequences(self) -> int:
-        """Sequences of one context: its sessions, their questions' forks, its generations."""
-        return self.sessions_per_context + self.forks_max + self.generations_max
+        """Sequences of one context: for each seat its own, two prefixes', its questions'
+        forks and its generations."""
+        return self.sessions_per_context * (3 + self.forks + self.generations_max)
+
+    @property
+    def flash_attention_on(self) -> bool | None:
+        """Whether a context is made with flash attention; None leaves it to llama.cpp.
+
+        Without a GPU it costs 25% at 90 tokens, and 5 times at 4 single ones.
+        """
+        if self.flash_attention != "auto":
+            return self.flash_attention == "on"
+        if self.kv_type == "q8_0":
+            return True
+        on_gpu = bool(C.llama_supports_gpu_offload()) and self.gpu_layers != 0
+        return None if on_gpu else False
 
 
 _POSITIVE: Final = (
     "context_tokens",
     "sessions_per_context",
     "sessions_max",
+    "seats_max",
     "batch_tokens",
-    "forks_max",
+    "foreground_chunk",
     "generations_max",
     "outputs_max",
     "jobs_max",

@@ -1,14 +1,15 @@
 """Writes down what the engine asks of llama.cpp, so that it can be replayed alone.
 
 One JSON line an operation of a context: `["open", context, cells, settings...]`,
-`["run", context, runs, seconds]`, `["fork", ...]`, `["cut", ...]`, `["clear", ...]`.
+`["run", context, runs, seconds]`, `["fork", ...]`, `["load", ...]`, `["cut", ...]`,
+`["slide", ...]`, `["clear", ...]`.
 What a bare loop over the same passes costs is the ideal that the engine is held
 against (replay.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class Trace:
         self._sink = path.open("wb", buffering=1 << 16)
         self._contexts = 0
 
-    def open(self, params: dict[str, int]) -> int:
+    def open(self, params: dict[str, Any]) -> int:
         """A new context with these parameters; returns its number."""
         number = self._contexts
         self._contexts += 1
@@ -40,9 +41,19 @@ class Trace:
         """Every target became the source's first `position` tokens."""
         self._write("fork", context, source, list(targets), position)
 
+    def load(self, context: int, sequence: int, tokens: Sequence[int]) -> None:
+        """An unused sequence became these tokens, from saved keys and values."""
+        self._write("load", context, sequence, list(tokens))
+
     def cut(self, context: int, sequences: Iterable[int], position: int) -> None:
         """Sequences were cut back to their first `position` tokens."""
         self._write("cut", context, list(sequences), position)
+
+    def slide(
+        self, context: int, sequence: int, first: int, end: int, sharers: Mapping[int, int]
+    ) -> None:
+        """Tokens were removed from a sequence's middle, the later ones moved up."""
+        self._write("slide", context, sequence, first, end, list(sharers.items()))
 
     def clear(self, context: int) -> None:
         """The context was emptied."""

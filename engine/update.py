@@ -1,39 +1,37 @@
-"""The jobs on a session's own sequence: opening it, and updating it with questions.
+"""The jobs that change a session: opening it, updating it with questions, its frozen prefix.
 
-A job is a generator: it plans, yields a pass, is sent what the pass decoded, and
-settles. A pass is run at once; before the next one a job yields its turn, and whoever
-runs it (scheduler.py) lets other jobs go on. An update is atomic: the new tokens are
-committed after the last answer, or not at all (inv. 5, 6).
+An update is atomic: the new items are committed after the last answer, or not at all
+(inv. 5, 6). Where the window moves with it, it runs on the seat that holds the new
+window: the junior, which waits for that, or an empty one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from flashfeed.models.errors import ContextFull
+from flashfeed.models.errors import ContextFull, RequestError
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
+from flashfeed.models.window import window_start
 
 from .answer import Pending
-from .context import Context, Decoded
-from .plan import Pass, Run, cut, plan_questions, plan_rounds
-from .sessions import Session, Sessions, extend
-
-Step: TypeAlias = tuple[Context, Pass] | None
-"""A pass to run now, or None: the others' turn."""
-
-T = TypeVar("T")
-Steps: TypeAlias = Generator[Step, Decoded, T]
+from .context import Decoded
+from .plan import Run, plan_questions, plan_rounds
+from .pool import Sessions
+from .residency import catch_up_steps, prefix_steps, resident_steps
+from .sessions import Seat, Session, expect_held
+from .steps import Steps
+from .turns import Ask, Priority
 
 
 @dataclass(frozen=True)
 class Update:
     """What an update did. Tokens are counted once, however many forks share them.
 
-    `n_tokens` is the session's length after it; `decode_s` the seconds inside
-    llama_decode, `wall_s` those from the call to the last answer, waiting included.
+    `n_tokens` is the session's length after it; `decode_s` its share, by tokens, of the
+    seconds inside llama_decode, `wall_s` those from the call to the last answer, waiting
+    included; `decodes` the asks that it took.
     """
 
     answers: tuple[Answer, ...]
@@ -60,41 +58,35 @@ class _Meter:
         self.decodes += 1
 
 
-@dataclass
-class _Round:
-    """The forks of one round, and the cells that they alone hold."""
-
-    sequences: tuple[int, ...]
-    cells: int = field(default=0)
-
-
-def open_steps(sessions: Sessions, session_id: str, spec: SessionSpec) -> Steps[int]:
-    """Opens a session and decodes its prefix; its length in tokens."""
-    session = sessions.create(session_id, spec.context)
+def open_steps(
+    sessions: Sessions,
+    session_id: str,
+    spec: SessionSpec,
+    frozen: Sequence[str],
+    lines: Sequence[str],
+    count: int,
+) -> Steps[int]:
+    """Opens a session; the tokens of its context. A new one's prefix is decoded at once,
+    one with `lines` is brought back when it is first used."""
+    session = sessions.create(session_id, spec)
     try:
-        model = sessions.model
-        chat = model.chat
-        if spec.prompt:
-            prefix = (
-                model.first_tokens
-                + model.template_tokens(chat.head)
-                + model.tokens(spec.prompt)
-                + model.template_tokens(chat.between)
+        if spec.window.mode == "shift" and not session.model.can_shift:
+            raise RequestError(
+                f"model {session.model.name!r} cannot shift its window; expected window.mode "
+                "'exact' or 'grow'"
             )
-        else:
-            prefix = model.first_tokens + model.template_tokens(chat.bare)
-        if len(prefix) > session.room_for_update:
-            raise _full(session, len(prefix), "the system prompt")
-        context = session.group.context
-        for one in cut((Run(prefix, 0, (session.sequence,)),), context.limits):
-            yield context, one
-            yield None
-        extend(session, prefix)
-        session.prefix_end = len(prefix)
+        session.prefix = _prefix_tokens(session, spec.prompt, frozen)
+        session.items.extend(_item_tokens(session, lines))
+        session.first = count - len(lines)
+        session.forget()
+        if session.length > session.context_tokens:
+            raise _full(session, session.length, "the system prompt and the window")
+        if not lines:
+            yield from resident_steps(sessions, session, Priority.INGEST)
     except BaseException:
         sessions.remove(session)
         raise
-    return session.prefix_end
+    return session.length
 
 
 def update_steps(
@@ -110,118 +102,248 @@ def update_steps(
     is decoded, where the lines and one question with its answer have no room.
     """
     session, model = sessions[session_id], sessions.model
-    group = session.group
-    # Each line on its own: any batching of the same lines gives the same tokens.
-    ingest = tuple(token for line in lines for token in model.tokens(line + "\n"))
+    priority = Priority.FLASH if queries else Priority.INGEST
+    yield from resident_steps(sessions, session, priority)
+    new = _item_tokens(session, lines)
     asked = [sessions.questions.asked(query) for query in queries]
-    room = session.room_for_update - len(ingest)
-    rounds = plan_rounds(asked, group.n_forks, room)
+    start = window_start(session.spec.window, session.count + len(new))
+    n_new = sum(len(item) for item in new[max(0, start - session.count) :])
+    held = session.n_tokens(max(start, session.first), session.count) if session.items else 0
+    room = session.context_tokens - len(session.prefix) - held - n_new
+    rounds = plan_rounds(asked, session.seats[0].group.n_forks, room)
     if room < 0 or rounds is None:
         most = max((question.n_cells for question in asked), default=0)
-        raise _full(session, len(ingest) + most, "the update and its longest question")
+        raise _full(session, n_new + most, "the update and its longest question")
+    seat = yield from _seat_from(sessions, session, start, priority)
+    ingest = tuple(token for item in new[seat.end - session.count :] for token in item)
     needed = len(ingest) + max(
         (sum(asked[index].n_cells for index in one) for one in rounds), default=0
     )
-    session.make_room(needed)
-    session.reserved = needed
+    seat.make_room(needed)
+    seat.reserved = needed
     answers: dict[int, Answer] = {}
     meter = _Meter()
     try:
         left = ingest
-        if not rounds:
-            run = Run(left, len(session.tokens), (session.sequence,))
-            for number, one in enumerate(cut((run,), group.context.limits)):
-                if number:
-                    yield None
-                meter.add((yield group.context, one))
-        for number, indices in enumerate(rounds):
-            if number:
-                yield None
+        if left and (not rounds or len(left) > seat.group.context.limits.batch_tokens // 2):
+            # Data alone goes before, in chunks; forks need only be there for what they share.
+            meter.add(
+                (yield _ask(seat, (Run(left, seat.length, (seat.sequence,)),), Priority.INGEST))
+            )
+            left = ()
+        for indices in rounds:
             chosen = [Pending(model, queries[index], asked[index]) for index in indices]
-            found = yield from _answer_round(session, left, chosen, meter)
+            found = yield from _answer_round(seat, left, chosen, meter)
             answers.update(zip(indices, found, strict=True))
             left = ()
-        extend(session, ingest)
+        _commit(session, seat, new)
     except BaseException:
-        group.context.truncate(session.sequence, len(session.tokens))
+        _undo(session, seat)
         raise
     finally:
-        session.reserved = 0
+        seat.reserved = 0
     return Update(
         answers=tuple(answers[index] for index in range(len(queries))),
         ingest_tokens=len(ingest),
         question_tokens=meter.question_tokens,
         generated_tokens=meter.generated_tokens,
-        n_tokens=len(session.tokens),
+        n_tokens=session.length,
         decode_s=meter.decode_s,
         wall_s=time.perf_counter() - started,
         decodes=meter.decodes,
     )
 
 
-def _answer_round(
-    session: Session, ingest: tuple[int, ...], pending: list[Pending], meter: _Meter
-) -> Steps[list[Answer]]:
-    """Ingests and answers in forks of the session, which are gone when this returns."""
-    group, context = session.group, session.group.context
-    asked = [one.asked for one in pending]
-    n_forks = sum(question.n_forks for question in asked)
-    while len(group.free_forks) < n_forks:
-        yield None  # a neighbour's update holds them; it goes on in the meantime
-    forks = _Round(tuple(group.free_forks[:n_forks]))
-    del group.free_forks[:n_forks]
+def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
+    """Makes all that the session holds its frozen prefix; its length in tokens.
+
+    The items count from 0 again. A neighbour of the same tenant whose prefix is the same
+    shares its cells from now on.
+    """
+    session = sessions[session_id]
+    yield from resident_steps(sessions, session, Priority.INGEST)
+    seat = session.senior
+    assert seat is not None
+    if session.junior is not None:
+        session.junior.retire()
+        session.junior = None
+    group = seat.group
+    seat.drop_chat()
+    session.prefix += session.tokens(seat.start, seat.end)
+    session.items.clear()
+    session.first = seat.start = seat.end = 0
+    prefix = group.prefixes.get(session.key)
+    if prefix is None:
+        [sequence] = group.take(1)
+        group.context.rename(seat.sequence, sequence)
+        prefix = group.extend_prefix(seat.prefix, session.key, sequence)
+        sessions.prefixes.keep(session.key, group.context.save_sequence(sequence))
+    elif prefix is seat.prefix:
+        return len(session.prefix)
+    else:
+        while not prefix.ready:
+            yield None
+        for branch in list(seat.branches):
+            seat.drop_branch(branch)
+        group.context.drop((seat.sequence,))
+        if seat.prefix is not None:
+            group.release(seat.prefix)
+    prefix.users += 1
+    seat.prefix = prefix
+    group.context.fork(prefix.sequence, (seat.sequence,), len(session.prefix))
+    return len(session.prefix)
+
+
+def _prefix_tokens(session: Session, prompt: str, frozen: Sequence[str]) -> tuple[int, ...]:
+    model = session.model
+    chat = model.chat
+    if prompt:
+        template = (
+            model.first_tokens
+            + model.template_tokens(chat.head)
+            + model.tokens(prompt)
+            + model.template_tokens(chat.between)
+        )
+    else:
+        template = model.first_tokens + model.template_tokens(chat.bare)
+    return template + tuple(token for item in _item_tokens(session, frozen) for token in item)
+
+
+def _item_tokens(session: Session, lines: Sequence[str]) -> list[tuple[int, ...]]:
+    # Each line on its own: any batching of the same lines gives the same tokens.
+    return [session.model.tokens(line + "\n") for line in lines]
+
+
+def _seat_from(sessions: Sessions, session: Session, start: int, priority: Priority) -> Steps[Seat]:
+    """The seat that holds the window from `start` on, all its known items decoded."""
+    senior = session.senior
+    assert senior is not None
+    if session.spec.window.mode == "shift":
+        if senior.start < start:
+            _slide(session, senior, start)
+        return senior
+    if senior.start == start:
+        return senior
+    seat, session.junior = session.junior or sessions.try_seat(session), None
+    if seat is None:
+        # No room beside it: in its place. Should this fail, the session is brought back.
+        seat, session.senior = senior, None
     try:
-        start = context.ends.get(session.sequence, 0)
-        context.fork(session.sequence, forks.sequences, start)
-        runs, wants = plan_questions(asked, start + len(ingest), forks.sequences)
+        if seat.start != start or not seat.held:
+            seat.reset(start)
+            yield from prefix_steps(sessions, session, seat, priority)
+        if start > session.count:
+            seat.end = start
+        else:
+            yield from catch_up_steps(session, seat, priority)
+    except BaseException:
+        seat.free()
+        raise
+    if session.senior is None:
+        session.senior = seat
+    else:
+        session.junior = seat
+    return seat
+
+
+def _slide(session: Session, seat: Seat, start: int) -> None:
+    """Removes the items before `start` from the middle of the seat's sequence."""
+    end = min(start, seat.end)
+    prefix = len(session.prefix)
+    cut = prefix + session.n_tokens(seat.start, end)
+    seat.drop_chat()
+    for branch in list(seat.branches):
+        if branch.base < cut:
+            seat.drop_branch(branch)
+    if cut > prefix:
+        sharers = {branch.sequence: branch.base for branch in seat.branches}
+        seat.group.context.slide(seat.sequence, prefix, cut, sharers)
+        for branch in seat.branches:
+            branch.base -= cut - prefix
+        seat.held -= cut - prefix
+    seat.start, seat.end = start, max(seat.end, start)
+
+
+def _commit(session: Session, seat: Seat, new: Sequence[tuple[int, ...]]) -> None:
+    session.items.extend(new)
+    session.changed = True
+    seat.end, seat.held = session.count, seat.length
+    seat.drop_chat()
+    if seat is not session.senior:
+        old = session.senior
+        assert old is not None
+        # It becomes the next junior, unless somebody still reads what is said over it.
+        session.senior, session.junior = seat, None if old.branches else old
+        if old.branches:
+            old.retire()
+    session.forget()
+    expect_held(session, seat)
+
+
+def _undo(session: Session, seat: Seat) -> None:
+    """The seat holds again what it held before; one that was made for items that never
+    came holds nothing but the prefix."""
+    seat.group.context.truncate(seat.sequence, seat.held)
+    if seat.end > session.count:
+        seat.start = seat.end = session.count
+    if seat is session.senior and seat.start != session.start:
+        if session.spec.window.mode == "shift":
+            return  # what slid out is gone all the same
+        session.senior = None
+        seat.free()
+
+
+def _ask(seat: Seat, runs: tuple[Run, ...], priority: Priority) -> Ask:
+    return Ask(seat.group.context, runs, priority)
+
+
+def _answer_round(
+    seat: Seat, ingest: tuple[int, ...], pending: list[Pending], meter: _Meter
+) -> Steps[list[Answer]]:
+    """Ingests and answers in forks of the seat, which are gone when this returns."""
+    group, context = seat.group, seat.group.context
+    asked = [one.asked for one in pending]
+    forks = group.take(sum(question.n_forks for question in asked))
+    try:
+        start = seat.length
+        context.fork(seat.sequence, forks, start)
+        runs, wants = plan_questions(asked, start + len(ingest), forks)
         meter.question_tokens += sum(len(run.tokens) for run in runs)
         if ingest:
-            runs.insert(0, Run(ingest, start, (session.sequence, *forks.sequences)))
-        wanted = iter(wants)
-        for number, one in enumerate(cut(runs, context.limits)):
-            if number:
-                yield None
-            decoded = yield context, one
-            meter.add(decoded)
-            forks.cells += sum(
-                len(run.tokens) for run in one.runs if run.sequences[0] != session.sequence
-            )
-            for row in decoded.rows:
-                want = next(wanted)
-                pending[want.question].take(want, row)
-        yield from _decode_on(context, forks, pending, meter)
+            runs.insert(0, Run(ingest, start, (seat.sequence, *forks)))
+        decoded = yield _ask(seat, tuple(runs), Priority.FLASH)
+        meter.add(decoded)
+        for want, row in zip(wants, decoded.rows, strict=True):
+            pending[want.question].take(want, row)
+        yield from _decode_on(seat, forks, pending, meter)
         meter.generated_tokens += sum(len(one.written) for one in pending)
         return [one.answer() for one in pending]
     finally:
-        context.drop(forks.sequences, forks.cells)
-        group.free_forks.extend(forks.sequences)
+        group.give_back(forks)
 
 
 def _decode_on(
-    context: Context, forks: _Round, pending: list[Pending], meter: _Meter
+    seat: Seat, forks: tuple[int, ...], pending: list[Pending], meter: _Meter
 ) -> Steps[None]:
     """The free answers' further tokens, all forks in one step a token."""
+    ends = seat.group.context.ends
     taken = 0
     live: list[tuple[Pending, int]] = []
     for one in pending:
         if not one.ended:
-            live.append((one, forks.sequences[taken]))
+            live.append((one, forks[taken]))
         taken += one.asked.n_forks
     while live:
-        steps = [Run((one.written[-1],), context.ends[fork], (fork,), (0,)) for one, fork in live]
-        waiting = iter(live)
-        for single in cut(steps, context.limits):
-            yield None
-            decoded = yield context, single
-            meter.add(decoded)
-            forks.cells += single.n_tokens
-            for row in decoded.rows:
-                next(waiting)[0].go_on(row)
+        runs = tuple(Run((one.written[-1],), ends[fork], (fork,), (0,)) for one, fork in live)
+        decoded = yield _ask(seat, runs, Priority.FLASH)
+        meter.add(decoded)
+        for (one, _), row in zip(live, decoded.rows, strict=True):
+            one.go_on(row)
         live = [(one, fork) for one, fork in live if not one.ended]
 
 
 def _full(session: Session, needed: int, what: str) -> ContextFull:
     return ContextFull(
-        f"session {session.id!r} holds {len(session.tokens)} of "
-        f"{session.group.context_tokens} tokens; {what} need {needed} more"
+        f"session {session.id!r} holds {session.length} of "
+        f"{session.context_tokens} tokens; {what} need {needed} more"
     )

@@ -38,9 +38,15 @@ class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
 
 class WindowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a session forgets. `grow` keeps everything until the context is full."""
+    """How a session forgets; `items` is N (models/window.py has the arithmetic).
 
-    mode: Literal["grow"] = "grow"
+    `exact` answers over the last N to 2N items, as a fresh context would; `shift` over
+    the last N, approximately, at half the work; `grow` keeps everything until the
+    context is full.
+    """
+
+    mode: Literal["exact", "shift", "grow"] = "exact"
+    items: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 64
 
 
 class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -56,6 +62,8 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     window: WindowSpec = WindowSpec()
     context: Annotated[int, msgspec.Meta(ge=0)] = 0
     text: str = ""
+    tenant: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    model: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:

@@ -15,8 +15,22 @@ from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged
 from flashfeed.engine.context import Context, Decoded
 from flashfeed.engine.model import Model
 from flashfeed.engine.plan import Pass, Run, cut
+from flashfeed.engine.sessions import Seat
 
 _numbers = count()
+
+
+def seat_of(engine: Engine, session_id: str) -> Seat:
+    """The seat that answers for a session."""
+    seat = engine._open_sessions()[session_id].senior
+    assert seat is not None
+    return seat
+
+
+def tokens_of(engine: Engine, session_id: str) -> list[int]:
+    """The tokens that a session answers over."""
+    session, seat = engine._open_sessions()[session_id], seat_of(engine, session_id)
+    return [*session.prefix, *session.tokens(seat.start, seat.end)]
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,12 @@ from flashfeed.models.errors import ConfigError, EngineError, Overloaded, Unavai
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
+from .conftest import seat_of, tokens_of
+
 pytestmark = pytest.mark.model
 
 SPEC = SessionSpec(type="iot", prompt="Watch the pumps.")
+OTHER = SessionSpec(type="iot", prompt="Watch the valves.")
 YES = FlashQuery(id=1, query="Alert?", choices=("yes", "no"))
 LONG = FlashQuery(id=2, query="Which colour?", choices=("red hot", "blue cold", "green"))
 FREE = FlashQuery(id=3, query="Describe it.", max_tokens=6)
@@ -80,9 +83,9 @@ async def test_a_failed_pass_undoes_the_update_alone(
         await shared.open(one, SPEC)
         await shared.update(one, lines[:2], ALL)
     text = (await shared.inspect(name)).text
-    session = shared._open_sessions()[name]
-    context = session.group.context
-    assert shared._open_sessions()[neighbour].group.context is context
+    group = seat_of(shared, name).group
+    context, unused = group.context, len(group._ids)
+    assert seat_of(shared, neighbour).group is group
     expected = await shared.update(neighbour, (), ALL)
     failing = Failing(context, monkeypatch, after, code, ran)
     with pytest.raises(DecodeFailed) as error:
@@ -91,9 +94,10 @@ async def test_a_failed_pass_undoes_the_update_alone(
     assert failing.failed
     assert error.value.decode_code == code
     assert (await shared.inspect(name)).text == text
-    assert len(session.group.free_forks) == 16
-    held = [shared._open_sessions()[one].tokens for one in (name, neighbour)]
-    assert context.cells_used == sum(map(len, held))
+    assert len(group._ids) == unused
+    held = [len(tokens_of(shared, one)) for one in (name, neighbour)]
+    shared_prefix = len(shared._open_sessions()[name].prefix)
+    assert context.cells_used == sum(held) - shared_prefix
     same = await shared.update(neighbour, (), ALL)
     for one, other in zip(same.answers, expected.answers, strict=True):
         assert one.confidence == pytest.approx(other.confidence, abs=0.02)
@@ -111,17 +115,18 @@ async def test_a_failed_opening_and_a_failed_generation_leave_nothing(
     shared: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await shared.open(name, SPEC)
-    group = shared._open_sessions()[name].group
+    group = seat_of(shared, name).group
+    unused = len(group._ids)
     Failing(group.context, monkeypatch, 0, -3, True)
     with pytest.raises(EngineError):
-        await shared.open(name + "-other", SPEC)
+        await shared.open(name + "-other", OTHER)
     Failing(group.context, monkeypatch, 2, -3, True)
     with pytest.raises(EngineError):
         async for _ in shared.generate(name, "Go on.", GenerateOptions(max_tokens=9)):
             pass
     monkeypatch.undo()
-    assert len(group.free_sessions) == 2
-    assert len(group.free_branches) == 2
+    assert group.n_free == 2
+    assert len(group._ids) == unused
     assert group.context.cells_used == (await shared.inspect(name)).n_tokens
     assert (await shared.update(name, ["still here"], (YES,))).answers
     await shared.close(name)
@@ -130,7 +135,7 @@ async def test_a_failed_opening_and_a_failed_generation_leave_nothing(
 async def test_sessions_of_one_context_at_once_are_as_if_alone(shared: Engine, name: str) -> None:
     names = [f"{name}-{n}" for n in range(3)]
     await asyncio.gather(*(shared.open(one, SPEC) for one in names))
-    assert len({id(shared._open_sessions()[one].group) for one in names}) == 1
+    assert len({id(seat_of(shared, one).group) for one in names}) == 1
     alone = {}
     for one in names:  # each in turn
         alone[one] = await shared.update(one, [f"{one} is at 4.5 bar"], ALL)
@@ -169,8 +174,9 @@ async def test_limits_on_sessions(shared: Engine, name: str) -> None:
         await shared.open(name, SPEC)
     for one in names:
         await shared.close(one)
-    groups = shared._open_sessions()._groups
-    assert all(group.context.cells_used == 0 for group in groups)
+    for group in shared._open_sessions()._groups:
+        prefixes = sum(len(prefix.key[1]) for prefix in group.prefixes.values())
+        assert group.context.cells_used == prefixes  # kept for the next of its kind
 
 
 async def test_stopping_fails_what_waits_and_nothing_hangs(model_path: Path) -> None:
@@ -194,10 +200,10 @@ async def test_stopping_fails_what_waits_and_nothing_hangs(model_path: Path) -> 
 
 
 def test_settings_and_models_that_cannot_be(tmp_path: Path, model_path: Path) -> None:
-    with pytest.raises(ConfigError, match="forks_max"):
+    with pytest.raises(ConfigError, match="forks"):
         EngineSettings(model_path=model_path, forks_max=3)
     with pytest.raises(ConfigError, match="256"):
-        EngineSettings(model_path=model_path, sessions_per_context=250)
+        EngineSettings(model_path=model_path, sessions_per_context=3, forks_max=200)
     with pytest.raises(ConfigError, match="batch_tokens"):
         EngineSettings(model_path=model_path, batch_tokens=0)
     with pytest.raises(ConfigError, match="got none"):

@@ -10,7 +10,7 @@ from flashfeed.models.errors import ContextFull
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
-from .conftest import Recorder
+from .conftest import Recorder, seat_of
 
 pytestmark = pytest.mark.model
 
@@ -49,7 +49,7 @@ async def test_exactly_full_is_taken_and_one_more_is_not(
     prefix = await engine.open(name, SPEC)
     answer = max((cells_of(model, query) for query in queries), default=0)
     room = WINDOW - prefix - answer
-    recorder = Recorder(engine._open_sessions()[name].group.context, monkeypatch)
+    recorder = Recorder(seat_of(engine, name).group.context, monkeypatch)
     with pytest.raises(ContextFull, match=f"holds {prefix} of {WINDOW}"):
         await engine.update(name, [line_of(model, room + 1)], queries)
     assert not recorder.passes

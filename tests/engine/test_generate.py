@@ -12,7 +12,7 @@ from flashfeed.models.errors import Overloaded, SessionUnknown
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
-from .conftest import Fresh, Recorder
+from .conftest import Fresh, Recorder, seat_of, tokens_of
 
 pytestmark = pytest.mark.model
 
@@ -37,9 +37,9 @@ async def test_a_generation_leaves_the_data_as_it_was(
     assert (await engine.inspect(name)).text == text
     after = await engine.update(name, (), (QUERY,))
     assert after.answers[0].probabilities == pytest.approx(before.answers[0].probabilities)
-    context = engine._open_sessions()[name].group.context
+    context = seat_of(engine, name).group.context
     assert context.cells_used == after.n_tokens
-    tokens = list(engine._open_sessions()[name].tokens)
+    tokens = tokens_of(engine, name)
     first = fresh.row([*tokens, *model.tokens("What happened?"), *model.tail])
     assert model.piece(int(first.argmax())).decode() == pieces[0].text
     assert [piece.finish_reason for piece in pieces[:-1]] == [None] * (len(pieces) - 1)
@@ -70,14 +70,14 @@ async def test_closing_the_iterator_cancels(engine: Engine, name: str) -> None:
     running = engine.generate(name, "Count to a thousand.", GenerateOptions(max_tokens=400))
     await anext(running)
     await running.aclose()
-    group = engine._open_sessions()[name].group
+    seat = seat_of(engine, name)
     for _ in range(20):
-        if len(group.free_branches) == engine.settings.generations_max:
+        if not seat.branches:
             break
         await engine.update(name, (), (QUERY,))
-    assert len(group.free_branches) == engine.settings.generations_max
+    assert not seat.branches
     held = (await engine.inspect(name)).n_tokens
-    assert group.context.cells_used == held
+    assert seat.group.context.cells_used == held
     await engine.close(name)
 
 
@@ -102,7 +102,8 @@ async def test_an_update_waits_for_one_step_of_a_generation_at_most(
     engine: Engine, model: Model, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await engine.open(name, SPEC)
-    recorder = Recorder(engine._open_sessions()[name].group.context, monkeypatch)
+    recorder = Recorder(seat_of(engine, name).group.context, monkeypatch)
+    own = seat_of(engine, name).sequence
     ends, model.ends = model.ends, frozenset()
     try:
         running = engine.generate(name, "Go on.", GenerateOptions(max_tokens=60))
@@ -113,7 +114,7 @@ async def test_an_update_waits_for_one_step_of_a_generation_at_most(
             places = [
                 place
                 for place, one in enumerate(recorder.passes[begun:])
-                if any(0 in run.sequences for run in one.runs)
+                if any(own in run.sequences for run in one.runs)
             ]
             # Of the passes since the call at most one ran and one was begun before it.
             assert places[0] <= 2

@@ -15,7 +15,7 @@ from flashfeed.engine.score import log_normaliser, softmax
 from flashfeed.models.errors import RequestError, SessionExists, SessionUnknown
 from flashfeed.models.session import FlashQuery, SessionSpec
 
-from .conftest import Fresh, Recorder
+from .conftest import Fresh, Recorder, seat_of, tokens_of
 
 pytestmark = pytest.mark.model
 
@@ -35,7 +35,7 @@ NEAR_TIE = 0.2
 
 
 def held(engine: Engine, name: str) -> list[int]:
-    return list(engine._open_sessions()[name].tokens)
+    return tokens_of(engine, name)
 
 
 def forked(model: Model, query: FlashQuery) -> tuple[int, ...]:
@@ -68,7 +68,7 @@ async def test_after_many_updates_the_logits_are_those_of_a_fresh_context(
     await engine.open(name, SPEC)
     for line in LINES[:8]:
         await engine.update(name, [line], ALL)
-    recorder = Recorder(engine._open_sessions()[name].group.context, monkeypatch)
+    recorder = Recorder(seat_of(engine, name).group.context, monkeypatch)
     questions = (UP, TREND, ALERT)
     update = await engine.update(name, LINES[8:10], questions)
     tokens = held(engine, name)
@@ -85,7 +85,7 @@ async def test_one_pass_answers_everything(
     engine: Engine, model: Model, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefix = await engine.open(name, SPEC)
-    recorder = Recorder(engine._open_sessions()[name].group.context, monkeypatch)
+    recorder = Recorder(seat_of(engine, name).group.context, monkeypatch)
     update = await engine.update(name, LINES[:2], (UP, SECTOR, ALERT))
     assert update.decodes == len(recorder.passes) == 1
     ingest = sum(len(model.tokens(line + "\n")) for line in LINES[:2])

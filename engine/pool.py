@@ -1,0 +1,217 @@
+"""The open sessions, and which of them are resident: admission and eviction.
+
+Bounds: `sessions_max` open sessions, `seats_max` seats, `kv_bytes_max` bytes of KV cache.
+Where a seat is wanted and none may be made, an idle session (no job waits or runs), the
+least lately used one, is saved as a snapshot and gives up its seats; it comes back when
+it is asked. Where none is idle: Overloaded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Final
+
+from flashfeed.models.errors import (
+    Overloaded,
+    RequestError,
+    SessionExists,
+    SessionUnknown,
+)
+from flashfeed.models.session import SessionSpec
+from flashfeed.models.window import junior_start
+
+from .model import Model
+from .questions import Questions
+from .sessions import Group, PrefixKey, Seat, Session
+from .settings import EngineSettings
+from .snapshots import Snapshots
+from .trace import Trace
+
+_log: Final = logging.getLogger(__name__)
+_PREFIX_BYTES_MAX: Final = 256 << 20
+
+
+class Sessions:
+    """The open sessions, the pool of groups, and the questions asked of them.
+
+    The engine's thread only.
+    """
+
+    def __init__(self, model: Model, settings: EngineSettings) -> None:
+        self.model: Final = model
+        self.questions: Final = Questions(model)
+        self.prefixes: Final = PrefixStates(_PREFIX_BYTES_MAX)
+        self.settings: Final = settings
+        self.snapshots: Final = Snapshots(settings, model)
+        self._trace: Final = Trace(settings.trace) if settings.trace else None
+        self._open: dict[str, Session] = {}
+        self._groups: list[Group] = []
+        self._n_jobs: dict[str, int] = {}
+        self._clock = 0
+        self.evictions = 0
+
+    def __getitem__(self, session_id: str) -> Session:
+        try:
+            return self._open[session_id]
+        except KeyError:
+            raise SessionUnknown(f"no session {session_id!r} is open") from None
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._open.values())
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, session_id: str) -> Session | None:
+        """The session, None where it is not open."""
+        return self._open.get(session_id)
+
+    def create(self, session_id: str, spec: SessionSpec) -> Session:
+        """A session without items or seats."""
+        if session_id in self._open:
+            raise SessionExists(f"session {session_id!r} is open already")
+        if len(self._open) >= self.settings.sessions_max:
+            raise Overloaded(f"expected at most {self.settings.sessions_max} open sessions")
+        size = spec.context or self.settings.context_tokens
+        if size > self.model.n_ctx_train:
+            raise RequestError(
+                f"expected a context of at most {self.model.n_ctx_train} tokens "
+                f"(what the model was trained on), got {size}"
+            )
+        session = Session(session_id, spec, self.model, size)
+        self._open[session_id] = session
+        self.touch(session)
+        return session
+
+    def remove(self, session: Session) -> None:
+        """Gives everything of the session back."""
+        del self._open[session.id]
+        session.closed = True
+        session.free()
+
+    def tenant(self, session_id: str) -> str:
+        """Whose session it is; "" where it is not open. From any thread."""
+        session = self._open.get(session_id)
+        return session.spec.tenant if session is not None else ""
+
+    def came(self, session_id: str) -> None:
+        """A job of the session waits from now on."""
+        self._n_jobs[session_id] = self._n_jobs.get(session_id, 0) + 1
+
+    def went(self, session_id: str) -> None:
+        """A job of the session ended."""
+        self._n_jobs[session_id] -= 1
+        if not self._n_jobs[session_id]:
+            del self._n_jobs[session_id]
+
+    def wants_junior(self, session: Session) -> bool:
+        """Whether the session's next window is behind."""
+        start = junior_start(session.spec.window, session.count)
+        if start is None or session.senior is None:
+            return False
+        junior = session.junior
+        return junior is None or junior.start != start or junior.end != session.count
+
+    def touch(self, session: Session) -> None:
+        """The session is used now."""
+        self._clock += 1
+        session.used = self._clock
+
+    def free(self) -> None:
+        """Frees every context."""
+        self._open.clear()
+        for group in self._groups:
+            group.context.free()
+        self._groups.clear()
+
+    # -- seats ----------------------------------------------------------------------
+
+    def seat(self, session: Session) -> Seat:
+        """A seat for the session. Raises Overloaded where none can be made free."""
+        while True:
+            seat = self._free_seat(session)
+            if seat is not None:
+                return seat
+            if not self._evict_one(session):
+                raise Overloaded(
+                    f"all {self.settings.seats_max} resident sequences are in use; try again soon"
+                )
+
+    def try_seat(self, session: Session) -> Seat | None:
+        """A seat that costs no other session its own, or None: what is nice to have."""
+        return self._free_seat(session)
+
+    @property
+    def n_seats(self) -> int:
+        """Seats that are held."""
+        return sum(group.n_seats - group.n_free for group in self._groups)
+
+    def evict(self, session: Session) -> None:
+        """Saves the session and takes its seats."""
+        self.snapshots.save(session)
+        session.free()
+        self.evictions += 1
+
+    def idle(self, session: Session, jobs: int = 0) -> bool:
+        """Whether it is resident, and no more than so many jobs of it wait or run."""
+        return session.senior is not None and self._n_jobs.get(session.id, 0) <= jobs
+
+    def _evict_one(self, wanted_by: Session) -> bool:
+        idle = [one for one in self if one is not wanted_by and self.idle(one)]
+        if not idle:
+            return False
+        self.evict(min(idle, key=lambda one: one.used))
+        return True
+
+    def _free_seat(self, session: Session) -> Seat | None:
+        if self.n_seats >= self.settings.seats_max:
+            return None
+        group = self._group(session.context_tokens)
+        if group is None:
+            return None
+        group.drop_unused_prefixes(but=session.key)
+        return group.open_seat()
+
+    def _group(self, context_tokens: int) -> Group | None:
+        for group in self._groups:
+            if group.context_tokens == context_tokens and group.n_free:
+                return group
+        # Idle contexts of other sizes make way: memory is bounded by the seats allowed.
+        for idle in [group for group in self._groups if group.n_free == group.n_seats]:
+            self._groups.remove(idle)
+            idle.context.free()
+        bytes_each = self.model.kv_bytes(context_tokens, self.settings.kv_type)
+        bytes_now = sum(
+            group.model.kv_bytes(group.context_tokens, self.settings.kv_type) * group.n_seats
+            for group in self._groups
+        )
+        more = bytes_each * self.settings.sessions_per_context
+        if self._groups and bytes_now + more > self.settings.kv_bytes_max:
+            return None
+        group = Group(self.model, self.settings, context_tokens, self._trace)
+        self._groups.append(group)
+        return group
+
+
+class PrefixStates:
+    """The KV of frozen prefixes as bytes, to be copied into other contexts; the least
+    lately used are forgotten above `bytes_max`."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max: Final = bytes_max
+        self._states: OrderedDict[PrefixKey, memoryview] = OrderedDict()
+
+    def get(self, key: PrefixKey) -> memoryview | None:
+        """The bytes of a prefix that was decoded before."""
+        state = self._states.get(key)
+        if state is not None:
+            self._states.move_to_end(key)
+        return state
+
+    def keep(self, key: PrefixKey, state: memoryview) -> None:
+        """Remembers a prefix."""
+        self._states[key] = state
+        while sum(map(len, self._states.values())) > self._bytes_max and len(self._states) > 1:
+            self._states.popitem(last=False)

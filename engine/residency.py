@@ -1,0 +1,118 @@
+"""The steps that make a session resident: its frozen prefix, its window, its junior.
+
+A prefix is decoded once for a tenant and its tokens. Seats of one group share its cells
+(seq_cp); into other groups its KV is copied as bytes, which takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from flashfeed.models.errors import ContextFull, EngineError
+from flashfeed.models.window import junior_start
+
+from .plan import Run
+from .pool import Sessions
+from .sessions import Group, Prefix, Seat, Session, expect_held
+from .steps import Steps
+from .turns import Ask, Priority
+
+
+def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> Steps[None]:
+    """Gives the session its senior seat where it has none: from a snapshot that matches,
+    and by decoding what is left of its window."""
+    sessions.touch(session)
+    if session.senior is not None:
+        return
+    if session.length > session.context_tokens:
+        raise ContextFull(
+            f"session {session.id!r}: its prefix and window need {session.length} tokens, its "
+            f"context has {session.context_tokens}"
+        )
+    seat = sessions.seat(session)
+    try:
+        if not sessions.snapshots.restore(session, seat, session.start):
+            seat.start = seat.end = session.start
+            yield from prefix_steps(sessions, session, seat, priority)
+        yield from catch_up_steps(session, seat, priority)
+        expect_held(session, seat)
+    except BaseException:
+        seat.free()
+        raise
+    session.senior = seat
+
+
+def junior_steps(sessions: Sessions, session: Session) -> Steps[None]:
+    """Brings the generation that takes over at the window's next move up to date."""
+    start = junior_start(session.spec.window, session.count)
+    if start is None or session.senior is None or session.closed:
+        return
+    seat = session.junior
+    if seat is None:
+        seat = sessions.try_seat(session)
+        if seat is None:
+            return
+        seat.start = seat.end = start
+    elif seat.start != start:
+        seat.reset(start)
+    session.junior = None
+    try:
+        yield from prefix_steps(sessions, session, seat, Priority.BACKGROUND)
+        yield from catch_up_steps(session, seat, Priority.BACKGROUND)
+        expect_held(session, seat)
+    except BaseException:
+        seat.free()
+        raise
+    session.junior = seat
+
+
+def catch_up_steps(session: Session, seat: Seat, priority: Priority) -> Steps[None]:
+    """Decodes the items that the seat does not hold yet."""
+    tokens = session.tokens(seat.end, session.count)
+    if tokens:
+        run = Run(tokens, seat.length, (seat.sequence,))
+        yield Ask(seat.group.context, (run,), priority)
+        seat.held = seat.length
+    seat.end = session.count
+
+
+def prefix_steps(
+    sessions: Sessions, session: Session, seat: Seat, priority: Priority
+) -> Steps[None]:
+    """Makes an empty seat begin with the session's frozen prefix; nothing where it does."""
+    if seat.held:
+        return
+    group, key = seat.group, session.key
+    if seat.prefix is not None:
+        group.release(seat.prefix)
+        seat.prefix = None
+    while (prefix := group.prefixes.get(key)) is not None and not prefix.ready:
+        yield None  # a neighbour decodes it
+    if prefix is None:
+        prefix = yield from _decode_prefix(sessions, session, group, priority)
+    prefix.users += 1
+    seat.prefix = prefix
+    group.context.drop((seat.sequence,))
+    group.context.fork(prefix.sequence, (seat.sequence,), len(session.prefix))
+    seat.held = len(session.prefix)
+
+
+def _decode_prefix(
+    sessions: Sessions, session: Session, group: Group, priority: Priority
+) -> Steps[Prefix]:
+    key, context = session.key, group.context
+    [sequence] = group.take(1)
+    prefix = group.prefixes[key] = Prefix(key, sequence, users=1)
+    try:
+        state = sessions.prefixes.get(key)
+        if state is not None:
+            context.load_sequence(sequence, state, session.prefix)
+        else:
+            yield Ask(context, (Run(session.prefix, 0, (sequence,)),), priority)
+            sessions.prefixes.keep(key, context.save_sequence(sequence))
+        if context.ends[sequence] != len(session.prefix):
+            raise EngineError(f"session {session.id!r}: its prefix was not decoded whole")
+    except BaseException:
+        group.drop_prefix(prefix)
+        raise
+    prefix.users -= 1
+    prefix.ready = True
+    return prefix

@@ -125,7 +125,7 @@ class LiveSessions:
         return [
             QueryView(
                 query=query,
-                n_tokens=self._engine.count_tokens(query.query),
+                n_tokens=self._engine.count_tokens(query.query, session_id),
                 answer=answers.get(query.id),
                 data_version=head.version if query.id in answers else 0,
                 evaluated_ms=head.evaluated_ms if query.id in answers else 0,
@@ -210,7 +210,7 @@ class LiveSessions:
         self._owner(session_id)
         await self._history.apply(session_id, Append(text=text))
         # Not the difference in tokens: the window may have slid, and others append too.
-        return AppendAck(self._engine.count_tokens(text + "\n"), self.get(session_id))
+        return AppendAck(self._engine.count_tokens(text + "\n", session_id), self.get(session_id))
 
     async def mark_prefix(self, session_id: str) -> SessionView:
         """Make what the session holds now its frozen prefix."""

@@ -17,7 +17,7 @@ import msgspec
 
 from flashfeed.codecs.registry import text_codec
 from flashfeed.engine import Engine, Update
-from flashfeed.models.errors import ContextFull, EngineError, SessionUnknown
+from flashfeed.models.errors import ContextFull, EngineError, Overloaded, SessionUnknown
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.state import Head, Item
 from flashfeed.models.window import halved, window_length
@@ -28,6 +28,7 @@ from .session_step import SessionState, Step, Templates, Waiting, shrunk
 log = logging.getLogger(__name__)
 
 ENGINE_TRIES = 3
+BUSY_WAIT_S = 0.1
 NO_WORK = Update((), 0, 0, 0, 0, 0.0, 0.0, 0)
 
 
@@ -49,8 +50,7 @@ class SessionEngine:
                 try:
                     await self._open(smaller.head, smaller.items)
                 except ContextFull:
-                    continue
-                self._note_halved(state.head, smaller.head)
+                    self._note_halved(state.head, smaller.head)
                 return smaller
             raise
         return state
@@ -60,8 +60,9 @@ class SessionEngine:
         back to its last committed position first. Raises FlashfeedError."""
         if step.deletes:
             return NO_WORK
-        opened = 0
-        for attempt in range(1, ENGINE_TRIES + 1):
+        opened = attempt = 0
+        while True:
+            attempt += 1
             try:
                 if step.creates and not opened:
                     opened = await self._open(step.head, ())
@@ -70,13 +71,18 @@ class SessionEngine:
                 if step.items or step.queries:
                     lines = [item.line for item in step.items]
                     return await self._engine.update(self.session_id, lines, step.queries)
-                break
+                return replace(NO_WORK, n_tokens=opened or step.head.tokens)
+            except Overloaded:
+                # All seats are busy: what came waits (overflow "block"), who asks is told.
+                if step.creates:
+                    raise
+                attempt -= 1
+                await asyncio.sleep(BUSY_WAIT_S)
             except EngineError:
                 if attempt == ENGINE_TRIES:
                     raise
                 log.exception("session %s: engine error, attempt %d", self.session_id, attempt)
                 await asyncio.sleep(0.05 * attempt)
-        return replace(NO_WORK, n_tokens=opened or step.head.tokens)
 
     async def run_smaller(
         self,
@@ -114,10 +120,11 @@ class SessionEngine:
             await self._open(state.head, state.items)
         return None
 
-    async def close(self) -> None:
-        """Give the session's place back; nothing where it has none."""
+    async def close(self, *, forget: bool = False) -> None:
+        """Give the session's place back; nothing where it has none. `forget`: for good,
+        with its snapshot."""
         with contextlib.suppress(SessionUnknown):  # it may never have come to be open
-            await self._engine.close(self.session_id)
+            await self._engine.close(self.session_id, forget=forget)
 
     def _note_halved(self, before: Head, after: Head) -> None:
         self._count_halved()

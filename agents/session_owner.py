@@ -162,7 +162,7 @@ class SessionOwner:
             process_us=int((time.monotonic() - began) * 1e6),
             evaluated_ms=int(time.time() * 1000),
             pending=max(0, self.queued - sum(one.records for one in taken)),
-            model=self._parts.engine.model_hash,
+            model=self._parts.engine.model_hash_of(self.session_id),
         )
         head = settle_step(step, done.state, ran)
         await self._publish(done, head)
@@ -220,7 +220,7 @@ class SessionOwner:
     async def _committed(self, done: _Done, head: Head) -> None:
         """The step is durable: make it the state."""
         if done.step.deletes:
-            await self._engine.close()
+            await self._engine.close(forget=True)
             self.state = None
         elif done.state is not None or done.step.creates:
             self.state = next_state(done.step, done.state, head)

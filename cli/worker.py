@@ -16,11 +16,12 @@ from flashfeed.bridge.server import BridgeServer
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.registry import decoder
 from flashfeed.engine import Engine, EngineSettings
-from flashfeed.engine.model_source import fetch
+from flashfeed.engine.homes import DEFAULT, Locate
+from flashfeed.engine.model_source import Catalogue, fetch
 from flashfeed.engine.tuned import Tuned, recall, tuned_file
 from flashfeed.models.config import Config, EngineConfig
 
-from .models import catalogue, default_engine
+from .models import catalogue, default_engine, engine_of
 from .settings import bridge_settings, feed_mapping, load, session_name
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,19 @@ def tuned_for(engine: EngineConfig, model: Path) -> Tuned | None:
     return record.tuned
 
 
+def locate_models(config: Config, models: Catalogue) -> Locate:
+    """Finds the models that sessions name beside the default one; downloads where it must."""
+
+    def locate(reference: str) -> tuple[str, EngineSettings]:
+        name, source = models.resolve(reference)
+        path = fetch(source, models.limits, progress=log.info)
+        options = engine_of(config, name)
+        settings = engine_settings(options, path, tuned_for(options, path))
+        return (DEFAULT if name == models.default else name), settings
+
+    return locate
+
+
 def feeds_of(config: Config) -> list[Feed]:
     """The configuration's feeds, compiled."""
     feeds = []
@@ -94,7 +108,12 @@ async def _run(config: Config, trace: Path | None) -> int:
     options = default_engine(config)
     settings = engine_settings(options, path, tuned_for(options, path))
     settings = dataclasses.replace(settings, trace=trace)
-    engine = Engine(settings)
+    engine = Engine(
+        settings,
+        locate_models(config, models),
+        config.models.bytes_max,
+        config.models.idle_unload_s,
+    )
     engine.start()
     worker = Worker(config, engine, feeds_of(config))
     stop = asyncio.Event()

@@ -151,6 +151,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     prompt: str = ""
     text: str = ""
     context: Annotated[int, msgspec.Meta(ge=0)] = 0
+    tenant: str = ""
+    model: str = ""
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
 

@@ -93,7 +93,10 @@ class MemoryEngine:
             ends = place == len(self.pieces)
             yield GeneratedPiece(text, place, place, 0.5, self.finish_reason if ends else None)
 
-    def count_tokens(self, text: str) -> int:
+    def model_hash_of(self, session_id: str) -> str:
+        return self.model_hash
+
+    def count_tokens(self, text: str, session_id: str = "") -> int:
         return len(text.split())
 
     async def mark_prefix(self, session_id: str) -> None:
@@ -101,7 +104,7 @@ class MemoryEngine:
         held.frozen += held.lines
         held.lines, held.count = [], 0
 
-    async def close(self, session_id: str) -> None:
+    async def close(self, session_id: str, *, forget: bool = False) -> None:
         self._at(session_id)
         del self.held[session_id]
 

@@ -206,7 +206,7 @@ def test_settings_and_models_that_cannot_be(tmp_path: Path, model_path: Path) ->
         EngineSettings(model_path=model_path, sessions_per_context=3, forks_max=200)
     with pytest.raises(ConfigError, match="batch_tokens"):
         EngineSettings(model_path=model_path, batch_tokens=0)
-    with pytest.raises(ConfigError, match="got none"):
+    with pytest.raises(ConfigError, match="No such file"):
         Engine(EngineSettings(model_path=tmp_path / "none.gguf")).start()
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF but not really")

@@ -440,8 +440,8 @@ def test_a_restored_sequence_goes_on_as_the_saved_one(
     assert np.abs(restored - expected).max() <= 0.1
     assert restored.argmax() == expected.argmax()
     # And the books are right: all of it can be dropped and decoded anew.
-    target.drop((3,), 305)
-    target.drop((4,), 37)
+    target.drop((3,))
+    target.drop((4,))
     assert target.cells_used == 0
     target.load_sequence(3, state, tokens)
 

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import llama_cpp.llama_cpp as C
 import numpy as np
 import pytest
 import pytest_asyncio
 
 from flashfeed.engine import DecodeFailed, Engine, EngineSettings
+from flashfeed.engine.capabilities import capabilities
 from flashfeed.engine.model import Model
 from flashfeed.models.errors import ContextFull, RequestError
 from flashfeed.models.generation import GenerateOptions
@@ -180,10 +182,11 @@ async def test_a_shifted_window_is_near_a_fresh_context(
 
 
 async def test_a_model_that_cannot_shift_says_so(
-    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, model: Model, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(engine._open_sessions().model), "can_shift", False)
-    with pytest.raises(RequestError, match="shift"):
+    many = capabilities("qwen2vl", rope_type=C.LLAMA_ROPE_TYPE_MROPE, n_swa=0)
+    monkeypatch.setattr(model, "capabilities", many)
+    with pytest.raises(RequestError, match="M-RoPE"):
         await engine.open(name, spec_of("shift"))
 
 

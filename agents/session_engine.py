@@ -50,7 +50,8 @@ class SessionEngine:
                 try:
                     await self._open(smaller.head, smaller.items)
                 except ContextFull:
-                    self._note_halved(state.head, smaller.head)
+                    continue
+                self._note_halved(state.head, smaller.head)
                 return smaller
             raise
         return state

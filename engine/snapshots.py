@@ -82,6 +82,8 @@ class Snapshots:
             if found is None:
                 return False
             data, tokens, end = found
+            # It brings its prefix along: one that waits for a user has no cells any more.
+            seat.group.drop_unused_prefixes()
             seat.group.context.load_sequence(seat.sequence, data, tokens)
         except EngineError as error:
             self.refused += 1

@@ -13,10 +13,11 @@ import pytest_asyncio
 
 from flashfeed.engine import DecodeFailed, Engine, EngineSettings
 from flashfeed.models.chat import ChatMessage, ChatRequest
+from flashfeed.models.errors import RequestError
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 
-from .books import expect_books
+from .books import expect_books, quiet
 from .conftest import seat_of
 from .test_failures import Failing
 
@@ -156,3 +157,25 @@ async def test_prefixes_that_grow_by_turns_do_not_pile_up(pair: Engine) -> None:
         await expect_books(pair)
     assert len(seat_of(pair, "s").group.prefixes) <= 2
     assert (await pair.update("t", ["x"], (YES,))).answers
+
+
+@pytest.mark.parametrize(
+    ("n_lines", "count"), [(3, 2), (3, -1), (1, 8), (0, 5)], ids=["more", "below", "few", "none"]
+)
+async def test_lines_that_are_no_window_are_refused(pair: Engine, n_lines: int, count: int) -> None:
+    spec = SessionSpec(type="event", prompt="Watch.", window=WindowSpec("exact", 2))
+    with pytest.raises(RequestError, match="lines"):
+        await pair.open("s", spec, [f"p{n}" for n in range(n_lines)], count)
+    await pair.open("s", spec, ["p5", "p6", "p7"], 8)
+    assert (await pair.inspect("s")).text.endswith("p6\np7\n")
+
+
+async def test_half_a_character_in_a_spec_is_refused(pair: Engine) -> None:
+    with pytest.raises(RequestError, match="surrogate"):
+        await pair.open("s", SessionSpec(type="event", prompt="Watch \ud800."))
+    with pytest.raises(RequestError, match="surrogate"):
+        await pair.open("s\udfff", GROW)
+    await pair.open("s", GROW)
+    await pair.update("s", ["a line with \ud800 is text"], ())
+    await quiet(pair)
+    assert "a line with ? is text" in (await pair.inspect("s")).text

@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: schemas demo test lint types check-python bench broker help clean setup
+.PHONY: schemas demo test soak lint types check-python bench broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +54,10 @@ types: $(READY) build/src/flashfeed
 # make test   see above
 test: lint types
 	@$(BIN)/python -m pytest
+
+# make soak   the engine's long tests: 1,000 windows, 2,000 operations (half an hour)
+soak: $(READY)
+	@$(BIN)/python tests/soak.py
 
 # make bench  every benchmark; each prints a table and one JSON line
 bench: $(READY)

@@ -19,7 +19,7 @@ from flashfeed.models.session import FlashQuery, SessionSpec
 
 from .generate import NotResident, Talk, generate_steps
 from .homes import Homes, Locate, no_others
-from .memory import free_memory_bytes
+from .machine import free_memory_bytes
 from .pool import Sessions
 from .prompt import make_prompt
 from .residency import junior_steps, resident_steps
@@ -82,7 +82,7 @@ class Engine:
         self.model_name = model.name
         settings = self.settings
         if not settings.kv_bytes_max:
-            settings = replace(settings, kv_bytes_max=free_memory_bytes() // 2)
+            settings = replace(settings, kv_bytes_max=free_memory_bytes(settings.gpu_layers) // 2)
         self._homes = homes
         self._sessions = sessions = Sessions(homes, home, settings)
 

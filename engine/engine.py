@@ -24,7 +24,7 @@ from .pool import Sessions
 from .prompt import make_prompt
 from .residency import junior_steps, resident_steps
 from .scheduler import Job, Scheduler, Watch
-from .settings import STEP_TOKENS, EngineSettings
+from .settings import EngineSettings
 from .steps import Steps
 from .turns import Priority, Turns
 from .update import Update, mark_prefix_steps, open_steps, update_steps
@@ -91,7 +91,7 @@ class Engine:
             homes.release(home)
             homes.close()
 
-        turns = Turns(settings.step_tokens or STEP_TOKENS, settings.foreground_chunk)
+        turns = Turns(settings.step, settings.chunk)
         watch = Watch(sessions.came, sessions.went, self._housekeeping, free)
         self._scheduler = Scheduler(settings.jobs_max, turns, watch)
         self._scheduler.start()

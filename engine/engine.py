@@ -168,7 +168,9 @@ class Engine:
         """
         sessions = self._open_sessions()
         session = sessions[session_id]
-        prompt = make_prompt(session.model, asked, options, uuid.uuid4().hex)
+        key = uuid.uuid4().hex
+        # A long text or a large grammar takes a while; neither loop nor engine waits for it.
+        prompt = await asyncio.to_thread(make_prompt, session.model, asked, options, key)
         loop = asyncio.get_running_loop()
         talk = Talk()
         # Bounded: a generation has max_tokens pieces and an end.

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import llama_cpp.llama_cpp as C
-
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.session import CHOICES_MAX
+
+from .machine import on_gpu
 
 SEQUENCES_MAX: Final = 256
 """llama.cpp aborts the process for a sequence id of 256 or more (LLAMA_MAX_SEQ)."""
@@ -103,7 +103,7 @@ class EngineSettings:
     @property
     def on_gpu(self) -> bool:
         """Whether layers go to a GPU."""
-        return bool(C.llama_supports_gpu_offload()) and self.gpu_layers != 0
+        return on_gpu(self.gpu_layers)
 
     @property
     def step(self) -> int:

@@ -19,12 +19,12 @@ from flashfeed.models.session import FlashQuery, SessionSpec
 
 from .generate import NotResident, Talk, generate_steps
 from .homes import Homes, Locate, no_others
-from .memory import free_memory_bytes
+from .machine import free_memory_bytes
 from .pool import Sessions
 from .prompt import make_prompt
 from .residency import junior_steps, resident_steps
 from .scheduler import Job, Scheduler, Watch
-from .settings import STEP_TOKENS, EngineSettings
+from .settings import EngineSettings
 from .steps import Steps
 from .turns import Priority, Turns
 from .update import Update, mark_prefix_steps, open_steps, update_steps
@@ -82,7 +82,7 @@ class Engine:
         self.model_name = model.name
         settings = self.settings
         if not settings.kv_bytes_max:
-            settings = replace(settings, kv_bytes_max=free_memory_bytes() // 2)
+            settings = replace(settings, kv_bytes_max=free_memory_bytes(settings.gpu_layers) // 2)
         self._homes = homes
         self._sessions = sessions = Sessions(homes, home, settings)
 
@@ -91,7 +91,7 @@ class Engine:
             homes.release(home)
             homes.close()
 
-        turns = Turns(settings.step_tokens or STEP_TOKENS, settings.foreground_chunk)
+        turns = Turns(settings.step, settings.chunk)
         watch = Watch(sessions.came, sessions.went, self._housekeeping, free)
         self._scheduler = Scheduler(settings.jobs_max, turns, watch)
         self._scheduler.start()
@@ -168,7 +168,9 @@ class Engine:
         """
         sessions = self._open_sessions()
         session = sessions[session_id]
-        prompt = make_prompt(session.model, asked, options, uuid.uuid4().hex)
+        key = uuid.uuid4().hex
+        # A long text or a large grammar takes a while; neither loop nor engine waits for it.
+        prompt = await asyncio.to_thread(make_prompt, session.model, asked, options, key)
         loop = asyncio.get_running_loop()
         talk = Talk()
         # Bounded: a generation has max_tokens pieces and an end.

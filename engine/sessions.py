@@ -16,6 +16,7 @@ branches counted, so that the seats of a group cannot take room from one another
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -278,7 +279,7 @@ class Session:
     junior: Seat | None = None
     used: int = 0
     changed: bool = False
-    saved_at: float = 0.0
+    saved_at: float = field(default_factory=time.monotonic)
     closed: bool = False
 
     @property

@@ -141,7 +141,9 @@ class Turns:
                 room = tokens
             else:
                 room = min(tokens, others)
-                if need > room and (job.priority < Priority.INGEST or room < _WORTH_JOINING):
+                # An update is not torn for a neighbour's sake, only for a reader's.
+                torn = need > room and not read and job.priority < Priority.INGEST
+                if torn or room < min(need, _WORTH_JOINING):
                     continue
             head, left = take(job.asked.runs, min(room, tokens), outputs)
             if not head:

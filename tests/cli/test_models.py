@@ -141,4 +141,4 @@ def test_attention_is_taken_whole_or_not_at_all() -> None:
 def test_without_a_measurement_the_engines_defaults_hold() -> None:
     settings = engine_settings(EngineConfig(), Path("m.gguf"))
     assert (settings.threads, settings.kv_type, settings.flash_attention) == (None, "f16", "auto")
-    assert (settings.foreground_chunk, settings.sessions_per_context) == (24, 1)
+    assert (settings.foreground_chunk, settings.sessions_per_context) == (0, 1)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,12 @@ def test_the_configuration_in_the_readme_is_good(tmp_path: Path) -> None:
 def test_the_consumer_in_the_readme_is_the_example() -> None:
     example = (ROOT / "examples" / "consume_answers.py").read_text()
     assert any(block.strip() in example for block in blocks("python"))
+
+
+def test_the_engine_in_the_readme_is_the_example() -> None:
+    example = (ROOT / "examples" / "engine_alone.py").read_text()
+    [block] = [block for block in blocks("python") if "Engine(" in block]
+    assert textwrap.indent(block, "    ") in example
 
 
 def test_every_make_target_and_command_in_the_readme_exists() -> None:
@@ -102,6 +109,13 @@ def test_the_engine_alone_answers_and_writes() -> None:
         assert answers is not None, day
         assert all(0.5 <= float(share) <= 1 for share in answers.group(2, 4)), day
     assert len(said.split()) > 3
+
+
+def test_every_file_in_the_tests_readme_exists() -> None:
+    tests = ROOT / "tests"
+    for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", (tests / "README.md").read_text()):
+        places = (tests / name, tests / "engine" / name, ROOT / name)
+        assert any(place.exists() for place in places), name
 
 
 @pytest.mark.broker

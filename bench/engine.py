@@ -19,6 +19,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -202,6 +203,8 @@ def main() -> None:
             flash_attention=False,
             kv_unified=False,
         )
+    # Ended from outside, the run still takes llama-server down with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     machine, own = cpu_seconds()
     report, reasons = asyncio.run(measure(rig, names))
     machine, own = (b - a for a, b in zip((machine, own), cpu_seconds(), strict=True))

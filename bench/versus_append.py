@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import median
 
 from bare import Bare, DecodeMeter
-from llama_server import LlamaServer, PeerFailed, Question
+from llama_server import LlamaServer
 from rig import QUIET_S, Report, Rig, ms, ratio, say, settle, timed
+from server_setup import MEASURED_UPDATE, questions
 from work import (
     CANDLE_TOKENS,
     CHOICES,
@@ -34,7 +34,6 @@ from flashfeed.engine import Engine, Update
 
 HISTORIES = (500, 2000, 4000)
 UPDATES = (1, 3, 10)
-MEASURED_UPDATE = 3
 ROOM = 1024
 BURSTS = 3
 MAIN_HISTORY = BURST_HISTORY = 2000
@@ -47,60 +46,6 @@ class Cell:
     ideal: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
     server: list[float] = field(default_factory=list)
-
-
-def questions(rig: Rig) -> list[Question]:
-    """The four questions as llama-server is asked them."""
-    return [
-        Question(tuple(tokens), tuple(choices))
-        for tokens, choices in zip(question_tokens(rig.model), rig.first_choices, strict=True)
-    ]
-
-
-def choose_server(rig: Rig) -> str:
-    """Sets up llama-server as is fastest for it here, and says what was tried.
-
-    Separate KV for each slot always: unified, three slots of 2,000 tokens took 1.8 times
-    as long an update (2 CPU cores, 2026-11), since each then attends over all of them.
-    """
-    if rig.server is None:
-        raise PeerFailed("no llama-server was built: run `make peers`")
-    asked, history = questions(rig), 500 if rig.quick else 1000
-    lines = candles(rig.model, 77)
-    tried: dict[tuple[bool, str], float] = {}
-    for flash in (False, True):
-        settings = replace(rig.server, slots=4, context_tokens=2048, flash_attention=flash)
-        with LlamaServer(settings) as server:
-            tokens = prefix_tokens(rig.model)
-            tokens += line_tokens(rig.model, list(islice(lines, history // CANDLE_TOKENS)))
-            for slot in range(4):
-                server.feed(slot, tokens)
-            ways: dict[str, Callable[[list[int]], object]] = {
-                "one after another": lambda tokens, to=server: to.ask(0, tokens, asked),
-                "in one request": lambda tokens, to=server: to.ask_in_one(0, tokens, asked),
-                "a slot each": lambda tokens, to=server: to.ask_parallel(range(4), tokens, asked),
-            }
-            spent: dict[str, list[float]] = {way: [] for way in ways}
-            for _ in range(4):
-                for way, ask in ways.items():
-                    if way == "a slot each":  # the others hold what the first has seen
-                        for slot in range(4):
-                            server.feed(slot, tokens)
-                    tokens += line_tokens(rig.model, list(islice(lines, MEASURED_UPDATE)))
-                    began = time.perf_counter()
-                    ask(tokens)
-                    spent[way].append(time.perf_counter() - began)
-                    time.sleep(QUIET_S)
-            tried |= {(flash, way): median(seconds[1:]) for way, seconds in spent.items()}
-    # One slot a session: the parallel way is measured, and not taken.
-    best = min((s, way, flash) for (flash, way), s in tried.items() if way != "a slot each")
-    rig.server = replace(rig.server, flash_attention=best[2])
-    rig.in_one_request = best[1] == "in one request"
-    figures = ", ".join(
-        f"{way}, flash attention {'on' if flash else 'off'}: {seconds * 1000:.0f} ms"
-        for (flash, way), seconds in tried.items()
-    )
-    return f"llama-server at {history} tokens, 4 questions: {figures}"
 
 
 class Sides:
@@ -198,6 +143,7 @@ def _report_cell(report: Report, history: int, size: int, cell: Cell) -> None:
     figures = {"us_over_ideal": ratio(cell.ours, cell.ideal)}
     if cell.server:
         figures["server_over_us"] = ratio(cell.server, cell.ours)
+        figures["server_over_ideal"] = ratio(cell.server, cell.ideal)
     for kind, value in figures.items():
         report.figures[f"{kind}_{history}_{size}"] = value
         if size == MEASURED_UPDATE:

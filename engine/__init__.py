@@ -3,15 +3,13 @@
 Lines of text go in, answers with a confidence come out. Knows nothing of Kafka or HTTP; may
 import flashfeed.models only. Alone, from Python (examples/engine_alone.py is whole):
 
-    engine = Engine(EngineSettings(model_path=fastest_form(find_packaged_model())))
-    engine.start()
-    await engine.open("AAPL", spec)
-    update = await engine.update("AAPL", ["150.70 +0.3 29M"], spec.flash)
-    for query, answer in zip(spec.flash, update.answers, strict=True):
-        print(query.query, answer.value, answer.confidence)
-    async for piece in engine.generate("AAPL", "What happened?", GenerateOptions()):
-        print(piece.text, end="")
-    await engine.stop()
+    async with Engine(EngineSettings(model_path=fastest_form(find_packaged_model()))) as engine:
+        await engine.open("AAPL", spec)
+        update = await engine.update("AAPL", ["150.70 +0.3 29M"])
+        for query, answer in zip(spec.flash, update.answers, strict=True):
+            print(query.query, answer.value, answer.confidence)
+        async for piece in engine.generate("AAPL", "What happened?"):
+            print(piece.text, end="")
 
 A call is a job in the engine's one thread. A step is plan, run, settle: passes of tokens are
 planned, one is run, answers are made of its logits. `update.py` is the three in order: read

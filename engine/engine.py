@@ -133,10 +133,22 @@ class Engine:
         finally:
             homes.release(home)
 
+    async def __aenter__(self) -> Engine:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def update(
-        self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
+        self,
+        session_id: str,
+        lines: Sequence[str] = (),
+        queries: Sequence[FlashQuery] | None = None,
     ) -> Update:
         """Appends the lines and answers the questions over all that the session then holds.
+
+        `queries` None asks the standing questions of the session's spec.
 
         Atomic: on any error the session is as it was. A caller that is cancelled while
         it waits does not stop the update. Raises SessionUnknown, ContextFull,
@@ -145,11 +157,12 @@ class Engine:
         """
         sessions = self._open_sessions()
         started = time.perf_counter()
-        lines, queries = tuple(lines), tuple(queries)
+        lines = tuple(lines)
+        asked = sessions[session_id].spec.flash if queries is None else tuple(queries)
         return await self._do(
             session_id,
-            lambda: update_steps(sessions, session_id, lines, queries, started),
-            kind=Priority.FLASH if queries else Priority.INGEST,
+            lambda: update_steps(sessions, session_id, lines, asked, started),
+            kind=Priority.FLASH if asked else Priority.INGEST,
             follow_up=lambda: self._junior_job(session_id),
         )
 
@@ -159,7 +172,10 @@ class Engine:
         return await self._do(session_id, lambda: mark_prefix_steps(sessions, session_id))
 
     async def generate(
-        self, session_id: str, asked: str | ChatRequest, options: GenerateOptions
+        self,
+        session_id: str,
+        asked: str | ChatRequest,
+        options: GenerateOptions = GenerateOptions(),  # noqa: B008 (frozen)
     ) -> AsyncGenerator[GeneratedPiece]:
         """Answers a prompt, or goes on with a chat, over what the session holds now.
 

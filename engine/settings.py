@@ -72,7 +72,7 @@ class EngineSettings:
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv_bytes_max: int = 0
     snapshots: Path | None = None
-    snapshot_bytes_max: int = 8 << 30
+    snapshot_bytes_max: int = 4 << 30
     snapshot_interval_s: float = 300.0
     trace: Path | None = None
 

@@ -219,7 +219,7 @@ def _prefix_tokens(session: Session, prompt: str, frozen: Sequence[str]) -> tupl
 
 def _item_tokens(session: Session, lines: Sequence[str]) -> list[tuple[int, ...]]:
     # Each line on its own: any batching of the same lines gives the same tokens.
-    return [session.model.tokens(line + "\n") for line in lines]
+    return [session.model.tokens(line.removesuffix("\n") + "\n") for line in lines]
 
 
 def _seat_from(sessions: Sessions, session: Session, start: int, priority: Priority) -> Steps[Seat]:

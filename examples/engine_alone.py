@@ -27,25 +27,23 @@ days = [
     Ohlcv(o=row["open"], h=row["high"], l=row["low"], c=row["close"], v=row["volume"])
     for row in candles("AAPL")
 ]
-lines = [codec.render(day, before).rstrip() for before, day in pairwise([None, *days[:50]])]
+lines = [codec.render(day, before) for before, day in pairwise([None, *days[:50]])]
 
 
 async def main() -> None:
-    engine = Engine(EngineSettings(model_path=fastest_form(find_packaged_model())))
-    engine.start()
-    await engine.open("AAPL", spec)
-    await engine.update("AAPL", lines[:40], queries=())  # its history: nothing is asked yet
-    for line in lines[40:]:
-        update = await engine.update("AAPL", [line], spec.flash)
-        print(f"{line:20}", end="")
-        for query, answer in zip(spec.flash, update.answers, strict=True):
-            print(f"  {query.name} {answer.value} {answer.confidence:.2f}", end="")
-        print(f"  ({update.ingest_tokens + update.question_tokens} tokens)")
-    asked = "How did the stock do?"
-    async for piece in engine.generate("AAPL", asked, GenerateOptions(max_tokens=48)):
-        print(piece.text, end="", flush=True)
-    print()
-    await engine.stop()
+    async with Engine(EngineSettings(model_path=fastest_form(find_packaged_model()))) as engine:
+        await engine.open("AAPL", spec)
+        await engine.update("AAPL", lines[:40], queries=())  # its history: nothing is asked yet
+        for line in lines[40:]:
+            update = await engine.update("AAPL", [line])
+            print(f"{line.strip():20}", end="")
+            for query, answer in zip(spec.flash, update.answers, strict=True):
+                print(f"  {query.name} {answer.value} {answer.confidence:.2f}", end="")
+            print(f"  ({update.ingest_tokens + update.question_tokens} tokens)")
+        asked = "How did the stock do?"
+        async for piece in engine.generate("AAPL", asked, GenerateOptions(max_tokens=48)):
+            print(piece.text, end="", flush=True)
+        print()
 
 
 asyncio.run(main())

@@ -207,7 +207,7 @@ class Engine:
             lane=False,
             session=session_id,
             tenant=session.spec.tenant,
-            void=lambda: talk.over,
+            void=lambda: talk.stale,
         )
         try:
             while True:

@@ -25,7 +25,7 @@ from .writer import Writer
 
 @dataclass(eq=False)
 class Talk:
-    """What the reader of a generation and the engine share: whether it goes on."""
+    """What the reader of a generation and the engine share: whether it goes on, and as asked."""
 
     cancelled: bool = False
     branch: Branch | None = None
@@ -34,6 +34,11 @@ class Talk:
     def over(self) -> bool:
         """Whether nobody reads it any more, or its branch had to make way."""
         return self.cancelled or (self.branch is not None and self.branch.dropped)
+
+    @property
+    def stale(self) -> bool:
+        """Whether what it waits for is no longer there to be decoded as it was asked."""
+        return self.over or (self.branch is not None and self.branch.moved)
 
 
 class NotResident(EngineError):
@@ -62,14 +67,17 @@ def generate_steps(
     context = seat.group.context
     writer.begin(branch.base + len(prompt.tokens), branch.base + cached)
     decoded = list(prompt.tokens)
-    left = prompt.tokens[cached:]
-    runs = (Run(left, branch.base + cached, (branch.sequence,), (len(left) - 1,)),)
+    runs = _rest(branch, decoded, branch.base + cached)
     try:
         while True:
             row = (yield Ask(context, runs, Priority.FOREGROUND)).rows
             if talk.over:
                 writer.finish("cancelled" if talk.cancelled or session.closed else "length")
                 return
+            if branch.moved:
+                branch.moved = False
+                runs = _rest(branch, decoded, context.ends[branch.sequence])
+                continue
             token = writer.write(row[0], context.ends[branch.sequence])
             if token is None:
                 return
@@ -77,13 +85,24 @@ def generate_steps(
                 writer.finish("length")
                 return
             decoded.append(token)
-            runs = (Run((token,), context.ends[branch.sequence], (branch.sequence,), (0,)),)
+            runs = _rest(branch, decoded, context.ends[branch.sequence])
+    except BaseException:
+        # After a failed pass nobody knows what its sequence holds.
+        seat.drop_branch(branch)
+        raise
     finally:
         if prompt.keep and not branch.dropped:
             held = context.ends[branch.sequence] - branch.base
             seat.keep_chat(branch, decoded[:held])
         if branch in seat.branches:
             seat.drop_branch(branch)
+
+
+def _rest(branch: Branch, tokens: Sequence[int], end: int) -> tuple[Run, ...]:
+    """What the branch, which ends at position `end`, does not hold yet of its tokens; the
+    logits after the last one are wanted."""
+    left = tuple(tokens[end - branch.base :])
+    return (Run(left, end, (branch.sequence,), (len(left) - 1,)),)
 
 
 def n_common(first: Sequence[int], second: Sequence[int]) -> int:

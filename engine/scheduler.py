@@ -217,7 +217,12 @@ class Scheduler:
         harmless = not isinstance(error, DecodeFailed) or error.harmless
         if len(parts) > 1 and harmless:
             for part in parts:
-                self._run_parts([part])
+                assert isinstance(part.job, Job)
+                # What the one before did may have taken its place.
+                if part.job.void():
+                    self._resume(part.job, _NOTHING)
+                else:
+                    self._run_parts([part])
             return
         for part in parts:
             assert isinstance(part.job, Job)

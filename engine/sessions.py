@@ -71,24 +71,35 @@ class Group:
         self.n_free -= 1
         return Seat(self, self.take(1)[0], self._n_branches)
 
-    def release(self, prefix: Prefix) -> None:
-        """One seat less uses the prefix. It stays while nothing else needs its cells."""
+    def release(self, prefix: Prefix, keep: bool = False) -> None:
+        """One user less of the prefix. `keep`: it stays without one, in the cells of the
+        seat that was given back with it, until another seat takes these."""
         prefix.users -= 1
+        if not prefix.users and not keep:
+            self.drop_prefix(prefix)
+        children = [one for one in self.prefixes.values() if one.parent is prefix]
+        if prefix.users == 1 and children:
+            # Nothing else begins there: its cells are its only child's.
+            [child] = children
+            self._merge(child, prefix)
+
+    def _merge(self, child: Prefix, parent: Prefix) -> None:
+        del self.prefixes[parent.key]
+        self.context.inherit(child.sequence, parent.sequence)
+        self._ids.append(parent.sequence)
+        child.parent = parent.parent
 
     def extend_prefix(self, parent: Prefix | None, key: PrefixKey, sequence: int) -> Prefix:
         """A prefix in `sequence` that goes on from the parent, whose last user it is or not."""
-        if parent is not None and parent.users == 1:
-            del self.prefixes[parent.key]
-            self.context.inherit(sequence, parent.sequence)
-            self._ids.append(parent.sequence)
-            parent = parent.parent
         prefix = self.prefixes[key] = Prefix(key, sequence, ready=True, parent=parent)
+        if parent is not None and parent.users == 1:
+            self._merge(prefix, parent)
         return prefix
 
-    def drop_unused_prefixes(self, but: PrefixKey) -> None:
+    def drop_unused_prefixes(self, but: PrefixKey | None = None) -> None:
         """The cells of prefixes that no seat uses go to the next seat."""
-        for key, prefix in list(self.prefixes.items()):
-            if not prefix.users and key != but:
+        for prefix in [one for one in self.prefixes.values() if not one.users]:
+            if prefix.key != but:
                 self.drop_prefix(prefix)
 
     def drop_prefix(self, prefix: Prefix) -> None:
@@ -117,13 +128,15 @@ class Prefix:
 class Branch:
     """A generation's own sequence over a seat's first `base` tokens.
 
-    `dropped` once its cells were given back. A kept chat (`tokens`, after `base`) waits
+    `dropped` once its cells were given back; `moved` when what it stands on slid, until
+    its generation has seen that. A kept chat (`tokens`, after `base`) waits
     in it for its next turn.
     """
 
     sequence: int
     base: int
     dropped: bool = False
+    moved: bool = False
     tokens: list[int] = field(default_factory=list)
 
 
@@ -253,7 +266,7 @@ class Seat:
             self.drop_branch(branch)
         self.group.give_back((self.sequence,))
         if self.prefix is not None:
-            self.group.release(self.prefix)
+            self.group.release(self.prefix, keep=True)
             self.prefix = None
         self.group.n_free += 1
 
@@ -263,7 +276,8 @@ class Session:
     """A session as the engine holds it.
 
     `prefix` are the tokens of its frozen prefix; `items` the tokens of the items from
-    number `first` on, of all that were ever applied since the prefix. `used` orders
+    number `first` on, of all that were ever applied since the prefix; `retired` the seats
+    that it holds for the sake of generations alone. `used` orders
     sessions by their last use, `changed` says that the snapshot, last saved at
     `saved_at` (time.monotonic()), is older than its items.
     """
@@ -277,6 +291,7 @@ class Session:
     first: int = 0
     senior: Seat | None = None
     junior: Seat | None = None
+    retired: list[Seat] = field(default_factory=list)
     used: int = 0
     changed: bool = False
     saved_at: float = field(default_factory=time.monotonic)
@@ -295,7 +310,11 @@ class Session:
     @property
     def key(self) -> PrefixKey:
         """What its frozen prefix is known by."""
-        return self.home.name, self.spec.tenant, self.prefix
+        return self.key_of(self.prefix)
+
+    def key_of(self, tokens: tuple[int, ...]) -> PrefixKey:
+        """What such a frozen prefix of it is known by."""
+        return self.home.name, self.spec.tenant, tokens
 
     @property
     def model(self) -> Model:
@@ -330,11 +349,17 @@ class Session:
             self.items.popleft()
             self.first += 1
 
+    def retire(self, seat: Seat) -> None:
+        """Lets go of a seat; generations over it go on."""
+        seat.retire()
+        self.retired = [one for one in (*self.retired, seat) if one.retired]
+
     def free(self) -> None:
-        """Gives its seats back; the tokens stay."""
-        for seat in self.seats:
+        """Gives its seats back, and ends what is said over them; the tokens stay."""
+        for seat in (*self.seats, *(one for one in self.retired if one.retired)):
             seat.free()
         self.senior = self.junior = None
+        self.retired = []
 
 
 def expect_held(session: Session, seat: Seat) -> None:

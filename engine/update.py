@@ -163,25 +163,25 @@ def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
     yield from resident_steps(sessions, session, Priority.INGEST)
     seat = session.senior
     assert seat is not None
+    tokens = session.prefix + session.tokens(seat.start, seat.end)
+    group, key = seat.group, session.key_of(tokens)
+    while (prefix := group.prefixes.get(key)) is not None and not prefix.ready:
+        yield None  # a neighbour decodes it, which may fail
     if session.junior is not None:
         session.junior.retire()
         session.junior = None
-    group = seat.group
     seat.drop_chat()
-    session.prefix += session.tokens(seat.start, seat.end)
+    session.prefix = tokens
     session.items.clear()
     session.first = seat.start = seat.end = 0
-    prefix = group.prefixes.get(session.key)
     if prefix is None:
         [sequence] = group.take(1)
         group.context.rename(seat.sequence, sequence)
-        prefix = group.extend_prefix(seat.prefix, session.key, sequence)
-        sessions.prefixes.keep(session.key, group.context.save_sequence(sequence))
+        prefix = group.extend_prefix(seat.prefix, key, sequence)
+        sessions.prefixes.keep(key, group.context.save_sequence(sequence))
     elif prefix is seat.prefix:
-        return len(session.prefix)
+        return len(tokens)
     else:
-        while not prefix.ready:
-            yield None
         for branch in list(seat.branches):
             seat.drop_branch(branch)
         group.context.drop((seat.sequence,))
@@ -189,8 +189,8 @@ def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
             group.release(seat.prefix)
     prefix.users += 1
     seat.prefix = prefix
-    group.context.fork(prefix.sequence, (seat.sequence,), len(session.prefix))
-    return len(session.prefix)
+    group.context.fork(prefix.sequence, (seat.sequence,), len(tokens))
+    return len(tokens)
 
 
 def _expect_window(session: Session) -> None:
@@ -268,6 +268,7 @@ def _slide(session: Session, seat: Seat, start: int) -> None:
         seat.group.context.slide(seat.sequence, prefix, cut, sharers)
         for branch in seat.branches:
             branch.base -= cut - prefix
+            branch.moved = True
         seat.held -= cut - prefix
     seat.start, seat.end = start, max(seat.end, start)
 
@@ -283,7 +284,7 @@ def _commit(session: Session, seat: Seat, new: Sequence[tuple[int, ...]]) -> Non
         # It becomes the next junior, unless somebody still reads what is said over it.
         session.senior, session.junior = seat, None if old.branches else old
         if old.branches:
-            old.retire()
+            session.retire(old)
     session.forget()
     expect_held(session, seat)
 

@@ -18,6 +18,7 @@ from flashfeed.engine.plan import Pass, Run, cut
 from flashfeed.engine.sessions import Seat
 
 _numbers = count()
+LOGITS_WITHIN, NEAR_TIE = 0.1, 0.2
 
 
 def seat_of(engine: Engine, session_id: str) -> Seat:
@@ -59,6 +60,14 @@ def model(engine: Engine) -> Model:
 def name() -> str:
     """A session id that no other test has."""
     return f"session-{next(_numbers)}"
+
+
+def expect_agrees(fresh: NDArray[np.float32], row: NDArray[np.float32]) -> None:
+    """Invariant 5's rule: the logits are near a fresh context's, and so is their best."""
+    assert float(np.abs(fresh - row).max()) <= LOGITS_WITHIN
+    best, second = np.sort(fresh)[-2:][::-1]
+    if best - second > NEAR_TIE:
+        assert fresh.argmax() == row.argmax()
 
 
 class Fresh:

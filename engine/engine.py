@@ -9,11 +9,12 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from flashfeed.models.chat import ChatRequest
-from flashfeed.models.errors import Unavailable
+from flashfeed.models.errors import SessionUnknown, Unavailable
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
@@ -27,10 +28,13 @@ from .scheduler import Job, Scheduler, Watch
 from .settings import EngineSettings
 from .steps import Steps
 from .turns import Priority, Turns
-from .update import Update, mark_prefix_steps, open_steps, update_steps
+from .update import Update, item_tokens, mark_prefix_steps, open_steps, update_steps
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
+_LOADS_MAX: Final = 4
+_LONG_TEXT: Final = 10_000
+"""Characters that are tokenised in a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Engine:
         self._models_bytes_max: Final = models_bytes_max
         self._idle_unload_s: Final = idle_unload_s
         self._homes: Homes | None = None
+        # Downloads and loading take long; nothing else waits for these threads.
+        self._loading: Final = ThreadPoolExecutor(_LOADS_MAX, "flashfeed-models")
         self.threads: Final = settings.threads or len(os.sched_getaffinity(0))
         self.settings: Final = replace(settings, threads=self.threads)
         self.model_hash = ""
@@ -122,16 +128,16 @@ class Engine:
         n = len(lines) if count is None else count
         sessions = self._open_sessions()
         homes = self._homes
-        assert homes is not None
-        home = await asyncio.to_thread(homes.acquire, spec.model)
-        try:
-            return await self._do(
-                session_id,
-                lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
-                tenant=spec.tenant,
-            )
-        finally:
-            homes.release(home)
+        assert homes is not None  # as the sessions are
+        loop = asyncio.get_running_loop()
+        home = await loop.run_in_executor(self._loading, homes.acquire, spec.model)
+        return await self._do(
+            session_id,
+            lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
+            tenant=spec.tenant,
+            # Not in a `finally` here: the job runs on though its caller is cancelled.
+            at_end=lambda: homes.release(home),
+        )
 
     async def __aenter__(self) -> Engine:
         await asyncio.to_thread(self.start)
@@ -157,11 +163,16 @@ class Engine:
         """
         sessions = self._open_sessions()
         started = time.perf_counter()
-        lines = tuple(lines)
-        asked = sessions[session_id].spec.flash if queries is None else tuple(queries)
+        session = sessions[session_id]
+        asked = session.spec.flash if queries is None else tuple(queries)
+        with self._open_homes().using(session.home):
+            if sum(map(len, lines)) > _LONG_TEXT:  # neither loop nor engine waits for it
+                new = await asyncio.to_thread(item_tokens, session, tuple(lines))
+            else:
+                new = item_tokens(session, lines)
         return await self._do(
             session_id,
-            lambda: update_steps(sessions, session_id, lines, asked, started),
+            lambda: update_steps(sessions, session_id, new, asked, started),
             kind=Priority.FLASH if asked else Priority.INGEST,
             follow_up=lambda: self._junior_job(session_id),
         )
@@ -186,7 +197,9 @@ class Engine:
         session = sessions[session_id]
         key = uuid.uuid4().hex
         # A long text or a large grammar takes a while; neither loop nor engine waits for it.
-        prompt = await asyncio.to_thread(make_prompt, session.model, asked, options, key)
+        home = session.home
+        with self._open_homes().using(home):
+            prompt = await asyncio.to_thread(make_prompt, home.model, asked, options, key)
         loop = asyncio.get_running_loop()
         talk = Talk()
         # Bounded: a generation has max_tokens pieces and an end.
@@ -199,6 +212,8 @@ class Engine:
             _call(loop, lambda: pieces.put_nowait(error))
 
         def start() -> Steps[None]:
+            if sessions[session_id].home is not home:
+                raise SessionUnknown(f"session {session_id!r} is another one now")
             return generate_steps(sessions, session_id, prompt, emit, talk)
 
         job = Job(
@@ -289,14 +304,25 @@ class Engine:
 
     def count_tokens(self, text: str, session_id: str = "") -> int:
         """The tokens of a text from outside, as a line of that session would be tokenised."""
-        session = self._open_sessions().get(session_id)
-        model = session.model if session is not None else self._open_sessions().model
-        return len(model.tokens(text))
+        sessions = self._open_sessions()
+        session = sessions.get(session_id)
+        with self._open_homes().using(session.home if session else sessions.home) as home:
+            return len(home.model.tokens(text))
 
     def model_hash_of(self, session_id: str) -> str:
         """The hash of the model that a session lives on; the default's where it is not open."""
         session = self._open_sessions().get(session_id)
         return session.model.hash if session is not None else self.model_hash
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the engine's thread ended by itself; None while it runs."""
+        return self._scheduler.failure if self._scheduler is not None else None
+
+    def _open_homes(self) -> Homes:
+        if self._homes is None:
+            raise Unavailable("the engine is not running")
+        return self._homes
 
     def _open_sessions(self) -> Sessions:
         if self._sessions is None:
@@ -357,11 +383,13 @@ class Engine:
         tenant: str | None = None,
         kind: Priority = Priority.INGEST,
         follow_up: Callable[[], Job | None] = lambda: None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def done(result: T, error: BaseException | None) -> None:
+            at_end()
             _call(loop, lambda: _resolve(future, result, error))
 
         job = Job(
@@ -372,7 +400,11 @@ class Engine:
             kind=kind,
             follow_up=follow_up,
         )
-        self._running().submit(job)
+        try:
+            self._running().submit(job)
+        except BaseException:
+            at_end()
+            raise
         return await future
 
 

@@ -58,6 +58,7 @@ def generate_steps(
     has too many generations, NotResident.
     """
     session = sessions[session_id]
+    sessions.touch(session)
     seat = session.senior
     if seat is None:
         raise NotResident(f"session {session_id!r} is not resident")
@@ -102,6 +103,7 @@ def _rest(branch: Branch, tokens: Sequence[int], end: int) -> tuple[Run, ...]:
     """What the branch, which ends at position `end`, does not hold yet of its tokens; the
     logits after the last one are wanted."""
     left = tuple(tokens[end - branch.base :])
+    branch.asked = len(tokens)
     return (Run(left, end, (branch.sequence,), (len(left) - 1,)),)
 
 

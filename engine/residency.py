@@ -27,7 +27,7 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
             f"session {session.id!r}: its prefix and window need {session.length} tokens, its "
             f"context has {session.context_tokens}"
         )
-    seat = sessions.seat(session)
+    seat = yield from sessions.seat_steps(session)
     try:
         restored = yield from sessions.snapshots.restore_steps(session, seat, session.start)
         if not restored:
@@ -38,6 +38,7 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
     except BaseException:
         seat.free()
         raise
+    session.changed = session.changed or (not restored and bool(session.items))
     session.senior = seat
 
 

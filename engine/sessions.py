@@ -49,9 +49,9 @@ class Group:
         self.prefixes: dict[PrefixKey, Prefix] = {}
 
     @property
-    def kv_bytes(self) -> int:
-        """Bytes of its KV cache."""
-        return self.home.kv_bytes(self.context_tokens * self.n_seats)
+    def n_bytes(self) -> int:
+        """Bytes that it was counted with."""
+        return self.home.context_bytes(self.context_tokens * self.n_seats)
 
     def take(self, n: int) -> tuple[int, ...]:
         """`n` unused sequence ids; there are enough for what every seat may hold."""
@@ -128,6 +128,7 @@ class Prefix:
 class Branch:
     """A generation's own sequence over a seat's first `base` tokens.
 
+    `asked` are the cells that it holds once all that it was asked for is decoded;
     `dropped` once its cells were given back; `moved` when what it stands on slid, until
     its generation has seen that. A kept chat (`tokens`, after `base`) waits
     in it for its next turn.
@@ -135,6 +136,7 @@ class Branch:
 
     sequence: int
     base: int
+    asked: int = 0
     dropped: bool = False
     moved: bool = False
     tokens: list[int] = field(default_factory=list)
@@ -169,7 +171,9 @@ class Seat:
     def room(self) -> int:
         """Cells that a branch could take now, if the kept chat gave way to it."""
         ends = self.group.context.ends
-        talk = sum(ends[branch.sequence] - branch.base for branch in self.branches)
+        talk = sum(
+            max(branch.asked, ends[branch.sequence] - branch.base) for branch in self.branches
+        )
         return self.room_for_update - self.reserved - talk
 
     @property
@@ -314,7 +318,7 @@ class Session:
 
     def key_of(self, tokens: tuple[int, ...]) -> PrefixKey:
         """What such a frozen prefix of it is known by."""
-        return self.home.name, self.spec.tenant, tokens
+        return self.home.model.hash, self.spec.tenant, tokens
 
     @property
     def model(self) -> Model:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from flashfeed.models.errors import ContextFull, RequestError
+from flashfeed.models.errors import ContextFull, EngineError, RequestError
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.window import window_start
 
@@ -21,9 +22,12 @@ from .homes import Home
 from .plan import Run, plan_questions, plan_rounds
 from .pool import Sessions
 from .residency import catch_up_steps, prefix_steps, resident_steps
-from .sessions import Seat, Session, expect_held
+from .sessions import Seat, Session
 from .steps import Steps
 from .turns import Ask, Priority
+
+_TOKEN_BYTES_MAX: Final = 256
+"""No token of a vocabulary is longer."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,12 @@ def open_steps(
     try:
         _expect_window(session)
         session.prefix = _prefix_tokens(session, spec.prompt, frozen)
-        session.items.extend(_item_tokens(session, lines))
+        if not session.prefix:
+            raise RequestError(
+                f"model {session.model.name!r} begins a context with the user's text: expected a "
+                "prompt in the session's spec, got none"
+            )
+        session.items.extend(item_tokens(session, lines))
         session.first = count - len(lines)
         session.forget()
         if session.length > session.context_tokens:
@@ -90,11 +99,11 @@ def open_steps(
 def update_steps(
     sessions: Sessions,
     session_id: str,
-    lines: Sequence[str],
+    new: Sequence[tuple[int, ...]],
     queries: Sequence[FlashQuery],
     started: float,
 ) -> Steps[Update]:
-    """Decodes the lines and answers the questions, all in as few passes as fit.
+    """Decodes the items and answers the questions, all in as few passes as fit.
 
     `started` is the time.perf_counter() of the call. Raises ContextFull, before anything
     is decoded, where the lines and one question with its answer have no room.
@@ -102,17 +111,16 @@ def update_steps(
     session = sessions[session_id]
     model, questions = session.model, session.home.questions
     priority = Priority.FLASH if queries else Priority.INGEST
-    yield from resident_steps(sessions, session, priority)
-    new = _item_tokens(session, lines)
     asked = [questions.asked(query) for query in queries]
     start = window_start(session.spec.window, session.count + len(new))
     n_new = sum(len(item) for item in new[max(0, start - session.count) :])
     held = session.n_tokens(max(start, session.first), session.count) if session.items else 0
     room = session.context_tokens - len(session.prefix) - held - n_new
-    rounds = plan_rounds(asked, session.seats[0].group.n_forks, room)
+    rounds = plan_rounds(asked, session.home.settings.forks, room)
     if room < 0 or rounds is None:
         most = max((question.n_cells for question in asked), default=0)
         raise _full(session, n_new + most, "the update and its longest question")
+    yield from resident_steps(sessions, session, Priority.BACKGROUND)
     seat = yield from _seat_from(sessions, session, start, priority)
     ingest = tuple(token for item in new[seat.end - session.count :] for token in item)
     needed = len(ingest) + max(
@@ -174,6 +182,7 @@ def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
     session.prefix = tokens
     session.items.clear()
     session.first = seat.start = seat.end = 0
+    session.changed = True
     if prefix is None:
         [sequence] = group.take(1)
         group.context.rename(seat.sequence, sequence)
@@ -214,11 +223,19 @@ def _prefix_tokens(session: Session, prompt: str, frozen: Sequence[str]) -> tupl
         )
     else:
         template = model.first_tokens + model.template_tokens(chat.bare)
-    return template + tuple(token for item in _item_tokens(session, frozen) for token in item)
+    return template + tuple(token for item in item_tokens(session, frozen) for token in item)
 
 
-def _item_tokens(session: Session, lines: Sequence[str]) -> list[tuple[int, ...]]:
-    # Each line on its own: any batching of the same lines gives the same tokens.
+def item_tokens(session: Session, lines: Sequence[str]) -> list[tuple[int, ...]]:
+    """The tokens of the items that lines become; from any thread.
+
+    Each line on its own, so that any batching of the same lines gives the same tokens.
+    Raises ContextFull for a line that cannot fit, before llama.cpp sees it.
+    """
+    most = session.context_tokens * _TOKEN_BYTES_MAX
+    for line in lines:
+        if len(line) > most:
+            raise _full(session, len(line) // _TOKEN_BYTES_MAX, "a line's tokens")
     return [session.model.tokens(line.removesuffix("\n") + "\n") for line in lines]
 
 
@@ -274,10 +291,16 @@ def _slide(session: Session, seat: Seat, start: int) -> None:
 
 
 def _commit(session: Session, seat: Seat, new: Sequence[tuple[int, ...]]) -> None:
-    session.items.extend(new)
-    session.changed = True
+    more = sum(len(item) for item in new[seat.end - session.count :])
+    if seat.length != seat.held + more:
+        raise EngineError(
+            f"session {session.id!r} holds {seat.length} tokens, expected {seat.held + more}"
+        )
+    if new:
+        session.items.extend(new)
+        session.changed = True
+        seat.drop_chat()
     seat.end, seat.held = session.count, seat.length
-    seat.drop_chat()
     if seat is not session.senior:
         old = session.senior
         assert old is not None
@@ -286,7 +309,6 @@ def _commit(session: Session, seat: Seat, new: Sequence[tuple[int, ...]]) -> Non
         if old.branches:
             session.retire(old)
     session.forget()
-    expect_held(session, seat)
 
 
 def _undo(session: Session, seat: Seat) -> None:
@@ -296,8 +318,7 @@ def _undo(session: Session, seat: Seat) -> None:
     if seat.end > session.count:
         seat.start = seat.end = session.count
     if seat is session.senior and seat.start != session.start:
-        if session.spec.window.mode == "shift":
-            return  # what slid out is gone all the same
+        # What slid out cannot come back: the session is decoded again when it is used.
         session.senior = None
         seat.free()
 

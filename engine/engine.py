@@ -120,7 +120,8 @@ class Engine:
 
         `frozen` are lines that belong to its frozen prefix. `lines` bring a session back:
         its window's lines, of the `count` items that were ever applied to it; they are
-        decoded, or restored from a snapshot, when it is first used. Raises SessionExists,
+        decoded, or restored from a snapshot, in the background where a seat is free, else
+        when it is first used. Raises SessionExists,
         ContextFull where the context has no room, Overloaded where `sessions_max` are
         open or no seat is free, RequestError for what the model cannot do.
         """
@@ -135,6 +136,7 @@ class Engine:
             session_id,
             lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
             tenant=spec.tenant,
+            follow_up=lambda: self._rebuild_job(session_id),
             # Not in a `finally` here: the job runs on though its caller is cancelled.
             at_end=lambda: homes.release(home),
         )
@@ -356,6 +358,26 @@ class Engine:
                 kind=Priority.BACKGROUND,
             )
         ]
+
+    def _rebuild_job(self, session_id: str) -> Job | None:
+        """Brings a reopened session back before it is used, where a seat is free for it."""
+        sessions = self._sessions
+        session = sessions.get(session_id) if sessions is not None else None
+        if sessions is None or session is None or session.senior or not sessions.has_seat():
+            return None
+
+        def done(_: Any, error: BaseException | None) -> None:
+            if error is not None:
+                _log.warning("session %s comes back when it is used: %s", session_id, error)
+
+        return Job(
+            start=lambda: resident_steps(sessions, session, Priority.BACKGROUND),
+            done=done,
+            session=session_id,
+            tenant=session.spec.tenant,
+            kind=Priority.BACKGROUND,
+            follow_up=lambda: self._junior_job(session_id),
+        )
 
     def _junior_job(self, session_id: str) -> Job | None:
         sessions = self._sessions

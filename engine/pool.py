@@ -166,6 +166,10 @@ class Sessions:
         finally:
             self._queue.remove(session.id)
 
+    def has_seat(self) -> bool:
+        """Whether a seat may be had that costs no session its own."""
+        return self.n_seats + len(self._queue) < self.settings.seats and not self._queue
+
     def try_seat(self, session: Session) -> Seat | None:
         """A seat that costs no other session its own, or None: what is nice to have."""
         return self._free_seat(session)

@@ -93,6 +93,7 @@ class Snapshots:
             seat.group.context.load_sequence(seat.sequence, data, tokens)
         except EngineError as error:
             self.refused += 1
+            self.forget(session)
             _log.warning("session %s is decoded again: %s", session.id, error)
             return False
         seat.start, seat.end, seat.held = start, end, seat.length

@@ -73,7 +73,7 @@ def open_steps(
     count: int,
 ) -> Steps[int]:
     """Opens a session; the tokens of its context. A new one's prefix is decoded at once,
-    one with `lines` is brought back when it is first used."""
+    one with `lines` is brought back later."""
     session = sessions.create(home, session_id, spec)
     try:
         _expect_window(session)

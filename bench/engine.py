@@ -32,7 +32,7 @@ import llama_cpp.llama_cpp as C
 import peers
 from llama_server import ServerSettings
 from rig import Report, Rig, say
-from server_setup import choose_server, defaults
+from server_setup import choose_server
 from versus_append import append_only
 from versus_sliding import sliding
 
@@ -44,7 +44,6 @@ LIMIT_S = 1200.0
 MEASURES: dict[str, Callable[[Rig], Awaitable[Report]]] = {
     "append": append_only,
     "sliding": sliding,
-    "defaults": defaults,
     "free": alone.free_answers,
     "saturated": alone.saturated,
     "growth": alone.growth,

@@ -1,8 +1,11 @@
-"""How llama-server is set up so that it is the fastest peer, and what its defaults cost."""
+"""How llama-server is asked, and which set-up would make it the fastest peer.
+
+The peer is llama-server as it comes (flash attention "auto", which it takes to mean on),
+since that is what people run; its best set-up here is measured beside it.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +13,10 @@ from itertools import islice
 from statistics import median
 
 from llama_server import LlamaServer, PeerFailed, Question
-from rig import QUIET_S, Report, Rig, ms, ratio, say
-from work import CANDLE_TOKENS, CHOICES, candles, line_tokens, prefix_tokens, question_tokens
+from rig import QUIET_S, Rig
+from work import CANDLE_TOKENS, candles, line_tokens, prefix_tokens, question_tokens
 
 MEASURED_UPDATE = 3
-HISTORIES = (2000, 4000)
 
 
 def questions(rig: Rig) -> list[Question]:
@@ -26,7 +28,8 @@ def questions(rig: Rig) -> list[Question]:
 
 
 def choose_server(rig: Rig) -> str:
-    """Sets up llama-server as is fastest for it here, and says what was tried.
+    """Finds the way of asking and the set-up that are fastest for llama-server here
+    (`rig.in_one_request`, `rig.best`), and says what was tried.
 
     Separate KV for each slot always: unified, three slots of 2,000 tokens took 1.8 times
     as long an update (2 CPU cores, 2026-11), since each then attends over all of them.
@@ -62,44 +65,10 @@ def choose_server(rig: Rig) -> str:
             tried |= {(flash, way): median(seconds[1:]) for way, seconds in spent.items()}
     # One slot a session: the parallel way is measured, and not taken.
     best = min((s, way, flash) for (flash, way), s in tried.items() if way != "a slot each")
-    rig.server = replace(rig.server, flash_attention=best[2])
+    rig.best = replace(rig.server, flash_attention=best[2])
     rig.in_one_request = best[1] == "in one request"
     figures = ", ".join(
         f"{way}, flash attention {'on' if flash else 'off'}: {seconds * 1000:.0f} ms"
         for (flash, way), seconds in tried.items()
     )
     return f"llama-server at {history} tokens, 4 questions: {figures}"
-
-
-async def defaults(rig: Rig) -> Report:
-    """llama-server as it comes, over the ideal: flash attention on even without a GPU."""
-    if rig.server is None:
-        raise PeerFailed("no llama-server was built: run `make peers`")
-    report, asked, n_slots = Report(), questions(rig), 2
-    histories = HISTORIES[:1] if rig.quick else HISTORIES
-    cells, lines = histories[-1] + 512, candles(rig.model, 61)
-    setup = replace(rig.server, slots=n_slots, context_tokens=cells, flash_attention=None)
-    with LlamaServer(setup) as server, rig.bare(cells) as bare:
-        held = [prefix_tokens(rig.model) for _ in range(n_slots)]
-        for history in histories:
-            say(f"  {n_slots} sessions of {history} tokens")
-            for slot, tokens in enumerate(held):
-                missing = (history - len(tokens)) // CANDLE_TOKENS
-                tokens.extend(line_tokens(rig.model, list(islice(lines, missing))))
-                server.feed(slot, tokens)
-            ideal, theirs = [], []
-            for number in range(3 * n_slots):
-                tokens = held[number % n_slots]
-                new = line_tokens(rig.model, list(islice(lines, MEASURED_UPDATE)))
-                bare.hold(len(tokens), rig.filler)
-                await asyncio.sleep(QUIET_S)
-                ideal.append(bare.decode([*new, *rig.questions], len(tokens), len(CHOICES)))
-                tokens.extend(new)
-                await asyncio.sleep(QUIET_S)
-                began = time.perf_counter()
-                server.ask(number % n_slots, tokens, asked)
-                theirs.append(time.perf_counter() - began)
-            name = f"llama-server's defaults, {history} tokens, {MEASURED_UPDATE} candles"
-            report.rows.append((name, ms(ideal), "", ms(theirs)))
-            report.figures[f"server_defaults_over_ideal_{history}"] = ratio(theirs, ideal)
-    return report

@@ -46,13 +46,22 @@ class Cell:
     ideal: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
     server: list[float] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
 
 
 class Sides:
     """The same sessions on every side."""
 
-    def __init__(self, rig: Rig, engine: Engine, server: LlamaServer | None, bare: Bare) -> None:
-        self.rig, self.engine, self.server, self.bare = rig, engine, server, bare
+    def __init__(
+        self,
+        rig: Rig,
+        engine: Engine,
+        server: LlamaServer | None,
+        best: LlamaServer | None,
+        bare: Bare,
+    ) -> None:
+        self.rig, self.engine, self.bare = rig, engine, bare
+        self.server, self.best = server, best
         self.asked = questions(rig)
         self.held: list[list[int]] = []
         self.lines = candles(rig.model)
@@ -73,8 +82,9 @@ class Sides:
             lines = list(islice(self.lines, max(0, (n_tokens - len(held)) // CANDLE_TOKENS)))
             await self.engine.update(f"s{number}", lines, ())
             held.extend(line_tokens(self.rig.model, lines))
-            if self.server:
-                self.server.feed(number, held)
+            for peer in (self.server, self.best):
+                if peer:
+                    peer.feed(number, held)
 
     async def update(self, number: int, size: int, cell: Cell, meter: DecodeMeter) -> None:
         """One update on every side in turn."""
@@ -89,12 +99,15 @@ class Sides:
         await settle(meter)
         held += new
         assert update.n_tokens == len(held), (update.n_tokens, len(held))
-        if self.server:
+        for peer, spent in ((self.server, cell.server), (self.best, cell.best)):
+            if peer is None or (peer is self.best and size != MEASURED_UPDATE):
+                continue
             began = time.perf_counter()
-            ask = self.server.ask_in_one if self.rig.in_one_request else self.server.ask
+            ask = peer.ask_in_one if self.rig.in_one_request else peer.ask
             found = ask(number, held, self.asked)
-            cell.server.append(time.perf_counter() - began)
+            spent.append(time.perf_counter() - began)
             self._compare(update, found)
+            await asyncio.sleep(QUIET_S)
 
     def _compare(self, update: Update, found: list[dict[int, float]]) -> None:
         for answer, query, probabilities, tokens in zip(
@@ -117,7 +130,9 @@ async def append_only(rig: Rig) -> Report:
         bare = stack.enter_context(rig.bare(cells))
         engine = await stack.enter_async_context(rig.engine(context_tokens=cells))
         server = stack.enter_context(LlamaServer(setup)) if setup else None
-        sides = Sides(rig, engine, server, bare)
+        best = rig.best and replace(rig.best, slots=n_sessions, context_tokens=cells)
+        other = stack.enter_context(LlamaServer(best)) if best else None
+        sides = Sides(rig, engine, server, other, bare)
         await sides.open(n_sessions)
         for history in histories:
             say(f"  {n_sessions} sessions of {history} tokens")
@@ -144,6 +159,10 @@ def _report_cell(report: Report, history: int, size: int, cell: Cell) -> None:
     if cell.server:
         figures["server_over_us"] = ratio(cell.server, cell.ours)
         figures["server_over_ideal"] = ratio(cell.server, cell.ideal)
+    if cell.best:
+        figures["best_server_over_us"] = ratio(cell.best, cell.ours)
+        figures["best_server_over_ideal"] = ratio(cell.best, cell.ideal)
+        report.rows.append((f"{name}: the server at its best", "", "", ms(cell.best)))
     for kind, value in figures.items():
         report.figures[f"{kind}_{history}_{size}"] = value
         if size == MEASURED_UPDATE:

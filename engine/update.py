@@ -14,7 +14,7 @@ from typing import Final
 
 from flashfeed.models.errors import ContextFull, EngineError, RequestError
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
-from flashfeed.models.window import window_start
+from flashfeed.models.window import window_length, window_start
 
 from .answer import Pending
 from .context import Decoded
@@ -74,6 +74,8 @@ def open_steps(
 ) -> Steps[int]:
     """Opens a session; the tokens of its context. A new one's prefix is decoded at once,
     one with `lines` is brought back later."""
+    _expect_whole(session_id, spec)
+    _expect_lines(session_id, spec, len(lines), count)
     session = sessions.create(home, session_id, spec)
     try:
         _expect_window(session)
@@ -200,6 +202,26 @@ def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
     seat.prefix = prefix
     group.context.fork(prefix.sequence, (seat.sequence,), len(tokens))
     return len(tokens)
+
+
+def _expect_whole(session_id: str, spec: SessionSpec) -> None:
+    try:
+        "".join((session_id, spec.prompt, spec.tenant, spec.text, spec.model)).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"session {session_id!r}: expected whole characters in its id and its spec, "
+            f"got half a surrogate pair: {error}"
+        ) from None
+
+
+def _expect_lines(session_id: str, spec: SessionSpec, n_lines: int, count: int) -> None:
+    """Whether these can be the last lines of so many items, and are all of the window's."""
+    least = window_length(spec.window, count)
+    if not least <= n_lines <= count:
+        raise RequestError(
+            f"session {session_id!r}: expected the {least} lines of its window at least, and "
+            f"at most the {count} that were ever applied, got {n_lines}"
+        )
 
 
 def _expect_window(session: Session) -> None:

@@ -33,9 +33,11 @@ engine.py           what asyncio sees
 settings.py         what an engine is made from; the limits of a context
 
   plan, run, settle
-update.py           the jobs that open a session, update and ask it, freeze its prefix
+update.py           the job that updates a session and asks it
+opening.py          the jobs that open a session and freeze its prefix
 plan.py             which tokens go through the model in which passes
 context.py          one llama_context; the only C call that computes, after every check
+batch.py            a pass as C sees it; context_params.py: what a context is made with
 answer.py score.py  a question on its way from logits to an answer; the numbers in it
 questions.py        standing questions as tokens, remembered
 steps.py            how a job speaks to the scheduler
@@ -43,9 +45,11 @@ turns.py            which waiting asks go into the next pass, and that nobody st
 scheduler.py        the engine's thread
 
   sessions, seats, windows
-sessions.py         sessions, seats and groups (when a window moves: models/window.py)
+sessions.py         sessions (when a window moves: models/window.py)
+seats.py            groups, and the seats, prefixes and branches in them
 pool.py             the open sessions; who is admitted, who is evicted
 residency.py        making a session resident: prefix, window, junior
+chores.py           what is done in the background, unasked
 
   snapshots
 snapshots.py        when a session's KV is saved, and how it comes back

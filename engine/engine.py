@@ -18,17 +18,19 @@ from flashfeed.models.errors import SessionUnknown, Unavailable
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
+from .chores import junior_job, rebuild_job, saving_jobs
 from .generate import NotResident, Talk, generate_steps
 from .homes import Homes, Locate, no_others
 from .machine import free_memory_bytes
+from .opening import item_tokens, mark_prefix_steps, open_steps
 from .pool import Sessions
 from .prompt import make_prompt
-from .residency import junior_steps, resident_steps
+from .residency import resident_steps
 from .scheduler import Job, Scheduler, Watch
 from .settings import EngineSettings
 from .steps import Steps
 from .turns import Priority, Turns
-from .update import Update, item_tokens, mark_prefix_steps, open_steps, update_steps
+from .update import Update, update_steps
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -98,7 +100,7 @@ class Engine:
             homes.close()
 
         turns = Turns(settings.step, settings.chunk)
-        watch = Watch(sessions.came, sessions.went, self._housekeeping, free)
+        watch = Watch(sessions.came, sessions.went, lambda now: saving_jobs(sessions, now), free)
         self._scheduler = Scheduler(settings.jobs_max, turns, watch)
         self._scheduler.start()
 
@@ -136,7 +138,7 @@ class Engine:
             session_id,
             lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
             tenant=spec.tenant,
-            follow_up=lambda: self._rebuild_job(session_id),
+            follow_up=lambda: rebuild_job(sessions, session_id),
             # Not in a `finally` here: the job runs on though its caller is cancelled.
             at_end=lambda: homes.release(home),
         )
@@ -176,7 +178,7 @@ class Engine:
             session_id,
             lambda: update_steps(sessions, session_id, new, asked, started),
             kind=Priority.FLASH if asked else Priority.INGEST,
-            follow_up=lambda: self._junior_job(session_id),
+            follow_up=lambda: junior_job(sessions, session_id),
         )
 
     async def mark_prefix(self, session_id: str) -> int:
@@ -335,67 +337,6 @@ class Engine:
         if self._scheduler is None:
             raise Unavailable("the engine is not running")
         return self._scheduler
-
-    def _housekeeping(self, now: float) -> list[Job]:
-        sessions = self._sessions
-        if self._homes is not None:
-            self._homes.unload_idle()
-        session = sessions.due_for_saving(now) if sessions is not None else None
-        if sessions is None or session is None:
-            return []
-
-        def save() -> Steps[None]:
-            sessions.snapshots.save(session)
-            return
-            yield
-
-        return [
-            Job(
-                start=save,
-                done=lambda _, error: None,
-                session=session.id,
-                tenant=session.spec.tenant,
-                kind=Priority.BACKGROUND,
-            )
-        ]
-
-    def _rebuild_job(self, session_id: str) -> Job | None:
-        """Brings a reopened session back before it is used, where a seat is free for it."""
-        sessions = self._sessions
-        session = sessions.get(session_id) if sessions is not None else None
-        if sessions is None or session is None or session.senior or not sessions.has_seat():
-            return None
-
-        def done(_: Any, error: BaseException | None) -> None:
-            if error is not None:
-                _log.warning("session %s comes back when it is used: %s", session_id, error)
-
-        return Job(
-            start=lambda: resident_steps(sessions, session, Priority.BACKGROUND),
-            done=done,
-            session=session_id,
-            tenant=session.spec.tenant,
-            kind=Priority.BACKGROUND,
-            follow_up=lambda: self._junior_job(session_id),
-        )
-
-    def _junior_job(self, session_id: str) -> Job | None:
-        sessions = self._sessions
-        session = sessions.get(session_id) if sessions is not None else None
-        if sessions is None or session is None or not sessions.wants_junior(session):
-            return None
-
-        def done(_: Any, error: BaseException | None) -> None:
-            if error is not None:
-                _log.warning("session %s: its next window is not ready: %s", session_id, error)
-
-        return Job(
-            start=lambda: junior_steps(sessions, session),
-            done=done,
-            session=session_id,
-            tenant=session.spec.tenant,
-            kind=Priority.BACKGROUND,
-        )
 
     async def _do(
         self,

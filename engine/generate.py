@@ -17,7 +17,8 @@ from flashfeed.models.generation import GeneratedPiece
 from .plan import Run
 from .pool import Sessions
 from .prompt import Prompt
-from .sessions import Branch, Seat, Session
+from .seats import Branch, Seat
+from .sessions import Session
 from .steps import Steps
 from .turns import Ask, Priority
 from .writer import Writer

@@ -26,7 +26,8 @@ from flashfeed.models.session import SessionSpec
 from flashfeed.models.window import junior_start
 
 from .homes import Home, Homes
-from .sessions import Group, PrefixKey, Seat, Session
+from .seats import Group, PrefixKey, Seat
+from .sessions import Session
 from .settings import EngineSettings
 from .snapshots import Snapshots
 from .steps import Steps
@@ -190,11 +191,12 @@ class Sessions:
         return session.senior is not None and self._n_jobs.get(session.id, 0) <= jobs
 
     def due_for_saving(self, now: float) -> Session | None:
-        """An idle session whose snapshot is too old, looked for once a second. `now`:
-        time.monotonic()."""
+        """An idle session whose snapshot is too old, looked for once a second, as are models
+        that nobody uses. `now`: time.monotonic()."""
         if now - self._looked < _LOOK_S:
             return None
         self._looked = now
+        self._homes.unload_idle()
         due = (one for one in self if self.idle(one) and self.snapshots.due(one, now))
         return next(due, None)
 

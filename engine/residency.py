@@ -11,7 +11,8 @@ from flashfeed.models.window import junior_start
 
 from .plan import Run
 from .pool import Sessions
-from .sessions import Group, Prefix, Seat, Session, expect_held
+from .seats import Group, Prefix, Seat
+from .sessions import Session, expect_held
 from .steps import Steps
 from .turns import Ask, Priority
 

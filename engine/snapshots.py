@@ -21,8 +21,10 @@ from flashfeed.models.errors import EngineError
 from flashfeed.models.spec_hash import spec_hash
 from flashfeed.models.window import junior_start
 
-from .context import KV_TYPES, LLAMA_BUILD
-from .sessions import Seat, Session
+from .context import LLAMA_BUILD
+from .context_params import KV_TYPES
+from .seats import Seat
+from .sessions import Session
 from .settings import EngineSettings
 from .snapshot_file import SnapshotIdentity, SnapshotRefused
 from .snapshot_secret import snapshot_secret

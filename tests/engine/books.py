@@ -11,7 +11,8 @@ import llama_cpp.llama_cpp as C
 
 from flashfeed.engine import Engine
 from flashfeed.engine.pool import Sessions
-from flashfeed.engine.sessions import Group, Seat, expect_held
+from flashfeed.engine.seats import Group, Seat
+from flashfeed.engine.sessions import expect_held
 from flashfeed.engine.steps import Steps
 
 _WAIT_S: Final = 60.0

@@ -289,7 +289,7 @@ class Engine:
         await self._do(session_id, evict)
 
     async def inspect(self, session_id: str) -> Inspection:
-        """What the session holds, after the jobs that wait for it."""
+        """What the session holds now, whatever is under way."""
         sessions = self._open_sessions()
 
         def inspect() -> Steps[Inspection]:
@@ -304,7 +304,7 @@ class Engine:
             )
             yield
 
-        return await self._do(session_id, inspect, kind=Priority.FLASH)
+        return await self._do(session_id, inspect, lane=False)
 
     def count_tokens(self, text: str, session_id: str = "") -> int:
         """The tokens of a text from outside, as a line of that session would be tokenised."""
@@ -344,6 +344,7 @@ class Engine:
         start: Callable[[], Steps[T]],
         *,
         tenant: str | None = None,
+        lane: bool = True,
         kind: Priority = Priority.INGEST,
         follow_up: Callable[[], Job | None] = lambda: None,
         at_end: Callable[[], None] = lambda: None,
@@ -360,6 +361,7 @@ class Engine:
             done=done,
             session=session_id,
             tenant=self._open_sessions().tenant(session_id) if tenant is None else tenant,
+            lane=lane,
             kind=kind,
             follow_up=follow_up,
         )

@@ -91,7 +91,7 @@ async def test_a_worker_that_stopped_cleanly_goes_on_where_it_was(
     first.start()
     await first.open(name, SPEC)
     await first.update(name, [line(n) for n in range(7)], (UP,))
-    await first.inspect(name)
+    await first.save(name)  # after the junior
     await first.stop()
     second = Engine(settings_of(model_path, tmp_path / "kv"))
     second.start()

@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: schemas demo test soak lint types check-python bench broker help clean setup
+.PHONY: schemas demo test soak lint types check-python bench peers broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -59,9 +59,13 @@ test: lint types
 soak: $(READY)
 	@$(BIN)/python tests/soak.py
 
+# make peers  compile llama-server, which bench/engine.py measures against (minutes, once)
+peers: $(READY)
+	@$(BIN)/python bench/peers.py
+
 # make bench  every benchmark; each prints a table and one JSON line
-bench: $(READY)
-	@for b in tokens update transport pipeline; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+bench: $(READY) peers
+	@for b in tokens update engine transport pipeline; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
 
 # make broker run the embedded broker alone
 broker: $(READY)

@@ -165,11 +165,13 @@ class Worker:
         self.partitions.pause()
 
     async def _watch_faust(self) -> None:
-        """Stop the worker where Faust's own services crashed: they end in silence, and
-        the worker would live on and read nothing."""
-        while not (self._app.crashed or self._app.consumer.crashed):  # noqa: ASYNC110 (flags)
+        """Stop the worker where Faust's own services or the engine's thread crashed: they
+        end in silence, and the worker would live on and do nothing."""
+        while not (  # noqa: ASYNC110 (flags)
+            self._app.crashed or self._app.consumer.crashed or self._engine.failure
+        ):
             await asyncio.sleep(WATCH_S)
-        reason = self._app.crash_reason or self._app.consumer.crash_reason
+        reason = self._engine.failure or self._app.crash_reason or self._app.consumer.crash_reason
         self.fail(reason or RuntimeError("Faust's consumer ended"))
 
     def _add_feed(self, feed: Feed, topics: list[str]) -> None:

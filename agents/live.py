@@ -261,8 +261,10 @@ class LiveSessions:
             if not self._generating[session_id]:
                 del self._generating[session_id]
 
-    async def answer(self, session_id: str, prompt: str, choices: Sequence[str]) -> Answer:
-        """Score the choices over the session's data."""
+    async def answer(
+        self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0
+    ) -> Answer | None:
+        """Score the choices over the session's data; None where none is clearly ahead."""
         owner = self._owner(session_id)
         asked = {"query": prompt, "choices": list(choices), "calibrate": False}
         try:
@@ -275,7 +277,8 @@ class LiveSessions:
         with self._placed(owner):
             update = await self._engine.update(session_id, (), [query])
         self._metrics.asked(update.question_tokens + update.generated_tokens)
-        return update.answers[0]
+        [answer] = update.answers
+        return answer if answer.logit_gap >= gap_threshold else None
 
     @asynccontextmanager
     async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:

@@ -93,10 +93,14 @@ class SessionService(Protocol):
         item of the window; of a generation that did not end nothing stays.
         """
 
-    async def answer(self, session_id: str, prompt: str, choices: Sequence[str]) -> Answer:
+    async def answer(
+        self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0
+    ) -> Answer | None:
         """Which of the choices the model gives the prompt over the session's data; nothing
-        stays. As the model says it, without a prior. RequestError where the prompt or the
-        choices are not a flash query's.
+        stays. As the model says it, without a prior. None where the best choice's score is
+        less than `gap_threshold` (a difference of log-probabilities) above the second: who
+        asks may then generate. RequestError where the prompt or the choices are not a
+        flash query's.
         """
 
     def events(self, session_id: str) -> AbstractAsyncContextManager[AsyncIterator[SessionEvent]]:

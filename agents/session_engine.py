@@ -17,8 +17,14 @@ import msgspec
 
 from flashfeed.codecs.registry import text_codec
 from flashfeed.engine import Engine, Update
-from flashfeed.models.errors import ContextFull, EngineError, Overloaded, SessionUnknown
-from flashfeed.models.session import SessionSpec
+from flashfeed.models.errors import (
+    ContextFull,
+    EngineError,
+    ModelUnavailable,
+    Overloaded,
+    SessionUnknown,
+)
+from flashfeed.models.session import SessionSpec, WindowSpec
 from flashfeed.models.state import Head, Item
 from flashfeed.models.window import halved, window_length
 
@@ -73,8 +79,9 @@ class SessionEngine:
                     lines = [item.line for item in step.items]
                     return await self._engine.update(self.session_id, lines, step.queries)
                 return replace(NO_WORK, n_tokens=opened or step.head.tokens)
-            except Overloaded:
-                # All seats are busy: what came waits (overflow "block"), who asks is told.
+            except (Overloaded, ModelUnavailable):
+                # All seats are busy, or a model cannot be had now: what came waits
+                # (overflow "block"), who asks is told.
                 if step.creates:
                     raise
                 attempt -= 1
@@ -95,10 +102,29 @@ class SessionEngine:
         """Do a step that had no room in a smaller window: halved until it fits, planned
         anew on what is then left of the state. None where it does not fit alone either,
         or brings no items; the session is then as it was."""
-        if not step.items:
+        if not step.items or halved(step.head.window) is None:
             return None
         tried = window_length(step.head.window, step.head.count + len(step.items))
         window = halved(step.head.window)
+        try:
+            found = await self._halve(state, step, taken, templates, tried, window)
+        except BaseException:
+            # The engine holds again what the state says, whatever went wrong.
+            await self._reopen(state)
+            raise
+        if found is None:
+            await self._reopen(state)
+        return found
+
+    async def _halve(
+        self,
+        state: SessionState | None,
+        step: Step,
+        taken: Sequence[Waiting],
+        templates: Templates,
+        tried: int,
+        window: WindowSpec | None,
+    ) -> tuple[SessionState | None, Step, Update] | None:
         while window is not None:
             smaller = shrunk(state, window.items) if state is not None else None
             again = plan_step(self.session_id, smaller, taken, templates, window.items)
@@ -116,10 +142,12 @@ class SessionEngine:
                     self._note_halved(step.head, again.head)
                     return smaller, again, update
             window = halved(window)
+        return None
+
+    async def _reopen(self, state: SessionState | None) -> None:
         await self.close()
         if state is not None:
             await self._open(state.head, state.items)
-        return None
 
     async def close(self, *, forget: bool = False) -> None:
         """Give the session's place back; nothing where it has none. `forget`: for good,

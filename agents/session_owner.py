@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgspec
 
 from flashfeed.engine import Engine, Update
-from flashfeed.models.errors import ContextFull, FlashfeedError, Unavailable
+from flashfeed.models.errors import ContextFull, FlashfeedError, ModelUnavailable, Unavailable
 from flashfeed.models.events import FlashReady
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
@@ -111,9 +111,8 @@ class SessionOwner:
         the crash."""
         try:
             state = await self._engine.restore(state)
-        except Unavailable:
-            raise
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
+            _raise_if_gone(error)
             await self._engine.close()
             log.error("session %s cannot be rebuilt: %s", self.session_id, error)
             self._parts.metrics.session_failed(error.reason)
@@ -173,9 +172,8 @@ class SessionOwner:
         step = plan_step(self.session_id, self.state, taken, self._parts.templates)
         try:
             return _Done(self.state, step, await self._engine.run(step))
-        except Unavailable:
-            raise  # the engine is gone, and the worker with it: no session's fault
         except FlashfeedError as error:
+            _raise_if_gone(error)
             if isinstance(error, ContextFull):
                 if len(taken) > 1:
                     if step.creates:
@@ -191,9 +189,8 @@ class SessionOwner:
         """The step's work in a smaller window; None where it has no room there either."""
         try:
             ran = await self._engine.run_smaller(self.state, step, taken, self._parts.templates)
-        except Unavailable:
-            raise
-        except FlashfeedError:
+        except FlashfeedError as error:
+            _raise_if_gone(error)
             log.exception("session %s: its window could not be made smaller", self.session_id)
             return None
         return _Done(*ran) if ran is not None else None
@@ -245,3 +242,9 @@ class SessionOwner:
                 metrics.answer(event.name, event.changed, corrected)
         for received_ms in step.received_ms:
             metrics.latency((now_ms - received_ms) / 1000)
+
+
+def _raise_if_gone(error: FlashfeedError) -> None:
+    """Where the engine is gone, the worker is too: that is no session's fault."""
+    if isinstance(error, Unavailable) and not isinstance(error, ModelUnavailable):
+        raise error

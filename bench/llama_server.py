@@ -38,7 +38,8 @@ class PeerFailed(Exception):
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How llama-server is started. `context_tokens` is one slot's."""
+    """How llama-server is started. `context_tokens` is one slot's; `flash_attention` None
+    leaves that to llama-server."""
 
     program: Path
     model: Path
@@ -46,16 +47,16 @@ class ServerSettings:
     context_tokens: int
     batch_tokens: int
     threads: int
-    flash_attention: bool
+    flash_attention: bool | None
     kv_unified: bool
 
     def command(self, port: int) -> list[str]:
         """The command line."""
-        on = "on" if self.flash_attention else "off"
+        flash = {True: "on", False: "off", None: "auto"}[self.flash_attention]
         return [
             *(str(self.program), "-m", str(self.model), "--host", "127.0.0.1"),
             *("--port", str(port), "-np", str(self.slots)),
-            *("-c", str(self.slots * self.context_tokens), "-fa", on),
+            *("-c", str(self.slots * self.context_tokens), "-fa", flash),
             *("-b", str(self.batch_tokens), "-ub", str(self.batch_tokens)),
             *("-t", str(self.threads), "-tb", str(self.threads)),
             "--kv-unified" if self.kv_unified else "--no-kv-unified",

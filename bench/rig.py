@@ -43,6 +43,7 @@ class Rig:
     quick: bool
     batch_tokens: int = 512
     server: ServerSettings | None = None
+    best: ServerSettings | None = None
     in_one_request: bool = False
 
     @contextlib.asynccontextmanager

@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import median
 
 from bare import Bare, DecodeMeter
-from llama_server import LlamaServer, PeerFailed, Question
+from llama_server import LlamaServer
 from rig import QUIET_S, Report, Rig, ms, ratio, say, settle, timed
+from server_setup import MEASURED_UPDATE, questions
 from work import (
     CANDLE_TOKENS,
     CHOICES,
@@ -34,7 +34,6 @@ from flashfeed.engine import Engine, Update
 
 HISTORIES = (500, 2000, 4000)
 UPDATES = (1, 3, 10)
-MEASURED_UPDATE = 3
 ROOM = 1024
 BURSTS = 3
 MAIN_HISTORY = BURST_HISTORY = 2000
@@ -47,67 +46,22 @@ class Cell:
     ideal: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
     server: list[float] = field(default_factory=list)
-
-
-def questions(rig: Rig) -> list[Question]:
-    """The four questions as llama-server is asked them."""
-    return [
-        Question(tuple(tokens), tuple(choices))
-        for tokens, choices in zip(question_tokens(rig.model), rig.first_choices, strict=True)
-    ]
-
-
-def choose_server(rig: Rig) -> str:
-    """Sets up llama-server as is fastest for it here, and says what was tried.
-
-    Separate KV for each slot always: unified, three slots of 2,000 tokens took 1.8 times
-    as long an update (2 CPU cores, 2026-11), since each then attends over all of them.
-    """
-    if rig.server is None:
-        raise PeerFailed("no llama-server was built: run `make peers`")
-    asked, history = questions(rig), 500 if rig.quick else 1000
-    lines = candles(rig.model, 77)
-    tried: dict[tuple[bool, str], float] = {}
-    for flash in (False, True):
-        settings = replace(rig.server, slots=4, context_tokens=2048, flash_attention=flash)
-        with LlamaServer(settings) as server:
-            tokens = prefix_tokens(rig.model)
-            tokens += line_tokens(rig.model, list(islice(lines, history // CANDLE_TOKENS)))
-            for slot in range(4):
-                server.feed(slot, tokens)
-            ways: dict[str, Callable[[list[int]], object]] = {
-                "one after another": lambda tokens, to=server: to.ask(0, tokens, asked),
-                "in one request": lambda tokens, to=server: to.ask_in_one(0, tokens, asked),
-                "a slot each": lambda tokens, to=server: to.ask_parallel(range(4), tokens, asked),
-            }
-            spent: dict[str, list[float]] = {way: [] for way in ways}
-            for _ in range(4):
-                for way, ask in ways.items():
-                    if way == "a slot each":  # the others hold what the first has seen
-                        for slot in range(4):
-                            server.feed(slot, tokens)
-                    tokens += line_tokens(rig.model, list(islice(lines, MEASURED_UPDATE)))
-                    began = time.perf_counter()
-                    ask(tokens)
-                    spent[way].append(time.perf_counter() - began)
-                    time.sleep(QUIET_S)
-            tried |= {(flash, way): median(seconds[1:]) for way, seconds in spent.items()}
-    # One slot a session: the parallel way is measured, and not taken.
-    best = min((s, way, flash) for (flash, way), s in tried.items() if way != "a slot each")
-    rig.server = replace(rig.server, flash_attention=best[2])
-    rig.in_one_request = best[1] == "in one request"
-    figures = ", ".join(
-        f"{way}, flash attention {'on' if flash else 'off'}: {seconds * 1000:.0f} ms"
-        for (flash, way), seconds in tried.items()
-    )
-    return f"llama-server at {history} tokens, 4 questions: {figures}"
+    best: list[float] = field(default_factory=list)
 
 
 class Sides:
     """The same sessions on every side."""
 
-    def __init__(self, rig: Rig, engine: Engine, server: LlamaServer | None, bare: Bare) -> None:
-        self.rig, self.engine, self.server, self.bare = rig, engine, server, bare
+    def __init__(
+        self,
+        rig: Rig,
+        engine: Engine,
+        server: LlamaServer | None,
+        best: LlamaServer | None,
+        bare: Bare,
+    ) -> None:
+        self.rig, self.engine, self.bare = rig, engine, bare
+        self.server, self.best = server, best
         self.asked = questions(rig)
         self.held: list[list[int]] = []
         self.lines = candles(rig.model)
@@ -128,8 +82,9 @@ class Sides:
             lines = list(islice(self.lines, max(0, (n_tokens - len(held)) // CANDLE_TOKENS)))
             await self.engine.update(f"s{number}", lines, ())
             held.extend(line_tokens(self.rig.model, lines))
-            if self.server:
-                self.server.feed(number, held)
+            for peer in (self.server, self.best):
+                if peer:
+                    peer.feed(number, held)
 
     async def update(self, number: int, size: int, cell: Cell, meter: DecodeMeter) -> None:
         """One update on every side in turn."""
@@ -144,12 +99,15 @@ class Sides:
         await settle(meter)
         held += new
         assert update.n_tokens == len(held), (update.n_tokens, len(held))
-        if self.server:
+        for peer, spent in ((self.server, cell.server), (self.best, cell.best)):
+            if peer is None or (peer is self.best and size != MEASURED_UPDATE):
+                continue
             began = time.perf_counter()
-            ask = self.server.ask_in_one if self.rig.in_one_request else self.server.ask
+            ask = peer.ask_in_one if self.rig.in_one_request else peer.ask
             found = ask(number, held, self.asked)
-            cell.server.append(time.perf_counter() - began)
+            spent.append(time.perf_counter() - began)
             self._compare(update, found)
+            await asyncio.sleep(QUIET_S)
 
     def _compare(self, update: Update, found: list[dict[int, float]]) -> None:
         for answer, query, probabilities, tokens in zip(
@@ -172,7 +130,9 @@ async def append_only(rig: Rig) -> Report:
         bare = stack.enter_context(rig.bare(cells))
         engine = await stack.enter_async_context(rig.engine(context_tokens=cells))
         server = stack.enter_context(LlamaServer(setup)) if setup else None
-        sides = Sides(rig, engine, server, bare)
+        best = rig.best and replace(rig.best, slots=n_sessions, context_tokens=cells)
+        other = stack.enter_context(LlamaServer(best)) if best else None
+        sides = Sides(rig, engine, server, other, bare)
         await sides.open(n_sessions)
         for history in histories:
             say(f"  {n_sessions} sessions of {history} tokens")
@@ -198,6 +158,11 @@ def _report_cell(report: Report, history: int, size: int, cell: Cell) -> None:
     figures = {"us_over_ideal": ratio(cell.ours, cell.ideal)}
     if cell.server:
         figures["server_over_us"] = ratio(cell.server, cell.ours)
+        figures["server_over_ideal"] = ratio(cell.server, cell.ideal)
+    if cell.best:
+        figures["best_server_over_us"] = ratio(cell.best, cell.ours)
+        figures["best_server_over_ideal"] = ratio(cell.best, cell.ideal)
+        report.rows.append((f"{name}: the server at its best", "", "", ms(cell.best)))
     for kind, value in figures.items():
         report.figures[f"{kind}_{history}_{size}"] = value
         if size == MEASURED_UPDATE:

@@ -53,8 +53,10 @@ def engine_settings(
         batch_tokens=engine.batch_tokens,
         sessions_max=engine.sessions_max,
         seats_max=engine.seats_max,
-        snapshots=Path(engine.snapshots) if engine.snapshots else None,
+        kv_bytes_max=engine.kv_bytes_max,
+        snapshots=Path(engine.snapshots).expanduser() if engine.snapshots else None,
         snapshot_bytes_max=engine.snapshot_bytes_max,
+        snapshot_interval_s=engine.snapshot_interval_s,
         **{**measured, **written},
     )
 

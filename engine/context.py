@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from flashfeed.models.errors import EngineError
 
+from .batch import Batch, pointer
+from .context_params import context_params
 from .model import Model
 from .plan import Pass, PlanFault, check_pass
 from .settings import EngineSettings, Limits
@@ -36,13 +38,6 @@ LLAMA_BUILD: Final = f"llama-cpp-python {llama_cpp.__version__}"
 """The build of llama.cpp: another one may compute or save keys and values in another way."""
 
 _CELLS_STEP: Final = 256
-KV_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
-"""The ggml types that a KV cache may have here."""
-_FLASH_ATTENTION: Final = {
-    None: C.LLAMA_FLASH_ATTN_TYPE_AUTO,
-    True: C.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-    False: C.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-}
 
 
 class DecodeFailed(EngineError):
@@ -230,7 +225,7 @@ class Context:
         size = int(C.llama_state_seq_get_size(self._handle, sequence))
         data = np.empty(size, np.uint8)
         written = int(
-            C.llama_state_seq_get_data(self._handle, _pointer(data, ctypes.c_uint8), size, sequence)
+            C.llama_state_seq_get_data(self._handle, pointer(data, ctypes.c_uint8), size, sequence)
         )
         if not size or written != size:
             raise EngineError(f"llama.cpp saved {written} of {size} bytes of sequence {sequence}")
@@ -255,7 +250,7 @@ class Context:
         source = np.frombuffer(data, np.uint8)
         read = int(
             C.llama_state_seq_set_data(
-                self._handle, _pointer(source, ctypes.c_uint8), source.size, sequence
+                self._handle, pointer(source, ctypes.c_uint8), source.size, sequence
             )
         )
         # What ends early llama.cpp refuses, what is too long it does not.
@@ -287,76 +282,3 @@ class Context:
             return np.empty((0, self.limits.vocabulary), np.float32)
         pointer = C.llama_get_logits(self._handle)
         return np.ctypeslib.as_array(pointer, shape=(n, self.limits.vocabulary))
-
-
-def context_params(
-    *,
-    cells: int,
-    batch_tokens: int,
-    ubatch_tokens: int,
-    sequences: int,
-    outputs: int,
-    threads: int,
-    flash_attention: bool | None,
-    kv_type: str,
-) -> Any:
-    """llama.cpp's parameters for a context of that shape."""
-    params = C.llama_context_default_params()
-    params.n_ctx = cells
-    params.n_batch = batch_tokens
-    # By default one physical batch: a pass is one graph, however many sequences share tokens.
-    params.n_ubatch = min(ubatch_tokens, batch_tokens)
-    params.n_seq_max = sequences
-    # llama.cpp reserves a graph with an output for each sequence, and aborts without room.
-    params.n_outputs_max = max(outputs, sequences)
-    params.n_threads = params.n_threads_batch = threads
-    params.kv_unified = True
-    params.swa_full = True
-    params.offload_kqv = True
-    params.type_k = params.type_v = KV_TYPES[kv_type]
-    params.no_perf = True
-    params.flash_attn_type = _FLASH_ATTENTION[flash_attention]
-    return params
-
-
-class Batch:
-    """A llama_batch over numpy arrays, filled a run at a time rather than a token."""
-
-    def __init__(self, size: int) -> None:
-        self._token = np.zeros(size, np.int32)
-        self._position = np.zeros(size, np.int32)
-        self._n_sequences = np.zeros(size, np.int32)
-        self._sequences = np.zeros(size, np.uintp)
-        self._output = np.zeros(size, np.int8)
-        self._keep: list[NDArray[np.int32]] = []
-        self._ramp = np.arange(size, dtype=np.int32)
-        self._batch = C.llama_batch()
-        self._batch.token = _pointer(self._token, ctypes.c_int32)
-        self._batch.pos = _pointer(self._position, ctypes.c_int32)
-        self._batch.n_seq_id = _pointer(self._n_sequences, ctypes.c_int32)
-        self._batch.seq_id = _pointer(self._sequences, ctypes.POINTER(ctypes.c_int32))
-        self._batch.logits = _pointer(self._output, ctypes.c_int8)
-
-    def filled(self, one: Pass) -> Any:
-        """The pass as a llama_batch, valid until the next call."""
-        at = 0
-        self._keep = []
-        for run in one.runs:
-            end = at + len(run.tokens)
-            sequences = np.array(run.sequences, np.int32)
-            self._keep.append(sequences)
-            self._token[at:end] = run.tokens
-            np.add(self._ramp[: end - at], run.position, out=self._position[at:end])
-            self._n_sequences[at:end] = len(sequences)
-            # All tokens of a run point at the same list of sequences.
-            self._sequences[at:end] = sequences.ctypes.data
-            self._output[at:end] = 0
-            for offset in run.outputs:
-                self._output[at + offset] = 1
-            at = end
-        self._batch.n_tokens = at
-        return self._batch
-
-
-def _pointer(array: NDArray[Any], kind: Any) -> Any:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

@@ -9,28 +9,34 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from flashfeed.models.chat import ChatRequest
-from flashfeed.models.errors import Unavailable
+from flashfeed.models.errors import SessionUnknown, Unavailable
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
+from .chores import junior_job, rebuild_job, saving_jobs
 from .generate import NotResident, Talk, generate_steps
 from .homes import Homes, Locate, no_others
-from .memory import free_memory_bytes
+from .machine import free_memory_bytes
+from .opening import item_tokens, mark_prefix_steps, open_steps
 from .pool import Sessions
 from .prompt import make_prompt
-from .residency import junior_steps, resident_steps
+from .residency import resident_steps
 from .scheduler import Job, Scheduler, Watch
-from .settings import STEP_TOKENS, EngineSettings
+from .settings import EngineSettings
 from .steps import Steps
 from .turns import Priority, Turns
-from .update import Update, mark_prefix_steps, open_steps, update_steps
+from .update import Update, update_steps
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
+_LOADS_MAX: Final = 4
+_LONG_TEXT: Final = 10_000
+"""Characters that are tokenised in a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Engine:
         self._models_bytes_max: Final = models_bytes_max
         self._idle_unload_s: Final = idle_unload_s
         self._homes: Homes | None = None
+        # Downloads and loading take long; nothing else waits for these threads.
+        self._loading: Final = ThreadPoolExecutor(_LOADS_MAX, "flashfeed-models")
         self.threads: Final = settings.threads or len(os.sched_getaffinity(0))
         self.settings: Final = replace(settings, threads=self.threads)
         self.model_hash = ""
@@ -82,7 +90,7 @@ class Engine:
         self.model_name = model.name
         settings = self.settings
         if not settings.kv_bytes_max:
-            settings = replace(settings, kv_bytes_max=free_memory_bytes() // 2)
+            settings = replace(settings, kv_bytes_max=free_memory_bytes(settings.gpu_layers) // 2)
         self._homes = homes
         self._sessions = sessions = Sessions(homes, home, settings)
 
@@ -91,8 +99,8 @@ class Engine:
             homes.release(home)
             homes.close()
 
-        turns = Turns(settings.step_tokens or STEP_TOKENS, settings.foreground_chunk)
-        watch = Watch(sessions.came, sessions.went, self._housekeeping, free)
+        turns = Turns(settings.step, settings.chunk)
+        watch = Watch(sessions.came, sessions.went, lambda now: saving_jobs(sessions, now), free)
         self._scheduler = Scheduler(settings.jobs_max, turns, watch)
         self._scheduler.start()
 
@@ -114,7 +122,8 @@ class Engine:
 
         `frozen` are lines that belong to its frozen prefix. `lines` bring a session back:
         its window's lines, of the `count` items that were ever applied to it; they are
-        decoded, or restored from a snapshot, when it is first used. Raises SessionExists,
+        decoded, or restored from a snapshot, in the background where a seat is free, else
+        when it is first used. Raises SessionExists,
         ContextFull where the context has no room, Overloaded where `sessions_max` are
         open or no seat is free, RequestError for what the model cannot do.
         """
@@ -122,21 +131,34 @@ class Engine:
         n = len(lines) if count is None else count
         sessions = self._open_sessions()
         homes = self._homes
-        assert homes is not None
-        home = await asyncio.to_thread(homes.acquire, spec.model)
-        try:
-            return await self._do(
-                session_id,
-                lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
-                tenant=spec.tenant,
-            )
-        finally:
-            homes.release(home)
+        assert homes is not None  # as the sessions are
+        loop = asyncio.get_running_loop()
+        home = await loop.run_in_executor(self._loading, homes.acquire, spec.model)
+        return await self._do(
+            session_id,
+            lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
+            tenant=spec.tenant,
+            follow_up=lambda: rebuild_job(sessions, session_id),
+            # Not in a `finally` here: the job runs on though its caller is cancelled.
+            at_end=lambda: homes.release(home),
+        )
+
+    async def __aenter__(self) -> Engine:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def update(
-        self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
+        self,
+        session_id: str,
+        lines: Sequence[str] = (),
+        queries: Sequence[FlashQuery] | None = None,
     ) -> Update:
         """Appends the lines and answers the questions over all that the session then holds.
+
+        `queries` None asks the standing questions of the session's spec.
 
         Atomic: on any error the session is as it was. A caller that is cancelled while
         it waits does not stop the update. Raises SessionUnknown, ContextFull,
@@ -145,12 +167,18 @@ class Engine:
         """
         sessions = self._open_sessions()
         started = time.perf_counter()
-        lines, queries = tuple(lines), tuple(queries)
+        session = sessions[session_id]
+        asked = session.spec.flash if queries is None else tuple(queries)
+        with self._open_homes().using(session.home):
+            if sum(map(len, lines)) > _LONG_TEXT:  # neither loop nor engine waits for it
+                new = await asyncio.to_thread(item_tokens, session, tuple(lines))
+            else:
+                new = item_tokens(session, lines)
         return await self._do(
             session_id,
-            lambda: update_steps(sessions, session_id, lines, queries, started),
-            kind=Priority.FLASH if queries else Priority.INGEST,
-            follow_up=lambda: self._junior_job(session_id),
+            lambda: update_steps(sessions, session_id, new, asked, started),
+            kind=Priority.FLASH if asked else Priority.INGEST,
+            follow_up=lambda: junior_job(sessions, session_id),
         )
 
     async def mark_prefix(self, session_id: str) -> int:
@@ -159,7 +187,10 @@ class Engine:
         return await self._do(session_id, lambda: mark_prefix_steps(sessions, session_id))
 
     async def generate(
-        self, session_id: str, asked: str | ChatRequest, options: GenerateOptions
+        self,
+        session_id: str,
+        asked: str | ChatRequest,
+        options: GenerateOptions = GenerateOptions(),  # noqa: B008 (frozen)
     ) -> AsyncGenerator[GeneratedPiece]:
         """Answers a prompt, or goes on with a chat, over what the session holds now.
 
@@ -168,7 +199,11 @@ class Engine:
         """
         sessions = self._open_sessions()
         session = sessions[session_id]
-        prompt = make_prompt(session.model, asked, options, uuid.uuid4().hex)
+        key = uuid.uuid4().hex
+        # A long text or a large grammar takes a while; neither loop nor engine waits for it.
+        home = session.home
+        with self._open_homes().using(home):
+            prompt = await asyncio.to_thread(make_prompt, home.model, asked, options, key)
         loop = asyncio.get_running_loop()
         talk = Talk()
         # Bounded: a generation has max_tokens pieces and an end.
@@ -181,6 +216,8 @@ class Engine:
             _call(loop, lambda: pieces.put_nowait(error))
 
         def start() -> Steps[None]:
+            if sessions[session_id].home is not home:
+                raise SessionUnknown(f"session {session_id!r} is another one now")
             return generate_steps(sessions, session_id, prompt, emit, talk)
 
         job = Job(
@@ -252,7 +289,7 @@ class Engine:
         await self._do(session_id, evict)
 
     async def inspect(self, session_id: str) -> Inspection:
-        """What the session holds, after the jobs that wait for it."""
+        """What the session holds now, whatever is under way."""
         sessions = self._open_sessions()
 
         def inspect() -> Steps[Inspection]:
@@ -267,18 +304,29 @@ class Engine:
             )
             yield
 
-        return await self._do(session_id, inspect, kind=Priority.FLASH)
+        return await self._do(session_id, inspect, lane=False)
 
     def count_tokens(self, text: str, session_id: str = "") -> int:
         """The tokens of a text from outside, as a line of that session would be tokenised."""
-        session = self._open_sessions().get(session_id)
-        model = session.model if session is not None else self._open_sessions().model
-        return len(model.tokens(text))
+        sessions = self._open_sessions()
+        session = sessions.get(session_id)
+        with self._open_homes().using(session.home if session else sessions.home) as home:
+            return len(home.model.tokens(text))
 
     def model_hash_of(self, session_id: str) -> str:
         """The hash of the model that a session lives on; the default's where it is not open."""
         session = self._open_sessions().get(session_id)
         return session.model.hash if session is not None else self.model_hash
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the engine's thread ended by itself; None while it runs."""
+        return self._scheduler.failure if self._scheduler is not None else None
+
+    def _open_homes(self) -> Homes:
+        if self._homes is None:
+            raise Unavailable("the engine is not running")
+        return self._homes
 
     def _open_sessions(self) -> Sessions:
         if self._sessions is None:
@@ -290,60 +338,22 @@ class Engine:
             raise Unavailable("the engine is not running")
         return self._scheduler
 
-    def _housekeeping(self, now: float) -> list[Job]:
-        sessions = self._sessions
-        if self._homes is not None:
-            self._homes.unload_idle()
-        session = sessions.due_for_saving(now) if sessions is not None else None
-        if sessions is None or session is None:
-            return []
-
-        def save() -> Steps[None]:
-            sessions.snapshots.save(session)
-            return
-            yield
-
-        return [
-            Job(
-                start=save,
-                done=lambda _, error: None,
-                session=session.id,
-                tenant=session.spec.tenant,
-                kind=Priority.BACKGROUND,
-            )
-        ]
-
-    def _junior_job(self, session_id: str) -> Job | None:
-        sessions = self._sessions
-        session = sessions.get(session_id) if sessions is not None else None
-        if sessions is None or session is None or not sessions.wants_junior(session):
-            return None
-
-        def done(_: Any, error: BaseException | None) -> None:
-            if error is not None:
-                _log.warning("session %s: its next window is not ready: %s", session_id, error)
-
-        return Job(
-            start=lambda: junior_steps(sessions, session),
-            done=done,
-            session=session_id,
-            tenant=session.spec.tenant,
-            kind=Priority.BACKGROUND,
-        )
-
     async def _do(
         self,
         session_id: str,
         start: Callable[[], Steps[T]],
         *,
         tenant: str | None = None,
+        lane: bool = True,
         kind: Priority = Priority.INGEST,
         follow_up: Callable[[], Job | None] = lambda: None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def done(result: T, error: BaseException | None) -> None:
+            at_end()
             _call(loop, lambda: _resolve(future, result, error))
 
         job = Job(
@@ -351,10 +361,15 @@ class Engine:
             done=done,
             session=session_id,
             tenant=self._open_sessions().tenant(session_id) if tenant is None else tenant,
+            lane=lane,
             kind=kind,
             follow_up=follow_up,
         )
-        self._running().submit(job)
+        try:
+            self._running().submit(job)
+        except BaseException:
+            at_end()
+            raise
         return await future
 
 

@@ -17,7 +17,8 @@ from flashfeed.models.generation import GeneratedPiece
 from .plan import Run
 from .pool import Sessions
 from .prompt import Prompt
-from .sessions import Branch, Seat, Session
+from .seats import Branch, Seat
+from .sessions import Session
 from .steps import Steps
 from .turns import Ask, Priority
 from .writer import Writer
@@ -58,6 +59,7 @@ def generate_steps(
     has too many generations, NotResident.
     """
     session = sessions[session_id]
+    sessions.touch(session)
     seat = session.senior
     if seat is None:
         raise NotResident(f"session {session_id!r} is not resident")
@@ -102,6 +104,7 @@ def _rest(branch: Branch, tokens: Sequence[int], end: int) -> tuple[Run, ...]:
     """What the branch, which ends at position `end`, does not hold yet of its tokens; the
     logits after the last one are wanted."""
     left = tuple(tokens[end - branch.base :])
+    branch.asked = len(tokens)
     return (Run(left, end, (branch.sequence,), (len(left) - 1,)),)
 
 

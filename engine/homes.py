@@ -7,11 +7,12 @@ it has tokenised. Loading takes seconds and happens in the caller's thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from flashfeed.models.errors import ModelUnknown
+from flashfeed.models.errors import ModelUnknown, Unavailable
 
 from .gguf import kv_bytes
 from .model import Model
@@ -24,6 +25,7 @@ Locate: TypeAlias = Callable[[str], tuple[str, EngineSettings]]
 download the file. Raises ModelUnknown and what a download raises."""
 
 DEFAULT: Final = ""
+_BUFFER_BYTES: Final = 12 << 20
 
 
 @dataclass(eq=False, frozen=True)
@@ -35,9 +37,11 @@ class Home:
     settings: EngineSettings
     questions: Questions
 
-    def kv_bytes(self, context_tokens: int) -> int:
-        """Bytes of KV cache that a context of so many cells holds."""
-        return kv_bytes(self.model.header, context_tokens, self.settings.kv_type)
+    def context_bytes(self, cells: int) -> int:
+        """About what a context of so many cells takes: the KV cache exactly, its rows of
+        logits, and llama.cpp's buffers as they were measured for a small model."""
+        rows = self.settings.outputs_max * self.model.n_vocab * 4
+        return kv_bytes(self.model.header, cells, self.settings.kv_type) + rows + _BUFFER_BYTES
 
 
 def no_others(reference: str) -> tuple[str, EngineSettings]:
@@ -55,6 +59,7 @@ class Homes:
         self._locate: Final = locate
         self._settings: Final[dict[str, EngineSettings]] = {DEFAULT: settings}
         self._homes: Final[dict[str, Home]] = {}
+        self._closed = False
         self._pool: Final = ModelPool(
             lambda name, path: Model.load(path, self._settings[name].gpu_layers),
             bytes_max,
@@ -66,6 +71,8 @@ class Homes:
 
         Raises ModelUnknown, ModelUnavailable, ModelRefused, ConfigError.
         """
+        if self._closed:
+            raise Unavailable("the engine has stopped")
         if reference == DEFAULT:
             name, settings = DEFAULT, self._default
         else:
@@ -84,6 +91,17 @@ class Homes:
     def release(self, home: Home) -> None:
         """One user fewer; with the last one no context of it may be left."""
         self._pool.release(home.name, time.monotonic())
+        if self._closed:
+            self._pool.close()
+
+    @contextmanager
+    def using(self, home: Home) -> Iterator[Home]:
+        """The home stays loaded meanwhile, whatever becomes of its sessions."""
+        self.keep(home)
+        try:
+            yield home
+        finally:
+            self.release(home)
 
     def charge(self, home: Home, n_bytes: int) -> None:
         """Counts a KV cache before it is made. Raises ModelUnavailable."""
@@ -103,6 +121,7 @@ class Homes:
         return self._pool.residents()
 
     def close(self) -> None:
-        """Unloads all; nothing may be in use."""
+        """Unloads all; what is in use still, when it is released."""
+        self._closed = True
         self._homes.clear()
         self._pool.close()

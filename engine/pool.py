@@ -9,11 +9,14 @@ it is asked. Where none is idle: Overloaded.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Final
 
 from flashfeed.models.errors import (
+    EngineError,
+    ModelUnavailable,
     Overloaded,
     RequestError,
     SessionExists,
@@ -23,13 +26,17 @@ from flashfeed.models.session import SessionSpec
 from flashfeed.models.window import junior_start
 
 from .homes import Home, Homes
-from .sessions import Group, PrefixKey, Seat, Session
+from .seats import Group, PrefixKey, Seat
+from .sessions import Session
 from .settings import EngineSettings
 from .snapshots import Snapshots
+from .steps import Steps
 from .trace import Trace
 
 _log: Final = logging.getLogger(__name__)
 _PREFIX_BYTES_MAX: Final = 256 << 20
+_SEAT_WAIT_S: Final = 10.0
+_LOOK_S: Final = 1.0
 
 
 class Sessions:
@@ -39,9 +46,9 @@ class Sessions:
     """
 
     def __init__(self, homes: Homes, default: Home, settings: EngineSettings) -> None:
+        self.home: Final = default
         self.model: Final = default.model
         self._homes: Final = homes
-        self._default: Final = default
         self.prefixes: Final = PrefixStates(_PREFIX_BYTES_MAX)
         self.settings: Final = settings
         self.snapshots: Final = Snapshots(settings)
@@ -49,6 +56,8 @@ class Sessions:
         self._open: dict[str, Session] = {}
         self._groups: list[Group] = []
         self._n_jobs: dict[str, int] = {}
+        self._queue: deque[str] = deque()
+        self._looked = 0.0
         self._clock = 0
         self.evictions = 0
 
@@ -93,7 +102,7 @@ class Sessions:
         del self._open[session.id]
         session.closed = True
         session.free()
-        if session.home is not self._default and not any(one.home is session.home for one in self):
+        if session.home is not self.home and not any(one.home is session.home for one in self):
             for group in [group for group in self._groups if group.home is session.home]:
                 self._free_group(group)
         self._homes.release(session.home)
@@ -137,16 +146,30 @@ class Sessions:
 
     # -- seats ----------------------------------------------------------------------
 
-    def seat(self, session: Session) -> Seat:
-        """A seat for the session. Raises Overloaded where none can be made free."""
-        while True:
-            seat = self._free_seat(session)
-            if seat is not None:
-                return seat
-            if not self._evict_one(session):
-                raise Overloaded(
-                    f"all {self.settings.seats} resident sequences are in use; try again soon"
-                )
+    def seat_steps(self, session: Session) -> Steps[Seat]:
+        """A seat for the session, in the order in which they were asked for. Raises
+        Overloaded where none can be made free for `_SEAT_WAIT_S`."""
+        deadline = time.monotonic() + _SEAT_WAIT_S
+        self._queue.append(session.id)
+        try:
+            while True:
+                if self._queue[0] == session.id:
+                    seat = self._free_seat(session)
+                    if seat is not None:
+                        return seat
+                    if self._evict_one(session):
+                        continue
+                if time.monotonic() > deadline:
+                    raise Overloaded(
+                        f"all {self.n_seats} resident sequences are in use; try again soon"
+                    )
+                yield None
+        finally:
+            self._queue.remove(session.id)
+
+    def has_seat(self) -> bool:
+        """Whether a seat may be had that costs no session its own."""
+        return self.n_seats + len(self._queue) < self.settings.seats and not self._queue
 
     def try_seat(self, session: Session) -> Seat | None:
         """A seat that costs no other session its own, or None: what is nice to have."""
@@ -168,7 +191,12 @@ class Sessions:
         return session.senior is not None and self._n_jobs.get(session.id, 0) <= jobs
 
     def due_for_saving(self, now: float) -> Session | None:
-        """An idle session whose snapshot is too old. `now`: time.monotonic()."""
+        """An idle session whose snapshot is too old, looked for once a second, as are models
+        that nobody uses. `now`: time.monotonic()."""
+        if now - self._looked < _LOOK_S:
+            return None
+        self._looked = now
+        self._homes.unload_idle()
         due = (one for one in self if self.idle(one) and self.snapshots.due(one, now))
         return next(due, None)
 
@@ -182,7 +210,11 @@ class Sessions:
     def _free_seat(self, session: Session) -> Seat | None:
         if self.n_seats >= self.settings.seats:
             return None
-        group = self._group(session.home, session.context_tokens)
+        try:
+            group = self._group(session.home, session.context_tokens)
+        except (ModelUnavailable, EngineError) as error:
+            _log.warning("no context for session %s: %s", session.id, error)
+            return None
         if group is None:
             return None
         group.drop_unused_prefixes(but=session.key)
@@ -195,8 +227,8 @@ class Sessions:
         # Idle contexts of other kinds make way: memory is bounded by the seats allowed.
         for idle in [group for group in self._groups if group.n_free == group.n_seats]:
             self._free_group(idle)
-        more = home.kv_bytes(context_tokens * home.settings.sessions_per_context)
-        used = sum(group.kv_bytes for group in self._groups)
+        more = home.context_bytes(context_tokens * home.settings.sessions_per_context)
+        used = sum(group.n_bytes for group in self._groups)
         if self._groups and used + more > self.settings.kv_bytes_max:
             return None
         self._homes.charge(home, more)
@@ -211,7 +243,7 @@ class Sessions:
     def _free_group(self, group: Group) -> None:
         self._groups.remove(group)
         group.context.free()
-        self._homes.discharge(group.home, group.kv_bytes)
+        self._homes.discharge(group.home, group.n_bytes)
 
 
 class PrefixStates:

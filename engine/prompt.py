@@ -43,7 +43,7 @@ def make_prompt(
     """A text or a conversation as a prompt. Raises RequestError for what cannot be asked."""
     if isinstance(asked, str):
         tokens = model.tokens(asked) + model.tail
-        return Prompt(tokens, options, program=compile_options(options), key=key)
+        return Prompt(tokens, options, program=_program(model, options), key=key)
     tools = offered(asked.tools, asked.tool_choice)
     if must_call(asked.tool_choice):
         if options.grammar or options.json_schema is not None:
@@ -58,8 +58,15 @@ def make_prompt(
         model.segment_tokens(segments),
         options,
         keep=True,
-        program=compile_options(options),
+        program=_program(model, options),
         tools=tools,
         tool_choice=asked.tool_choice,
         key=key,
     )
+
+
+def _program(model: Model, options: GenerateOptions) -> Program | None:
+    program = compile_options(options)
+    if program is not None:
+        _ = model.vocabulary  # made once, in a third of a second: not in the engine's thread
+    return program

@@ -17,7 +17,8 @@ import orjson
 
 from flashfeed.models.errors import EngineError
 
-from .context import Batch, context_params
+from .batch import Batch
+from .context_params import context_params
 from .model import Model
 from .plan import Pass, Run
 

@@ -11,7 +11,8 @@ from flashfeed.models.window import junior_start
 
 from .plan import Run
 from .pool import Sessions
-from .sessions import Group, Prefix, Seat, Session, expect_held
+from .seats import Group, Prefix, Seat
+from .sessions import Session, expect_held
 from .steps import Steps
 from .turns import Ask, Priority
 
@@ -27,7 +28,7 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
             f"session {session.id!r}: its prefix and window need {session.length} tokens, its "
             f"context has {session.context_tokens}"
         )
-    seat = sessions.seat(session)
+    seat = yield from sessions.seat_steps(session)
     try:
         restored = yield from sessions.snapshots.restore_steps(session, seat, session.start)
         if not restored:
@@ -38,6 +39,7 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
     except BaseException:
         seat.free()
         raise
+    session.changed = session.changed or (not restored and bool(session.items))
     session.senior = seat
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from flashfeed.models.errors import EngineError, FlashfeedError, Overloaded, Unavailable
 
 from .context import Context, Decoded, DecodeFailed
-from .plan import Pass, n_outputs
+from .plan import Pass, PlanFault, n_outputs
 from .score import Row
 from .steps import Steps
 from .turns import Ask, Part, Priority, Turns, Waiting
@@ -84,6 +84,7 @@ class Scheduler:
         self._n_jobs = 0
         self._lock: Final = threading.Lock()
         self._stopped = True
+        self.failure: BaseException | None = None
         self._thread: Final = threading.Thread(
             target=self._run, name="flashfeed-engine", daemon=True
         )
@@ -124,8 +125,9 @@ class Scheduler:
         try:
             while self._take_in():
                 self._step()
-        except BaseException:
+        except BaseException as error:
             _log.exception("the engine's thread failed; it takes no more jobs")
+            self.failure = error
             with self._lock:
                 self._stopped = True
         finally:
@@ -217,7 +219,12 @@ class Scheduler:
         harmless = not isinstance(error, DecodeFailed) or error.harmless
         if len(parts) > 1 and harmless:
             for part in parts:
-                self._run_parts([part])
+                assert isinstance(part.job, Job)
+                # What the one before did may have taken its place.
+                if part.job.void():
+                    self._resume(part.job, _NOTHING)
+                else:
+                    self._run_parts([part])
             return
         for part in parts:
             assert isinstance(part.job, Job)
@@ -251,6 +258,9 @@ class Scheduler:
             failure.__cause__ = error
             self._finish(job, None, failure)
         else:
+            if job.ask is not None and not job.ask.n_tokens:
+                self._throw(job, PlanFault("expected tokens to decode, got none"))
+                return
             (self._blocked if job.ask is None else self._ready)[job] = None
 
     def _finish(self, job: Job, result: Any, error: BaseException | None) -> None:
@@ -289,6 +299,9 @@ class Scheduler:
             if job is not None:
                 left.append(job)
         for job in left:
-            if job.steps is not None:
-                job.steps.close()
+            try:
+                if job.steps is not None:
+                    job.steps.close()
+            except Exception:
+                _log.exception("a job of the engine failed while it was stopped")
             job.done(None, Unavailable("the engine has stopped"))

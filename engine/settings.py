@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import llama_cpp.llama_cpp as C
-
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.session import CHOICES_MAX
 
+from .machine import on_gpu
+
 SEQUENCES_MAX: Final = 256
 """llama.cpp aborts the process for a sequence id of 256 or more (LLAMA_MAX_SEQ)."""
-STEP_TOKENS: Final = 128
+_STEP_TOKENS: Final = {False: 64, True: 512}
+_FOREGROUND_CHUNK: Final = {False: 8, True: 128}
+"""Where nothing was measured (`flashfeed tune`): on a processor, on a GPU."""
 FORKS: Final = 64
 
 KvType = Literal["f16", "q8_0", "bf16", "f32"]
@@ -42,8 +44,8 @@ class EngineSettings:
 
     Passes: `batch_tokens` at most in one; up to `step_tokens` (0 for the default) work of
     several sessions of a context is put together, more would only make each of them
-    wait; `foreground_chunk` is how much other work a pass may hold while a generation
-    is being read.
+    wait; `foreground_chunk` (0 for the default) is how much other work a pass may hold
+    while a generation is being read.
 
     `snapshots` is the folder for the KV of evicted sessions, saved every
     `snapshot_interval_s` too, at most `snapshot_bytes_max` of it; None for no snapshots.
@@ -61,7 +63,7 @@ class EngineSettings:
     batch_tokens: int = 512
     ubatch_tokens: int = 0
     step_tokens: int = 0
-    foreground_chunk: int = 24
+    foreground_chunk: int = 0
     forks_max: int = 0
     generations_max: int = 4
     outputs_max: int = 128
@@ -70,7 +72,7 @@ class EngineSettings:
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv_bytes_max: int = 0
     snapshots: Path | None = None
-    snapshot_bytes_max: int = 8 << 30
+    snapshot_bytes_max: int = 4 << 30
     snapshot_interval_s: float = 300.0
     trace: Path | None = None
 
@@ -97,6 +99,21 @@ class EngineSettings:
                 "expected engine.flash_attention = 'on' with kv_type 'q8_0' (llama.cpp takes a "
                 "quantised V cache only so), got it off"
             )
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether layers go to a GPU."""
+        return on_gpu(self.gpu_layers)
+
+    @property
+    def step(self) -> int:
+        """`step_tokens`, or its default."""
+        return self.step_tokens or _STEP_TOKENS[self.on_gpu]
+
+    @property
+    def chunk(self) -> int:
+        """`foreground_chunk`, or its default."""
+        return self.foreground_chunk or _FOREGROUND_CHUNK[self.on_gpu]
 
     @property
     def seats(self) -> int:
@@ -127,8 +144,7 @@ class EngineSettings:
             return self.flash_attention == "on"
         if self.kv_type == "q8_0":
             return True
-        on_gpu = bool(C.llama_supports_gpu_offload()) and self.gpu_layers != 0
-        return None if on_gpu else False
+        return None if self.on_gpu else False
 
 
 _POSITIVE: Final = (
@@ -136,7 +152,6 @@ _POSITIVE: Final = (
     "sessions_per_context",
     "sessions_max",
     "batch_tokens",
-    "foreground_chunk",
     "generations_max",
     "outputs_max",
     "jobs_max",

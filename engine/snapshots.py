@@ -21,8 +21,10 @@ from flashfeed.models.errors import EngineError
 from flashfeed.models.spec_hash import spec_hash
 from flashfeed.models.window import junior_start
 
-from .context import KV_TYPES, LLAMA_BUILD
-from .sessions import Seat, Session
+from .context import LLAMA_BUILD
+from .context_params import KV_TYPES
+from .seats import Seat
+from .sessions import Session
 from .settings import EngineSettings
 from .snapshot_file import SnapshotIdentity, SnapshotRefused
 from .snapshot_secret import snapshot_secret
@@ -31,7 +33,9 @@ from .steps import Steps
 
 _log: Final = logging.getLogger(__name__)
 _WRITES_MAX: Final = 2
-"""Snapshots that wait to be written, each in memory; the next one waits for them."""
+"""Snapshots that wait to be written, each in memory."""
+_WAIT_S: Final = 0.5
+"""How long the engine waits for a slow disk; what cannot be saved is decoded again."""
 _STOP_S: Final = 5.0
 
 
@@ -46,19 +50,23 @@ class Snapshots:
             self._store = SnapshotStore(settings.snapshots, secret, settings.snapshot_bytes_max)
         self._threads: Final = ThreadPoolExecutor(1, "flashfeed-snapshots")
         self._writing: Final[dict[str, Future[None]]] = {}
-        self.saved = self.restored = self.refused = 0
+        self.saved = self.restored = self.refused = self.skipped = 0
 
     def save(self, session: Session) -> None:
         """Copies what the session holds, to be written to its file in the background."""
         if self._store is None or session.senior is None or not session.changed:
             return
-        while len(self._writing) >= _WRITES_MAX:
-            oldest = next(iter(self._writing))
-            self._writing.pop(oldest).exception()
-        states = [self._state(session, "senior", session.senior)]
-        junior = session.junior
-        if junior is not None and junior.end == session.count and junior.held > len(session.prefix):
-            states.append(self._state(session, "junior", junior))
+        if not self._may_write(session.id):
+            self.skipped += 1
+            return
+        try:
+            states = [self._state(session, "senior", session.senior)]
+            junior = session.junior
+            if junior is not None and junior.end == session.count and junior.held:
+                states.append(self._state(session, "junior", junior))
+        except (EngineError, MemoryError) as error:
+            _log.warning("session %s is not saved: %s", session.id, error)
+            return
         identity, count, start = self._identity(session), session.count, session.senior.start
         session.changed = False
         session.saved_at = time.monotonic()
@@ -82,11 +90,12 @@ class Snapshots:
             if found is None:
                 return False
             data, tokens, end = found
-            # It brings its prefix along: one that waits for a user has no cells any more.
+            # It comes with a prefix of its own, in the cells of an unused one.
             seat.group.drop_unused_prefixes()
             seat.group.context.load_sequence(seat.sequence, data, tokens)
         except EngineError as error:
             self.refused += 1
+            self.forget(session)
             _log.warning("session %s is decoded again: %s", session.id, error)
             return False
         seat.start, seat.end, seat.held = start, end, seat.length
@@ -97,7 +106,8 @@ class Snapshots:
         """Removes the session's snapshot: it has ended."""
         if self._store is not None:
             store, spec = self._store, session.spec
-            self._threads.submit(store.delete, spec.tenant, session.id)
+            # After a write that is under way; the end waits for it, as for a write.
+            self._writing[session.id] = self._threads.submit(store.delete, spec.tenant, session.id)
 
     def due(self, session: Session, now: float) -> bool:
         """Whether the session changed and was not saved for long enough."""
@@ -113,6 +123,20 @@ class Snapshots:
             except TimeoutError:
                 _log.warning("a snapshot was still being written at the end")
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _may_write(self, session_id: str) -> bool:
+        """Whether another copy may be held in memory; waits a little for those before."""
+        deadline = time.monotonic() + _WAIT_S
+        for name in [session_id, *self._writing]:
+            writing = self._writing.get(name)
+            if writing is None or (name != session_id and len(self._writing) < _WRITES_MAX):
+                continue
+            try:
+                writing.exception(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                return False
+            del self._writing[name]
+        return True
 
     def _state(self, session: Session, name: str, seat: Seat) -> State:
         tokens = session.prefix + session.tokens(seat.start, seat.end)
@@ -141,8 +165,10 @@ class Snapshots:
                 return None
             header = stored.header
             window = session.spec.window
-            if header.count > session.count or header.count < start:
+            if header.count > session.count:
                 raise SnapshotRefused("tokens", f"it has {header.count} items, not {session.count}")
+            if header.count < start:
+                return None  # the window has left it behind
             if header.start == start:
                 name = "senior"
             elif junior_start(window, header.count) == start and header.sequence("junior"):

@@ -9,9 +9,9 @@ step      one pass of one context. Its lead decides the context; other asks of t
 The lead is the first of the most urgent class, except that a class which was passed over
 `WAITS_MAX` times goes first: so no class starves (at most WAITS_MAX + 3 steps), and the
 reader of a generation waits for at most three steps of others. Within a class the tenant
-that was served longest ago comes first, then the session; an update that has begun goes
-on for up to `TURNS_IN_A_ROW` steps, since taking turns among equals would only make all
-of them late. While a generation is being read, every step has at most
+that was served longest ago comes first, then the session; of one tenant's updates one
+that has begun goes on for up to `TURNS_IN_A_ROW` steps, since taking turns among equals
+would only make all of them late. While a generation is being read, every step has at most
 `foreground_chunk` tokens of other work, so that its next token never waits for more
 than a chunk.
 """
@@ -141,7 +141,9 @@ class Turns:
                 room = tokens
             else:
                 room = min(tokens, others)
-                if need > room and (job.priority < Priority.INGEST or room < _WORTH_JOINING):
+                # An update is not torn for a neighbour's sake, only for a reader's.
+                torn = need > room and not read and job.priority < Priority.INGEST
+                if torn or room < min(need, _WORTH_JOINING):
                     continue
             head, left = take(job.asked.runs, min(room, tokens), outputs)
             if not head:
@@ -165,11 +167,11 @@ class Turns:
         )
         return min((one for one in waiting if one.priority is chosen), key=self._order)
 
-    def _order(self, job: Waiting) -> tuple[bool, int, int, int, int]:
+    def _order(self, job: Waiting) -> tuple[int, bool, int, int, int]:
         goes_on = job.priority is not Priority.FOREGROUND and 0 < job.turns < TURNS_IN_A_ROW
         return (
-            not goes_on,
             self._served.get((job.priority, job.tenant, None), -1),
+            not goes_on,
             self._served.get((job.priority, job.tenant, job.session), -1),
             job.last_step,
             job.arrival,

@@ -1,4 +1,4 @@
-"""The jobs that change a session: opening it, updating it with questions, its frozen prefix.
+"""The job that updates a session: new items and the questions over them, in one pass.
 
 An update is atomic: the new items are committed after the last answer, or not at all
 (inv. 5, 6). Where the window moves with it, it runs on the seat that holds the new
@@ -11,17 +11,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flashfeed.models.errors import ContextFull, RequestError
-from flashfeed.models.session import Answer, FlashQuery, SessionSpec
-from flashfeed.models.window import window_length, window_start
+from flashfeed.models.errors import EngineError
+from flashfeed.models.session import Answer, FlashQuery
+from flashfeed.models.window import window_start
 
 from .answer import Pending
 from .context import Decoded
-from .homes import Home
+from .opening import full
 from .plan import Run, plan_questions, plan_rounds
 from .pool import Sessions
 from .residency import catch_up_steps, prefix_steps, resident_steps
-from .sessions import Seat, Session, expect_held
+from .seats import Seat
+from .sessions import Session
 from .steps import Steps
 from .turns import Ask, Priority
 
@@ -59,44 +60,14 @@ class _Meter:
         self.decodes += 1
 
 
-def open_steps(
-    sessions: Sessions,
-    home: Home,
-    session_id: str,
-    spec: SessionSpec,
-    frozen: Sequence[str],
-    lines: Sequence[str],
-    count: int,
-) -> Steps[int]:
-    """Opens a session; the tokens of its context. A new one's prefix is decoded at once,
-    one with `lines` is brought back when it is first used."""
-    _expect_whole(session_id, spec)
-    _expect_lines(session_id, spec, len(lines), count)
-    session = sessions.create(home, session_id, spec)
-    try:
-        _expect_window(session)
-        session.prefix = _prefix_tokens(session, spec.prompt, frozen)
-        session.items.extend(_item_tokens(session, lines))
-        session.first = count - len(lines)
-        session.forget()
-        if session.length > session.context_tokens:
-            raise _full(session, session.length, "the system prompt and the window")
-        if not lines:
-            yield from resident_steps(sessions, session, Priority.INGEST)
-    except BaseException:
-        sessions.remove(session)
-        raise
-    return session.length
-
-
 def update_steps(
     sessions: Sessions,
     session_id: str,
-    lines: Sequence[str],
+    new: Sequence[tuple[int, ...]],
     queries: Sequence[FlashQuery],
     started: float,
 ) -> Steps[Update]:
-    """Decodes the lines and answers the questions, all in as few passes as fit.
+    """Decodes the items and answers the questions, all in as few passes as fit.
 
     `started` is the time.perf_counter() of the call. Raises ContextFull, before anything
     is decoded, where the lines and one question with its answer have no room.
@@ -104,17 +75,16 @@ def update_steps(
     session = sessions[session_id]
     model, questions = session.model, session.home.questions
     priority = Priority.FLASH if queries else Priority.INGEST
-    yield from resident_steps(sessions, session, priority)
-    new = _item_tokens(session, lines)
     asked = [questions.asked(query) for query in queries]
     start = window_start(session.spec.window, session.count + len(new))
     n_new = sum(len(item) for item in new[max(0, start - session.count) :])
     held = session.n_tokens(max(start, session.first), session.count) if session.items else 0
     room = session.context_tokens - len(session.prefix) - held - n_new
-    rounds = plan_rounds(asked, session.seats[0].group.n_forks, room)
+    rounds = plan_rounds(asked, session.home.settings.forks, room)
     if room < 0 or rounds is None:
         most = max((question.n_cells for question in asked), default=0)
-        raise _full(session, n_new + most, "the update and its longest question")
+        raise full(session, n_new + most, "the update and its longest question")
+    yield from resident_steps(sessions, session, Priority.BACKGROUND)
     seat = yield from _seat_from(sessions, session, start, priority)
     ingest = tuple(token for item in new[seat.end - session.count :] for token in item)
     needed = len(ingest) + max(
@@ -153,95 +123,6 @@ def update_steps(
         wall_s=time.perf_counter() - started,
         decodes=meter.decodes,
     )
-
-
-def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
-    """Makes all that the session holds its frozen prefix; its length in tokens.
-
-    The items count from 0 again. A neighbour of the same tenant whose prefix is the same
-    shares its cells from now on.
-    """
-    session = sessions[session_id]
-    yield from resident_steps(sessions, session, Priority.INGEST)
-    seat = session.senior
-    assert seat is not None
-    tokens = session.prefix + session.tokens(seat.start, seat.end)
-    group, key = seat.group, session.key_of(tokens)
-    while (prefix := group.prefixes.get(key)) is not None and not prefix.ready:
-        yield None  # a neighbour decodes it, which may fail
-    if session.junior is not None:
-        session.junior.retire()
-        session.junior = None
-    seat.drop_chat()
-    session.prefix = tokens
-    session.items.clear()
-    session.first = seat.start = seat.end = 0
-    if prefix is None:
-        [sequence] = group.take(1)
-        group.context.rename(seat.sequence, sequence)
-        prefix = group.extend_prefix(seat.prefix, key, sequence)
-        sessions.prefixes.keep(key, group.context.save_sequence(sequence))
-    elif prefix is seat.prefix:
-        return len(tokens)
-    else:
-        for branch in list(seat.branches):
-            seat.drop_branch(branch)
-        group.context.drop((seat.sequence,))
-        if seat.prefix is not None:
-            group.release(seat.prefix)
-    prefix.users += 1
-    seat.prefix = prefix
-    group.context.fork(prefix.sequence, (seat.sequence,), len(tokens))
-    return len(tokens)
-
-
-def _expect_whole(session_id: str, spec: SessionSpec) -> None:
-    try:
-        "".join((session_id, spec.prompt, spec.tenant, spec.text, spec.model)).encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(
-            f"session {session_id!r}: expected whole characters in its id and its spec, "
-            f"got half a surrogate pair: {error}"
-        ) from None
-
-
-def _expect_lines(session_id: str, spec: SessionSpec, n_lines: int, count: int) -> None:
-    """Whether these can be the last lines of so many items, and are all of the window's."""
-    least = window_length(spec.window, count)
-    if not least <= n_lines <= count:
-        raise RequestError(
-            f"session {session_id!r}: expected the {least} lines of its window at least, and "
-            f"at most the {count} that were ever applied, got {n_lines}"
-        )
-
-
-def _expect_window(session: Session) -> None:
-    able, mode = session.model.capabilities, session.spec.window.mode
-    if mode not in able.windows:
-        raise RequestError(
-            f"model {session.model.name!r}: expected window.mode {' or '.join(able.windows)}, "
-            f"got {mode!r}; {'; '.join(able.reasons)}"
-        )
-
-
-def _prefix_tokens(session: Session, prompt: str, frozen: Sequence[str]) -> tuple[int, ...]:
-    model = session.model
-    chat = model.chat
-    if prompt:
-        template = (
-            model.first_tokens
-            + model.template_tokens(chat.head)
-            + model.tokens(prompt)
-            + model.template_tokens(chat.between)
-        )
-    else:
-        template = model.first_tokens + model.template_tokens(chat.bare)
-    return template + tuple(token for item in _item_tokens(session, frozen) for token in item)
-
-
-def _item_tokens(session: Session, lines: Sequence[str]) -> list[tuple[int, ...]]:
-    # Each line on its own: any batching of the same lines gives the same tokens.
-    return [session.model.tokens(line + "\n") for line in lines]
 
 
 def _seat_from(sessions: Sessions, session: Session, start: int, priority: Priority) -> Steps[Seat]:
@@ -296,10 +177,16 @@ def _slide(session: Session, seat: Seat, start: int) -> None:
 
 
 def _commit(session: Session, seat: Seat, new: Sequence[tuple[int, ...]]) -> None:
-    session.items.extend(new)
-    session.changed = True
+    more = sum(len(item) for item in new[seat.end - session.count :])
+    if seat.length != seat.held + more:
+        raise EngineError(
+            f"session {session.id!r} holds {seat.length} tokens, expected {seat.held + more}"
+        )
+    if new:
+        session.items.extend(new)
+        session.changed = True
+        seat.drop_chat()
     seat.end, seat.held = session.count, seat.length
-    seat.drop_chat()
     if seat is not session.senior:
         old = session.senior
         assert old is not None
@@ -308,7 +195,6 @@ def _commit(session: Session, seat: Seat, new: Sequence[tuple[int, ...]]) -> Non
         if old.branches:
             session.retire(old)
     session.forget()
-    expect_held(session, seat)
 
 
 def _undo(session: Session, seat: Seat) -> None:
@@ -318,8 +204,7 @@ def _undo(session: Session, seat: Seat) -> None:
     if seat.end > session.count:
         seat.start = seat.end = session.count
     if seat is session.senior and seat.start != session.start:
-        if session.spec.window.mode == "shift":
-            return  # what slid out is gone all the same
+        # What slid out cannot come back: the session is decoded again when it is used.
         session.senior = None
         seat.free()
 
@@ -371,10 +256,3 @@ def _decode_on(
         for (one, _), row in zip(live, decoded.rows, strict=True):
             one.go_on(row)
         live = [(one, fork) for one, fork in live if not one.ended]
-
-
-def _full(session: Session, needed: int, what: str) -> ContextFull:
-    return ContextFull(
-        f"session {session.id!r} holds {session.length} of "
-        f"{session.context_tokens} tokens; {what} need {needed} more"
-    )

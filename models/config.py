@@ -88,7 +88,8 @@ class EngineConfig(_Table, frozen=True, kw_only=True):
 
     `model` is the name of a `[model.NAME]` table or what its `source` can be. Where a
     setting of speed is 0 or "auto", `flashfeed tune`'s choice for this model and machine
-    is taken, and a default where it never ran.
+    is taken, and a default where it never ran. `kv_bytes_max` 0 is half of the memory
+    that is free at the start.
     """
 
     model: NonEmpty = "packaged"
@@ -104,8 +105,10 @@ class EngineConfig(_Table, frozen=True, kw_only=True):
     sessions_per_context: Annotated[int, msgspec.Meta(ge=0)] = 0
     sessions_max: Positive = 64
     seats_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    kv_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 0
     snapshots: str = ""
     snapshot_bytes_max: Annotated[int, msgspec.Meta(ge=0)] = 4 * 2**30
+    snapshot_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
 
 
 class ModelsConfig(_Table, frozen=True, kw_only=True):

@@ -141,7 +141,9 @@ async def test_an_answer_among_choices_changes_nothing() -> None:
     bench = Bench(spec_of("exact", 4))
     service = await served(bench)
     before = service.get("s")
-    answer = await service.answer("s", "Rising?", ["yes", "no"])
+    answer = await service.answer("s", "Rising?", ["yes", "no"], gap_threshold=1.0)
+    assert answer is not None
+    assert await service.answer("s", "Rising?", ["yes", "no"], gap_threshold=1.1) is None
     assert (answer.value, answer.confidence, answer.logit_gap) == ("yes", 0.75, 1.0)
     assert answer.raw is None
     after = service.get("s")

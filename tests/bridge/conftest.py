@@ -258,7 +258,9 @@ class MemoryService:
         if not options.clear_after:
             self._at(session_id).text.append(f"{prompt} {''.join(self.pieces)}")
 
-    async def answer(self, session_id: str, prompt: str, choices: Sequence[str]) -> Answer:
+    async def answer(
+        self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0
+    ) -> Answer | None:
         self._at(session_id)
         return Answer(0, choices[0], 0.75, 1.5)
 

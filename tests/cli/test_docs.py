@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flashfeed import engine
 from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.main import parser
 from flashfeed.cli.settings import load
+from flashfeed.models.generation import GenerateOptions
+from flashfeed.models.session import FlashQuery, SessionSpec
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """An engine's default is a thread for each core it may use, and threads that wait for one
+    another are ten times slower on a machine that is busy otherwise."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 def blocks(language: str) -> list[str]:
@@ -36,6 +53,12 @@ def test_the_consumer_in_the_readme_is_the_example() -> None:
     assert any(block.strip() in example for block in blocks("python"))
 
 
+def test_the_engine_in_the_readme_is_the_example() -> None:
+    example = (ROOT / "examples" / "engine_alone.py").read_text()
+    [block] = [block for block in blocks("python") if "Engine(" in block]
+    assert textwrap.indent(block, "    ") in example
+
+
 def test_every_make_target_and_command_in_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
     assert set(re.findall(r"`(?:[A-Z_]+=\S+ )*make ([a-z]+)`", README)) <= targets
@@ -46,6 +69,53 @@ def test_every_make_target_and_command_in_the_readme_exists() -> None:
 def test_every_file_in_the_readme_exists() -> None:
     for name in re.findall(r"`([a-z_]+/[a-z_/.]+|[a-z]+\.toml)`", README):
         assert (ROOT / name).exists(), name
+
+
+def test_the_map_of_the_engine_names_every_file() -> None:
+    named = re.findall(r"(?<!/)\b[a-z_]+\.py\b", engine.__doc__ or "")
+    there = {path.name for path in (ROOT / "engine").glob("*.py")} - {"__init__.py"}
+    assert set(named) - {"window.py", "engine_alone.py"} == there
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("one_core")
+def test_the_usage_of_the_engine_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    [usage] = re.findall(r"(?:^    .*\n)+", engine.__doc__ or "", flags=re.M)
+    names = {
+        **vars(engine),
+        "GenerateOptions": lambda: GenerateOptions(max_tokens=4),
+        "spec": SessionSpec(
+            type="ohlcv", flash=(FlashQuery("Up or down?", choices=("up", "down")),), context=512
+        ),
+    }
+    exec("async def usage():\n" + usage, names)
+    asyncio.run(names["usage"]())
+    answer, text = capsys.readouterr().out.split("\n", 1)
+    assert re.fullmatch(r"Up or down\? (up|down) [01]\.\d+", answer)
+    assert text.strip()
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("one_core")
+def test_the_engine_alone_answers_and_writes() -> None:
+    script = ROOT / "examples" / "engine_alone.py"
+    ran = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=True
+    )
+    *days, said = ran.stdout.strip().split("\n", 10)
+    assert len(days) == 10
+    for day in days:
+        answers = re.search(r"trend (bullish|bearish) ([\d.]+)  volume (high|low) ([\d.]+)", day)
+        assert answers is not None, day
+        assert all(0.5 <= float(share) <= 1 for share in answers.group(2, 4)), day
+    assert len(said.split()) > 3
+
+
+def test_every_file_in_the_tests_readme_exists() -> None:
+    tests = ROOT / "tests"
+    for name in re.findall(r"`([a-z_/]+(?:\.py|/))`", (tests / "README.md").read_text()):
+        places = (tests / name, tests / "engine" / name, ROOT / name)
+        assert any(place.exists() for place in places), name
 
 
 @pytest.mark.broker

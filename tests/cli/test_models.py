@@ -114,6 +114,21 @@ def test_the_configuration_comes_first() -> None:
     assert settings.foreground_chunk == 16
 
 
+def test_what_may_be_resident_is_as_configured() -> None:
+    written = EngineConfig(
+        sessions_max=9,
+        seats_max=4,
+        kv_bytes_max=2**30,
+        snapshots="~/kv",
+        snapshot_bytes_max=2**20,
+        snapshot_interval_s=60.0,
+    )
+    settings = engine_settings(written, Path("m.gguf"))
+    assert (settings.sessions_max, settings.seats, settings.kv_bytes_max) == (9, 4, 2**30)
+    assert settings.snapshots == Path.home() / "kv"
+    assert (settings.snapshot_bytes_max, settings.snapshot_interval_s) == (2**20, 60.0)
+
+
 def test_attention_is_taken_whole_or_not_at_all() -> None:
     off = engine_settings(EngineConfig(flash_attention="off"), Path("m.gguf"), TUNED)
     assert (off.flash_attention, off.kv_type) == ("off", "f16")
@@ -126,4 +141,4 @@ def test_attention_is_taken_whole_or_not_at_all() -> None:
 def test_without_a_measurement_the_engines_defaults_hold() -> None:
     settings = engine_settings(EngineConfig(), Path("m.gguf"))
     assert (settings.threads, settings.kv_type, settings.flash_attention) == (None, "f16", "auto")
-    assert (settings.foreground_chunk, settings.sessions_per_context) == (24, 1)
+    assert (settings.foreground_chunk, settings.sessions_per_context) == (0, 1)

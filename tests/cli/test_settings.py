@@ -93,6 +93,14 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
             ["engine.kv_type", "q4"],
         ),
         (
+            ("[feeds.candles]", "[engine]\nsnapshot_interval_s = 0\n[feeds.candles]"),
+            ["engine.snapshot_interval_s", "0"],
+        ),
+        (
+            ("[feeds.candles]", "[engine]\nkv_bytes_max = -1\n[feeds.candles]"),
+            ["engine.kv_bytes_max", "-1"],
+        ),
+        (
             ("[feeds.candles]", "[kafka.sasl]\nusername='u'\n[feeds.candles]"),
             ["kafka.sasl", "password_env"],
         ),

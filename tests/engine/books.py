@@ -10,8 +10,10 @@ from typing import Final
 import llama_cpp.llama_cpp as C
 
 from flashfeed.engine import Engine
+from flashfeed.engine.gguf import kv_bytes
 from flashfeed.engine.pool import Sessions
-from flashfeed.engine.sessions import Group, Seat, expect_held
+from flashfeed.engine.seats import Group, Seat
+from flashfeed.engine.sessions import expect_held
 from flashfeed.engine.steps import Steps
 
 _WAIT_S: Final = 60.0
@@ -63,7 +65,7 @@ def _check(sessions: Sessions) -> None:
     for group, own in seats.items():
         _check_group(group, own)
     charged = sum(resident.kv for resident in sessions._homes.residents())
-    assert charged == sum(group.kv_bytes for group in sessions._groups)
+    assert charged == sum(group.n_bytes for group in sessions._groups)
 
 
 def _check_group(group: Group, seats: list[Seat]) -> None:
@@ -123,4 +125,4 @@ def _cells_in_use(group: Group, n_positions: int) -> int:
     """The cells as llama.cpp counts them, from the size of its whole state: a cell has its
     keys and values, a position, a count of sequences, and the id of each of them."""
     size = int(C.llama_state_seq_get_size(group.context._handle, -1))
-    return round((size - 4 * n_positions) / (group.home.kv_bytes(1) + 8))
+    return round((size - 4 * n_positions) / (kv_bytes(group.home.model.header, 1, "f16") + 8))

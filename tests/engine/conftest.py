@@ -15,7 +15,7 @@ from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged
 from flashfeed.engine.context import Context, Decoded
 from flashfeed.engine.model import Model
 from flashfeed.engine.plan import Pass, Run, cut
-from flashfeed.engine.sessions import Seat
+from flashfeed.engine.seats import Seat
 
 _numbers = count()
 LOGITS_WITHIN, NEAR_TIE = 0.1, 0.2

@@ -128,7 +128,7 @@ async def test_a_failed_move_of_the_window_leaves_it(
 ) -> None:
     await engine.open(name, spec_of("exact"))
     await engine.update(name, [line(n) for n in range(2 * N - 1)], ())
-    await engine.inspect(name)
+    await engine.save(name)  # after the junior
     before = (await engine.inspect(name)).text
     junior = engine._open_sessions()[name].junior
     assert junior is not None

@@ -97,7 +97,7 @@ async def run_windows(
             update = await engine.update(name, lines, queries if questions_always else ())
         else:
             patch = pytest.MonkeyPatch()
-            await engine.inspect(name)  # behind it, the next window is up to date
+            await engine.save(name)  # behind it, the next window is up to date
             recorders = [Recorder(seat.group.context, patch) for seat in session.seats]
             update = await engine.update(name, lines, queries)
             patch.undo()

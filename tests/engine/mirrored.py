@@ -164,4 +164,6 @@ class Mirrored:
         return opening + model.template_tokens(between) + frozen
 
     def _tokens(self, lines: list[str]) -> tuple[int, ...]:
-        return tuple(token for line in lines for token in self.model.tokens(line + "\n"))
+        return tuple(
+            token for line in lines for token in self.model.tokens(line.removesuffix("\n") + "\n")
+        )

@@ -21,7 +21,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from flashfeed.engine import DecodeFailed, Engine, EngineSettings
+from flashfeed.engine import DecodeFailed, Engine, EngineSettings, pool
 from flashfeed.engine.context import Context
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import (
@@ -70,6 +70,7 @@ class Faults:
             return decode(context, batch)
 
         self.patch.setattr(Context, "_decode", failing)
+        self.patch.setattr(pool, "_SEAT_WAIT_S", 0.3)  # nobody waits as long as a worker would
 
 
 def _some_open(machine: AnyOrder) -> bool:

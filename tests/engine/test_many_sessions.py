@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from flashfeed.engine import Engine, EngineSettings
+from flashfeed.engine import Engine, EngineSettings, pool
 from flashfeed.models.errors import Overloaded
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
@@ -105,7 +105,10 @@ async def test_what_comes_back_answers_as_before(crowded: Engine) -> None:
     assert crowded._open_sessions().snapshots.restored > 0
 
 
-async def test_where_every_seat_is_in_use_the_next_one_is_told_so(crowded: Engine) -> None:
+async def test_where_every_seat_is_in_use_the_next_one_is_told_so(
+    crowded: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_SEAT_WAIT_S", 0.5)
     names = [f"n{place}" for place in range(1, SEATS + 2)]
     grow = SessionSpec(type="iot", prompt="Go.", window=WindowSpec("grow"))
     for name in names:

@@ -97,6 +97,7 @@ async def test_instructions_that_are_marked_never_slide_out(
     assert "pump 5 " not in text
     assert "pump 6 " in text
     # Whoever comes with the same instructions finds them decoded.
+    await plant.save("a")  # behind it, the next window is up to date
     before = counter.tokens
     assert await plant.open("b", SPEC, frozen=rules) == frozen
     assert counter.tokens == before

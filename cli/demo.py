@@ -76,7 +76,11 @@ async def _run(
         for kind, template in config.templates.items()
     }
     sessions = {record.session for record in records}
-    board = Board({name: names["sensor" if name == "cgm-01" else "market"] for name in sessions})
+    kinds = {name: "sensor" if name == "cgm-01" else "market" for name in sessions}
+    board = Board(
+        {name: names[kind] for name, kind in kinds.items()},
+        {name: config.templates[kind].window for name, kind in kinds.items()},
+    )
     assert len(board.queries) == len(SYMBOLS) + 1
     following = asyncio.create_task(follow(config, brokers, board))
     began = time.monotonic()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+from flashfeed.models.session import WindowSpec
+from flashfeed.models.window import window_length
+
+_KEEPS_ALL: Final = WindowSpec("grow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,8 @@ class Board:
 
     queries: dict[str, tuple[str, ...]]
     """The names of the questions that each session must answer."""
+    windows: dict[str, WindowSpec] = field(default_factory=dict)
+    """How each session forgets; without one it keeps all."""
     sent: dict[tuple[str, int, int], Sent] = field(default_factory=dict)
     sessions: dict[str, SessionBoard] = field(default_factory=dict)
     latencies_s: list[float] = field(default_factory=list)
@@ -122,8 +129,9 @@ class Board:
             expected[sent.session] = expected.get(sent.session, 0) + 1
         for name, count in expected.items():
             have = self.sessions[name].data_count
-            if have != count:
-                problems.append(f"{name} holds {have} records, {count} were sent")
+            want = window_length(self.windows.get(name, _KEEPS_ALL), count)
+            if have != want:
+                problems.append(f"{name} holds {have} records, not {want} of {count} sent")
         return problems
 
     def tokens_a_record(self) -> float:

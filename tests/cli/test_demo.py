@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from flashfeed.cli.demo_board import Board, Sent
+from flashfeed.models.session import WindowSpec
 
 pytestmark = [pytest.mark.broker, pytest.mark.model]
 
@@ -53,6 +54,16 @@ def test_the_verdict_sees_what_is_missing() -> None:
     assert board.latencies_s == [1.0, 2.5]
     board.note_event("4", answer(2, 1), 13.0)
     assert (board.repeats, board.flash_ready) == (1, 2)
+
+
+def test_a_session_holds_what_its_window_keeps() -> None:
+    board = Board({"s": ()}, {"s": WindowSpec("exact", 2)})
+    for offset in range(5):
+        board.note_sent(("t", 0, offset), Sent("s", "x", 10.0))
+    board.note_event("1", {**updated(1, 4, 3), "origins": []}, 11.0)
+    assert not [problem for problem in board.lost() if "holds" in problem]
+    board.note_event("2", updated(2, 4, 5), 12.0)
+    assert [problem for problem in board.lost() if "holds 5 records, not 3 of 5" in problem]
 
 
 def test_an_answer_may_overtake_the_acknowledgement() -> None:

@@ -40,7 +40,7 @@ _LOOK_S: Final = 1.0
 
 
 class Sessions:
-    """The open sessions, the pool of groups, and the questions asked of them.
+    """The open sessions, the pool of groups, and the KV of prefixes.
 
     The engine's thread only.
     """

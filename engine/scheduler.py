@@ -112,15 +112,6 @@ class Scheduler:
             self._inbox.put(None)
             self._thread.join()
 
-    @property
-    def waiting(self) -> dict[Priority, int]:
-        """Jobs that wait for a turn now, by class."""
-        counts = dict.fromkeys(Priority, 0)
-        for job in list(self._ready):
-            if job.ask is not None:
-                counts[job.priority] += 1
-        return counts
-
     def _run(self) -> None:
         try:
             while self._take_in():

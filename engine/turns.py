@@ -7,7 +7,7 @@ step      one pass of one context. Its lead decides the context; other asks of t
           context join it while there is room
 
 The lead is the first of the most urgent class, except that a class which was passed over
-`WAITS_MAX` times goes first: so no class starves (at most WAITS_MAX + 3 steps), and the
+`WAITS_MAX` times goes first: so no class starves (at most WAITS_MAX + 4 steps), and the
 reader of a generation waits for at most three steps of others. Within a class the tenant
 that was served longest ago comes first, then the session; of one tenant's updates one
 that has begun goes on for up to `TURNS_IN_A_ROW` steps, since taking turns among equals

@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: schemas demo test soak lint types check-python bench peers broker help clean setup
+.PHONY: schemas demo test soak lint types check-python bench clients peers broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -70,6 +70,10 @@ bench: $(READY) peers
 # make broker run the embedded broker alone
 broker: $(READY)
 	@$(BIN)/flashfeed broker
+
+# make clients run every published client's methods, write docs/CLIENTS.md (Node.js wanted)
+clients: $(READY)
+	@$(BIN)/python -m pytest tests/bridge -m client --write-clients
 
 # make clean  remove .venv and build/ (the cache of wheels and models stays)
 clean:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 
 import msgspec
 
 from flashfeed.engine import Engine
+from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
     Overloaded,
@@ -28,7 +29,7 @@ from flashfeed.models.errors import (
     ValidationFault,
     WriteUncertain,
 )
-from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
 from flashfeed.models.messages import (
     AddQuery,
     Append,
@@ -45,16 +46,19 @@ from flashfeed.models.views import (
     AppendAck,
     Fields,
     Inspection,
+    ModelView,
     PushAck,
     QueryView,
     SessionEvent,
     SessionView,
 )
 
+from .documents import MemoryDocuments
 from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
 from .partitions import Partitions
+from .service import Documents, SessionService
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
 
@@ -82,6 +86,7 @@ class LiveSessions:
         self._metrics = metrics
         self._lag = lag
         self._subscribers = Subscribers()
+        self._documents = MemoryDocuments()
         self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._history.settled)
         partitions.on_revoked(self._on_revoked)
@@ -102,6 +107,25 @@ class LiveSessions:
     def sessions_max(self) -> int:
         """The engine's bound."""
         return self._config.engine.sessions_max
+
+    @property
+    def documents(self) -> Documents:
+        """What the dialects keep beside the sessions."""
+        return self._documents.of("")
+
+    def of(self, tenant: str) -> SessionService:
+        """This service as one tenant may use it."""
+        return self
+
+    def models(self) -> list[ModelView]:
+        """The models that a request may name, the default one first."""
+        named = self._config.model
+        default = ModelView(self.model_id, True, self._config.engine.context_tokens)
+        return [default] + [
+            ModelView(name, False, model.context_tokens or self._config.engine.context_tokens)
+            for name, model in named.items()
+            if name != self._config.engine.model
+        ]
 
     def get(self, session_id: str) -> SessionView:
         """The session now."""
@@ -233,15 +257,15 @@ class LiveSessions:
     # -- what does not ------------------------------------------------------------
 
     async def generate(
-        self, session_id: str, prompt: str, options: GenerateOptions
-    ) -> AsyncIterator[GeneratedPiece]:
+        self, session_id: str, asked: str | ChatRequest, options: GenerateOptions
+    ) -> AsyncGenerator[GeneratedPiece]:
         """Generate over the session's data in a fork; what is to stay comes back through
         the session's history as an append."""
         owner = self._owner(session_id)
-        self._check_takes(owner, options)
+        self._check_takes(owner, asked, options)
         owner.last_used_ms = int(time.time() * 1000)
         self._generating[session_id] += 1
-        pieces = self._engine.generate(session_id, prompt, options)
+        pieces = self._engine.generate(session_id, asked, options)
         tokens = 0
         texts: list[str] = []
         try:
@@ -251,7 +275,8 @@ class LiveSessions:
                     texts.append(piece.text)
                     ended = piece.finish_reason in KEPT_REASONS
                     if ended and any(texts) and not options.clear_after:
-                        kept = Append.of_generation(prompt, "".join(texts))
+                        assert isinstance(asked, str)  # or it was refused
+                        kept = Append.of_generation(asked, "".join(texts))
                         await self._history.apply(session_id, kept)
                     yield piece
         finally:
@@ -260,6 +285,36 @@ class LiveSessions:
             self._generating[session_id] -= 1
             if not self._generating[session_id]:
                 del self._generating[session_id]
+
+    def chat(
+        self, asked: PlainPrompt, options: GenerateOptions, model: str = ""
+    ) -> AsyncGenerator[GeneratedPiece]:
+        """Answer a conversation, or go on with a text, without any session's data."""
+        return self.chat_of("", asked, options, model)
+
+    async def chat_of(
+        self, tenant: str, asked: PlainPrompt, options: GenerateOptions, model: str
+    ) -> AsyncGenerator[GeneratedPiece]:
+        """A chat of one tenant; its KV is shared with no other."""
+        tokens = 0
+        try:
+            async with aclosing(
+                self._engine.chat(asked, options, tenant, self._reference(model))
+            ) as pieces:
+                async for piece in pieces:
+                    tokens = piece.n_tokens
+                    yield piece
+        finally:
+            self._metrics.generated(tokens)
+
+    async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
+        """How many tokens `chat` would read of it."""
+        return await self._engine.count_prompt(asked, self._reference(model))
+
+    def count_tokens(self, session_id: str, text: str) -> int:
+        """The tokens of a text, as the session's model would read it."""
+        self._owner(session_id)
+        return self._engine.count_tokens(text, session_id)
 
     async def answer(
         self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0
@@ -316,12 +371,22 @@ class LiveSessions:
             raise Unavailable("the session is being given another window") from unknown
 
     @staticmethod
-    def _check_takes(owner: SessionOwner, options: GenerateOptions) -> None:
+    def _check_takes(
+        owner: SessionOwner, asked: str | ChatRequest, options: GenerateOptions
+    ) -> None:
         """A generation that is to stay needs a session that takes items: said at once,
         not when the text is written."""
+        if not options.clear_after and not isinstance(asked, str):
+            raise RequestError(
+                "clear_after: a chat cannot stay in the session's window; ask with a prompt"
+            )
         failed = owner.state.head.failed if owner.state is not None else ""
         if failed and not options.clear_after:
             raise SessionFailed(f"session {owner.session_id} keeps nothing more: {failed}")
+
+    def _reference(self, model: str) -> str:
+        """A model's name as the engine takes it: the default one has none."""
+        return "" if model in (self.model_id, self._config.engine.model) else model
 
     def _find(self, session_id: str) -> SessionOwner | None:
         number = self._history.partition_of(session_id)
@@ -357,6 +422,7 @@ class LiveSessions:
             last_used_ms=owner.last_used_ms or head.created_ms,
             in_use=owner.busy or owner.session_id in self._generating,
             failed=head.failed,
+            model=head.spec.model or self.model_id,
         )
 
     def _queue_size(self, owner: SessionOwner) -> int:

@@ -9,21 +9,42 @@ Errors are those of models/errors.py.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
-from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.chat import ChatRequest
+from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
     AppendAck,
     Fields,
     Inspection,
+    ModelView,
     PushAck,
     QueryView,
     SessionEvent,
     SessionView,
 )
+
+
+class Documents(Protocol):
+    """JSON documents of one tenant, by kind and id: what a dialect must remember (agents,
+    conversations, responses). Bounded: of a kind the least lately written go first. Kept
+    on `flashfeed.documents`, and so known to every worker."""
+
+    async def put(self, kind: str, document_id: str, body: dict[str, Any]) -> None:
+        """Write a document; returns when it is kept. Raises RequestError where it is too
+        large, Unavailable."""
+
+    def get(self, kind: str, document_id: str) -> dict[str, Any] | None:
+        """The document, None where there is none."""
+
+    def list(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        """Every document of a kind with its id, oldest first."""
+
+    async def delete(self, kind: str, document_id: str) -> bool:
+        """Remove a document; whether there was one."""
 
 
 class SessionService(Protocol):
@@ -32,6 +53,17 @@ class SessionService(Protocol):
     @property
     def model_id(self) -> str:
         """The model's name, as clients see it."""
+
+    def models(self) -> list[ModelView]:
+        """The models that a request may name, the default one first."""
+
+    def of(self, tenant: str) -> SessionService:
+        """This service as one tenant may use it: its own sessions and no others. "" is
+        whoever runs the worker, and sees all."""
+
+    @property
+    def documents(self) -> Documents:
+        """What the dialects keep beside the sessions: agents, turns, responses."""
 
     @property
     def ready(self) -> bool:
@@ -85,13 +117,28 @@ class SessionService(Protocol):
         """The records in the session's context, oldest first, for statistics."""
 
     def generate(
-        self, session_id: str, prompt: str, options: GenerateOptions
-    ) -> AsyncIterator[GeneratedPiece]:
-        """Generate over the session's data in a fork; closing the iterator cancels.
+        self, session_id: str, asked: str | ChatRequest, options: GenerateOptions
+    ) -> AsyncGenerator[GeneratedPiece]:
+        """Answer a prompt, or go on with a chat, over the session's data in a fork; closing
+        the iterator cancels. A chat's next turn decodes only what is new in it.
 
         With `clear_after` off the last piece comes when prompt and text have become an
-        item of the window; of a generation that did not end nothing stays.
+        item of the window; of a generation that did not end nothing stays. Of a chat
+        nothing can be kept so: RequestError.
         """
+
+    def chat(
+        self, asked: PlainPrompt, options: GenerateOptions, model: str = ""
+    ) -> AsyncGenerator[GeneratedPiece]:
+        """Answer a conversation, or go on with a text, without any session's data. `model`
+        "" is the worker's default. Raises ModelUnknown, and Overloaded where too many run.
+        """
+
+    async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
+        """How many tokens `chat` would read of it."""
+
+    def count_tokens(self, session_id: str, text: str) -> int:
+        """The tokens of a text, as the session's model would read it."""
 
     async def answer(
         self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0

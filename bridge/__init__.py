@@ -7,7 +7,10 @@ through the service to `flashfeed.records`, as everything else does.
 
 app.py          the app: gate, dialects, health, metrics; start reading here
 server.py       uvicorn on the worker's event loop
+caller.py       who makes a request: its tenant, and the sessions that this may use
 gate.py         API keys, origins, the size of bodies: before any route
+answers.py      a generation, whole or piece by piece, ended when its client goes
+openai_messages.py  a conversation in OpenAI's words as the service takes it
 errors.py       every error in one JSON envelope
 sse.py          server-sent events
 stats.py        statistics over a session's records; pure

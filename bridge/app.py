@@ -30,9 +30,10 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
         redirect_slashes=False,
     )
     app.state.closing = closing
+    app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Gate, settings=settings, service=service)
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
     _add_unknown_socket(app)

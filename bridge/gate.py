@@ -15,6 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from flashfeed.agents.service import SessionService
+
+from .caller import SERVICE, TENANT
 from .errors import error_response
 from .settings import BridgeSettings
 
@@ -24,8 +27,9 @@ OPEN_PATHS = frozenset({"/health", "/healthz", "/metrics", "/docs", "/redoc", "/
 class Gate:
     """ASGI middleware: the API key, a WebSocket's origin, and the size of a body."""
 
-    def __init__(self, app: ASGIApp, settings: BridgeSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: BridgeSettings, service: SessionService) -> None:
         self._app = app
+        self._service = service
         self._keys = tuple(key.encode() for key in settings.api_keys)
         self._body_bytes_max = settings.body_bytes_max
 
@@ -37,6 +41,7 @@ class Gate:
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is None:
+            scope[TENANT], scope[SERVICE] = "", self._service
             if scope["type"] == "http":
                 receive = self._bounded(receive)
             await self._app(scope, receive, send)

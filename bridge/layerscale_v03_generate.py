@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import cast
 
 from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError
@@ -95,9 +94,7 @@ async def answer_frames(result: Generated) -> AsyncGenerator[bytes, None]:
 def _pieces(
     service: SessionService, session_id: str, prompt: str, options: GenerateOptions
 ) -> AsyncGenerator[GeneratedPiece, None]:
-    # The contract says that closing the iterator cancels, so it can be closed.
-    iterator = service.generate(session_id, prompt, options)
-    return cast("AsyncGenerator[GeneratedPiece, None]", iterator)
+    return service.generate(session_id, prompt, options)
 
 
 def _token_frame(text: str, position: int) -> bytes:

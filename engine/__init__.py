@@ -71,6 +71,7 @@ packaged_model.py   the packaged model in its fastest form
   generations, chat, tools
 generate.py         a generation, in a branch
 prompt.py           what it is asked, made ready
+plain_chats.py      chats without a session's data, and the places they run in
 sampler.py          the next token
 writer.py           from logits to pieces; stop_text.py: whole characters, no stop string
 chat.py             a model's chat template, cut into its pieces

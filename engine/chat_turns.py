@@ -81,10 +81,16 @@ def render_plain(
     The leading system messages are that text, "" without any.
     """
     system = list(itertools.takewhile(lambda message: _turn(message) == "system", messages))
-    text = "\n\n".join(message.content for message in system if message.content)
+    text = system_text(messages)
     # Emptied rather than taken away: an error names a message by its place.
     rest = [ChatMessage(role="system")] * len(system) + list(messages[len(system) :])
     return text, render_turns(turns, rest, tools, tool_choice)
+
+
+def system_text(messages: Sequence[ChatMessage]) -> str:
+    """The text of a conversation's leading system messages, "" without any."""
+    system = itertools.takewhile(lambda message: _turn(message) == "system", messages)
+    return "\n\n".join(message.content for message in system if message.content)
 
 
 def _turn(message: ChatMessage) -> Turn:

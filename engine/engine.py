@@ -15,16 +15,24 @@ from typing import Any, Final, TypeVar
 
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import SessionUnknown, Unavailable
-from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.generation import (
+    Continuation,
+    GeneratedPiece,
+    GenerateOptions,
+    PlainPrompt,
+)
 from flashfeed.models.session import FlashQuery, SessionSpec
 
+from .chat_turns import system_text
 from .chores import junior_job, rebuild_job, saving_jobs
 from .generate import NotResident, Talk, generate_steps
 from .homes import Homes, Locate, no_others
 from .machine import free_memory_bytes
-from .opening import item_tokens, mark_prefix_steps, open_steps
+from .model import Model
+from .opening import item_tokens, mark_prefix_steps, open_steps, prefix_tokens
+from .plain_chats import PlainChats
 from .pool import Sessions
-from .prompt import make_prompt
+from .prompt import Prompt, make_plain_prompt, make_prompt
 from .residency import resident_steps
 from .scheduler import Job, Scheduler, Watch
 from .settings import EngineSettings
@@ -75,6 +83,7 @@ class Engine:
         self.model_name = ""
         self._sessions: Sessions | None = None
         self._scheduler: Scheduler | None = None
+        self._plain = self._no_places()
 
     def start(self) -> None:
         """Loads the model (it blocks for as long as that takes) and starts the thread.
@@ -107,6 +116,7 @@ class Engine:
     async def stop(self) -> None:
         """Ends after the running pass and frees everything; what waits fails as Unavailable."""
         scheduler, self._scheduler, self._sessions = self._scheduler, None, None
+        self._plain = self._no_places()
         if scheduler is not None:
             await asyncio.to_thread(scheduler.stop)
 
@@ -128,6 +138,17 @@ class Engine:
         open or no seat is free, RequestError for what the model cannot do.
         """
         lines, frozen = tuple(lines), tuple(frozen)
+        return await self._open(session_id, spec, lines, count, frozen)
+
+    async def _open(
+        self,
+        session_id: str,
+        spec: SessionSpec,
+        lines: tuple[str, ...] = (),
+        count: int | None = None,
+        frozen: tuple[str, ...] = (),
+        plain: PlainPrompt | None = None,
+    ) -> int:
         n = len(lines) if count is None else count
         sessions = self._open_sessions()
         homes = self._homes
@@ -136,7 +157,7 @@ class Engine:
         home = await loop.run_in_executor(self._loading, homes.acquire, spec.model)
         return await self._do(
             session_id,
-            lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n),
+            lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n, plain),
             tenant=spec.tenant,
             follow_up=lambda: rebuild_job(sessions, session_id),
             # Not in a `finally` here: the job runs on though its caller is cancelled.
@@ -186,7 +207,7 @@ class Engine:
         sessions = self._open_sessions()
         return await self._do(session_id, lambda: mark_prefix_steps(sessions, session_id))
 
-    async def generate(
+    def generate(
         self,
         session_id: str,
         asked: str | ChatRequest,
@@ -197,13 +218,49 @@ class Engine:
         Piece by piece, in a branch: the data is not touched. Closing the iterator cancels.
         Raises SessionUnknown, ContextFull, Overloaded, RequestError.
         """
+        return self._write(session_id, lambda model, key: make_prompt(model, asked, options, key))
+
+    async def chat(
+        self,
+        asked: PlainPrompt,
+        options: GenerateOptions = GenerateOptions(),  # noqa: B008 (frozen)
+        tenant: str = "",
+        model: str = "",
+    ) -> AsyncGenerator[GeneratedPiece]:
+        """Answers a conversation, or goes on with a text, that no session's data stands
+        before. What is asked again with more messages is decoded from where it differs.
+
+        Raises what `generate` raises, and what a `model` by name raises.
+        """
+        async with self._plain.place(asked, tenant, model) as session_id:
+            pieces = self._write(
+                session_id, lambda one, key: make_plain_prompt(one, asked, options, key)
+            )
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
+
+    async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
+        """How many tokens `chat` would read; nothing is decoded. Raises RequestError, and
+        what a `model` by name raises."""
+        homes = self._open_homes()
+        loop = asyncio.get_running_loop()
+        home = await loop.run_in_executor(self._loading, homes.acquire, model)
+        try:
+            return await asyncio.to_thread(_prompt_length, home.model, asked)
+        finally:
+            homes.release(home)
+
+    async def _write(
+        self, session_id: str, make: Callable[[Model, str], Prompt]
+    ) -> AsyncGenerator[GeneratedPiece]:
         sessions = self._open_sessions()
         session = sessions[session_id]
         key = uuid.uuid4().hex
         # A long text or a large grammar takes a while; neither loop nor engine waits for it.
         home = session.home
         with self._open_homes().using(home):
-            prompt = await asyncio.to_thread(make_prompt, home.model, asked, options, key)
+            prompt = await asyncio.to_thread(make, home.model, key)
         loop = asyncio.get_running_loop()
         talk = Talk()
         # Bounded: a generation has max_tokens pieces and an end.
@@ -323,6 +380,13 @@ class Engine:
         """Why the engine's thread ended by itself; None while it runs."""
         return self._scheduler.failure if self._scheduler is not None else None
 
+    def _no_places(self) -> PlainChats:
+        return PlainChats(
+            self.settings.chats_max,
+            lambda session_id, spec, asked: self._open(session_id, spec, plain=asked),
+            lambda session_id: self.close(session_id, forget=True),
+        )
+
     def _open_homes(self) -> Homes:
         if self._homes is None:
             raise Unavailable("the engine is not running")
@@ -371,6 +435,13 @@ class Engine:
             at_end()
             raise
         return await future
+
+
+def _prompt_length(model: Model, asked: PlainPrompt) -> int:
+    prompt = make_plain_prompt(model, asked, GenerateOptions(), "")
+    if isinstance(asked, Continuation):
+        return len(model.first_tokens) + len(prompt.tokens)
+    return len(prefix_tokens(model, system_text(asked.messages))) + len(prompt.tokens)
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

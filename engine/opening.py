@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from flashfeed.models.errors import ContextFull, RequestError
+from flashfeed.models.generation import Continuation, PlainPrompt
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.window import window_length
 
 from .homes import Home
+from .model import Model
 from .pool import Sessions
 from .residency import resident_steps
 from .sessions import Session
@@ -28,16 +30,21 @@ def open_steps(
     frozen: Sequence[str],
     lines: Sequence[str],
     count: int,
+    plain: PlainPrompt | None = None,
 ) -> Steps[int]:
     """Opens a session; the tokens of its context. A new one's prefix is decoded at once,
-    one with `lines` is brought back later."""
+    one with `lines` is brought back later. `plain`: it is a place for such a chat or text,
+    and no session of anybody's (plain_chats.py)."""
     _expect_whole(session_id, spec)
     _expect_lines(session_id, spec, len(lines), count)
-    session = sessions.create(home, session_id, spec)
+    session = sessions.create(home, session_id, spec, plain is not None)
     try:
         _expect_window(session)
-        session.prefix = _prefix_tokens(session, spec.prompt, frozen)
-        if not session.prefix:
+        if isinstance(plain, Continuation):
+            session.prefix = session.model.first_tokens
+        else:
+            session.prefix = prefix_tokens(session.model, spec.prompt, item_tokens(session, frozen))
+        if not session.prefix and plain is None:
             raise RequestError(
                 f"model {session.model.name!r} begins a context with the user's text: expected a "
                 "prompt in the session's spec, got none"
@@ -125,8 +132,10 @@ def _expect_window(session: Session) -> None:
         )
 
 
-def _prefix_tokens(session: Session, prompt: str, frozen: Sequence[str]) -> tuple[int, ...]:
-    model = session.model
+def prefix_tokens(
+    model: Model, prompt: str, frozen: Sequence[tuple[int, ...]] = ()
+) -> tuple[int, ...]:
+    """What a session with that system text begins with, and its frozen items."""
     chat = model.chat
     if prompt:
         template = (
@@ -137,7 +146,7 @@ def _prefix_tokens(session: Session, prompt: str, frozen: Sequence[str]) -> tupl
         )
     else:
         template = model.first_tokens + model.template_tokens(chat.bare)
-    return template + tuple(token for item in item_tokens(session, frozen) for token in item)
+    return template + tuple(token for item in frozen for token in item)
 
 
 def item_tokens(session: Session, lines: Sequence[str]) -> list[tuple[int, ...]]:

@@ -77,11 +77,13 @@ class Sessions:
         """The session, None where it is not open."""
         return self._open.get(session_id)
 
-    def create(self, home: Home, session_id: str, spec: SessionSpec) -> Session:
-        """A session without items or seats."""
+    def create(
+        self, home: Home, session_id: str, spec: SessionSpec, plain: bool = False
+    ) -> Session:
+        """A session without items or seats; a `plain` one counts with no other."""
         if session_id in self._open:
             raise SessionExists(f"session {session_id!r} is open already")
-        if len(self._open) >= self.settings.sessions_max:
+        if not plain and sum(not one.plain for one in self) >= self.settings.sessions_max:
             raise Overloaded(f"expected at most {self.settings.sessions_max} open sessions")
         size = spec.context or home.settings.context_tokens
         if size > home.model.n_ctx_train:
@@ -89,7 +91,7 @@ class Sessions:
                 f"expected a context of at most {home.model.n_ctx_train} tokens "
                 f"(what the model was trained on), got {size}"
             )
-        session = Session(session_id, spec, home, size)
+        session = Session(session_id, spec, home, size, plain)
         self._homes.keep(home)
         self._open[session_id] = session
         self.touch(session)

@@ -11,9 +11,10 @@ import msgspec
 
 from flashfeed.models.chat import ChatRequest, Tool, ToolChoice
 from flashfeed.models.errors import RequestError
-from flashfeed.models.generation import GenerateOptions
+from flashfeed.models.generation import Continuation, GenerateOptions, PlainPrompt
 
-from .chat_turns import render_turns
+from .chat import Segment
+from .chat_turns import render_plain, render_turns
 from .grammar import compile_options
 from .grammar_rules import Program
 from .model import Model
@@ -44,6 +45,35 @@ def make_prompt(
     if isinstance(asked, str):
         tokens = model.tokens(asked) + model.tail
         return Prompt(tokens, options, program=_program(model, options), key=key)
+    segments = render_turns(
+        model.turns, asked.messages, offered(asked.tools, asked.tool_choice), asked.tool_choice
+    )
+    return _chat_prompt(model, asked, options, key, segments)
+
+
+def make_plain_prompt(
+    model: Model, asked: PlainPrompt, options: GenerateOptions, key: str
+) -> Prompt:
+    """What follows the system text of a plain chat, or a whole text to go on with. Raises
+    RequestError for what cannot be asked."""
+    if isinstance(asked, Continuation):
+        tokens = model.tokens(asked.text)
+        if not tokens:
+            raise RequestError("expected a prompt of at least one token, got an empty one")
+        return Prompt(tokens, options, keep=True, program=_program(model, options), key=key)
+    _, segments = render_plain(
+        model.turns, asked.messages, offered(asked.tools, asked.tool_choice), asked.tool_choice
+    )
+    return _chat_prompt(model, asked, options, key, segments)
+
+
+def _chat_prompt(
+    model: Model,
+    asked: ChatRequest,
+    options: GenerateOptions,
+    key: str,
+    segments: tuple[Segment, ...],
+) -> Prompt:
     tools = offered(asked.tools, asked.tool_choice)
     if must_call(asked.tool_choice):
         if options.grammar or options.json_schema is not None:
@@ -53,7 +83,6 @@ def make_prompt(
             )
         schema = call_schema(tools, asked.tool_choice)
         options = msgspec.structs.replace(options, json_schema=schema)
-    segments = render_turns(model.turns, asked.messages, tools, asked.tool_choice)
     return Prompt(
         model.segment_tokens(segments),
         options,

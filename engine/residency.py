@@ -90,7 +90,7 @@ def prefix_steps(
     sessions: Sessions, session: Session, seat: Seat, priority: Priority
 ) -> Steps[None]:
     """Makes an empty seat begin with the session's frozen prefix; nothing where it does."""
-    if seat.held:
+    if seat.held or not session.prefix:
         return
     group, key = seat.group, session.key
     if seat.prefix is not None:

@@ -26,6 +26,7 @@ from .seats import PrefixKey, Seat
 class Session:
     """A session as the engine holds it.
 
+    `plain`: nobody's session, but a place for chats without data (plain_chats.py).
     `prefix` are the tokens of its frozen prefix; `items` the tokens of the items from
     number `first` on, of all that were ever applied since the prefix; `retired` the seats
     that it holds for the sake of generations alone. `used` orders
@@ -37,6 +38,7 @@ class Session:
     spec: SessionSpec
     home: Home
     context_tokens: int
+    plain: bool = False
     prefix: tuple[int, ...] = ()
     items: deque[tuple[int, ...]] = field(default_factory=deque)
     first: int = 0

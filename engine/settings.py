@@ -38,7 +38,8 @@ class EngineSettings:
     seats allow (one a session, two under an exact window; 0: as many as the sessions
     need) and `kv_bytes_max` bytes of KV
     cache (0: half of the memory that is free at the start); the others are evicted and
-    come back when they are asked. `sessions_per_context` seats share a llama_context.
+    come back when they are asked. `chats_max` chats without a session run at a time, each
+    in a seat. `sessions_per_context` seats share a llama_context.
     `forks_max` (0: as many as fit, at most 64) and `generations_max` count the sequences
     that the questions and the generations of one seat may hold at a time.
 
@@ -60,6 +61,7 @@ class EngineSettings:
     sessions_per_context: int = 1
     sessions_max: int = 64
     seats_max: int = 0
+    chats_max: int = 8
     batch_tokens: int = 512
     ubatch_tokens: int = 0
     step_tokens: int = 0
@@ -118,7 +120,7 @@ class EngineSettings:
     @property
     def seats(self) -> int:
         """The bound of the resident sequences."""
-        return self.seats_max or 2 * self.sessions_max
+        return self.seats_max or 2 * self.sessions_max + self.chats_max
 
     @property
     def forks(self) -> int:
@@ -151,6 +153,7 @@ _POSITIVE: Final = (
     "context_tokens",
     "sessions_per_context",
     "sessions_max",
+    "chats_max",
     "batch_tokens",
     "generations_max",
     "outputs_max",

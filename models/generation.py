@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from .chat import ToolCall
+from .chat import ChatRequest, ToolCall
 from .errors import RequestError
 
 MAX_TOKENS_MAX: Final = 32_768
@@ -94,6 +94,16 @@ class GenerateOptions(msgspec.Struct, frozen=True):
             )
         if self.grammar and self.json_schema is not None:
             raise RequestError("expected a grammar or a json_schema, got both; leave one out")
+
+
+class Continuation(msgspec.Struct, frozen=True):
+    """A text to go on with, token by token as it stands: no template is put around it."""
+
+    text: str
+
+
+PlainPrompt: TypeAlias = ChatRequest | Continuation
+"""What may be asked without a session: a whole conversation, or a text to go on with."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ class SessionView(msgspec.Struct, frozen=True):
     Tokens: `n_tokens` the session holds, `prefix_tokens` of them before the data,
     `context_tokens` its window. Items: `data_count` records in the context. Queue
     (records): `queue_size` written and not yet applied, `queue_capacity` the bound.
-    Times: ms since 1970.
+    Times: ms since 1970. `model` is the name of what answers, as clients see it.
     """
 
     session_id: str
@@ -39,6 +39,7 @@ class SessionView(msgspec.Struct, frozen=True):
     last_used_ms: int
     in_use: bool
     failed: str = ""
+    model: str = ""
 
     @property
     def total_enqueued(self) -> int:
@@ -68,6 +69,14 @@ class QueryView(msgspec.Struct, frozen=True):
     answer: Answer | None
     data_version: int
     evaluated_ms: int
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """A model that a request may name; `context_tokens` is what a session of it holds."""
+
+    id: str
+    default: bool
+    context_tokens: int
 
 
 SessionEvent: TypeAlias = FlashReady | DataUpdated

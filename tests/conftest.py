@@ -11,6 +11,8 @@ import pytest
 from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.worker_process import wait_until_ready, worker_process
 
+from client_table import ClientTable
+
 WORKER_TOML = """
 [kafka]
 brokers = "{brokers}"
@@ -23,6 +25,14 @@ port = {port}
 context_tokens = 2048
 sessions_max = 16
 """
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-clients", action="store_true", help="write docs/CLIENTS.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(ClientTable(config), "client table")
 
 
 class RunningWorker(NamedTuple):

@@ -7,23 +7,26 @@ refuse, fail, or be slow.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 import pytest_asyncio
 
+from flashfeed.agents.documents import MemoryDocuments, TenantDocuments
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
+from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import (
     FlashfeedError,
+    ModelUnknown,
     SessionExists,
     SessionUnknown,
     ValidationFault,
 )
 from flashfeed.models.events import AnsweredBy, DataUpdated, FlashReady, iso_time
-from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
 from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import Counters
@@ -31,6 +34,7 @@ from flashfeed.models.views import (
     AppendAck,
     Fields,
     Inspection,
+    ModelView,
     PushAck,
     QueryView,
     SessionEvent,
@@ -81,7 +85,8 @@ class MemoryService:
         self.fails_after: int | None = None
         self.answers_at: int | None = None
         self.generating = 0
-        self.prompts: list[tuple[str, GenerateOptions]] = []
+        self.prompts: list[tuple[str | PlainPrompt, GenerateOptions]] = []
+        self.kept = MemoryDocuments()
 
     def _at(self, session_id: str) -> MemorySession:
         try:
@@ -239,11 +244,44 @@ class MemoryService:
     def items(self, session_id: str) -> list[Fields]:
         return self._at(session_id).records
 
-    async def generate(
-        self, session_id: str, prompt: str, options: GenerateOptions
-    ) -> AsyncIterator[GeneratedPiece]:
+    def models(self) -> list[ModelView]:
+        return [ModelView(self.model_id, True, 2048)]
+
+    def of(self, tenant: str) -> MemoryService:
+        return self
+
+    @property
+    def documents(self) -> TenantDocuments:
+        return self.kept.of("")
+
+    def count_tokens(self, session_id: str, text: str) -> int:
         self._at(session_id)
-        self.prompts.append((prompt, options))
+        return len(text.split())
+
+    async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
+        return len(str(asked).split())
+
+    async def chat(
+        self, asked: PlainPrompt, options: GenerateOptions, model: str = ""
+    ) -> AsyncGenerator[GeneratedPiece]:
+        if model not in ("", self.model_id):
+            raise ModelUnknown(f"no model {model}; known: {self.model_id}")
+        async for piece in self._pieces(asked, options):
+            yield piece
+
+    async def generate(
+        self, session_id: str, asked: str | ChatRequest, options: GenerateOptions
+    ) -> AsyncGenerator[GeneratedPiece]:
+        self._at(session_id)
+        async for piece in self._pieces(asked, options):
+            yield piece
+        if not options.clear_after:
+            self._at(session_id).text.append(f"{asked} {''.join(self.pieces)}")
+
+    async def _pieces(
+        self, asked: str | PlainPrompt, options: GenerateOptions
+    ) -> AsyncGenerator[GeneratedPiece]:
+        self.prompts.append((asked, options))
         self.generating += 1
         try:
             for place, text in enumerate(self.pieces, start=1):
@@ -255,8 +293,6 @@ class MemoryService:
                 yield GeneratedPiece(text, 10 + place, place, 0.5, "stop" if last else None)
         finally:
             self.generating -= 1
-        if not options.clear_after:
-            self._at(session_id).text.append(f"{prompt} {''.join(self.pieces)}")
 
     async def answer(
         self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0

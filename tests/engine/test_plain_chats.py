@@ -44,9 +44,7 @@ async def test_a_next_turn_decodes_only_what_is_new(engine: Engine) -> None:
     first = await ask(engine, ChatRequest(messages=(SYSTEM, QUESTION)), tenant="turns")
     said = ChatMessage(role="assistant", content=text(first))
     more = ChatMessage(role="user", content="And of Spain?")
-    second = await ask(
-        engine, ChatRequest(messages=(SYSTEM, QUESTION, said, more)), tenant="turns"
-    )
+    second = await ask(engine, ChatRequest(messages=(SYSTEM, QUESTION, said, more)), tenant="turns")
     assert second[-1].cached_tokens >= first[-1].prompt_tokens
     fresh = await ask(
         engine, ChatRequest(messages=(SYSTEM, QUESTION, said, more)), tenant="another"

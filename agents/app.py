@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from flashfeed.codecs.codec import Outside
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.session import SessionSpec
@@ -17,7 +18,7 @@ from flashfeed.models.views import SessionEvent
 
 from . import transport
 from .connection import broker_list, faust_credentials
-from .feeds import Feed, FeedAgent
+from .feeds import Feed, FeedAgent, FeedTopics
 from .kafka_writer import KafkaWriter
 from .live import LiveSessions
 from .metrics import Metrics
@@ -25,6 +26,7 @@ from .partitions import Partitions, Settled
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts
 from .step_writer import OrderedStepWriter
+from .supplies import Supplies
 from .topics import list_feed_topics, prepare_topics
 
 log = logging.getLogger(__name__)
@@ -35,11 +37,18 @@ WATCH_S = 0.5
 class Worker:
     """One worker process: a Faust app, the sessions it owns, and their service."""
 
-    def __init__(self, config: Config, engine: Engine, feeds: list[Feed]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        make_feeds: Callable[[Outside], list[Feed]],
+    ) -> None:
         self._config = config
         self._engine = engine
-        self._feeds = feeds
         self._metrics = Metrics()
+        self._supplies = Supplies(config, self._metrics)
+        self._feeds = make_feeds(self._supplies.outside)
+        self._feed_agents: list[FeedAgent] = []
         self._writer = KafkaWriter(config.kafka, self.fail)
         self._steps = OrderedStepWriter(self._writer)
         self._specs: dict[str, SessionSpec] = {
@@ -83,6 +92,7 @@ class Worker:
         self._failed = asyncio.get_running_loop().create_future()
         feed_topics = await prepare_topics(self._config)
         await self._writer.start()
+        await self._supplies.start(self._writer, self.fail)
         self.service = LiveSessions(
             self._config,
             self._engine,
@@ -113,7 +123,10 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._app is not None:
             await self._app.stop()
+        for agent in self._feed_agents:
+            await agent.stop()
         await self.partitions.revoke(self.partitions.numbers)
+        await self._supplies.stop()
         await self._writer.stop()
 
     async def failed(self) -> None:
@@ -161,8 +174,10 @@ class Worker:
         records = self._config.topics.records
         await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
 
-    async def _on_revoked(self, _app: Any, _revoked: Any, **_: Any) -> None:
+    async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
         self.partitions.pause()
+        for agent in self._feed_agents:
+            await agent.revoke([(tp.topic, tp.partition) for tp in revoked])
 
     async def _watch_faust(self) -> None:
         """Stop the worker where Faust's own services or the engine's thread crashed: they
@@ -178,16 +193,17 @@ class Worker:
         carrier = FeedAgent(
             feed,
             self._writer,
-            self._config.topics.records,
-            self._config.topics.dead_letters,
+            self._supplies,
+            FeedTopics(self._config.topics.records, self._config.topics.dead_letters),
             self._metrics,
+            self.fail,
         )
+        self._feed_agents.append(carrier)
 
         async def read_feed(batches: Any) -> None:
             async for event in batches.noack().events():
-                if not await self._guarded(carrier.take, event.value):
+                if not await self._guarded(carrier.take, event.value, event.ack):
                     return
-                event.ack()
 
         if not topics:
             log.warning("feed %s: no topic matches %s yet", feed.name, self._patterns(feed))

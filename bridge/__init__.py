@@ -12,6 +12,7 @@ gate.py         API keys, origins, the size of bodies: before any route
 answers.py      a generation, whole or piece by piece, ended when its client goes
 openai_messages.py  a conversation in OpenAI's words as the service takes it
 errors.py       every error in one JSON envelope
+request_ids.py  an id for every request
 sse.py          server-sent events
 stats.py        statistics over a session's records; pure
 layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,

@@ -13,6 +13,7 @@ from flashfeed.agents.service import SessionService
 from . import errors
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
+from .request_ids import RequestIds
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -34,6 +35,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)
     app.add_middleware(Gate, settings=settings, service=service)
+    app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
     _add_unknown_socket(app)

@@ -15,6 +15,7 @@ errors.py       every error in one JSON envelope
 request_ids.py  an id for every request
 sse.py          server-sent events
 stats.py        statistics over a session's records; pure
+anthropic_*.py  the Anthropic dialect: messages, requests, conversation, shapes
 layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,
                     generate, socket
 

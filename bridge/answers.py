@@ -30,7 +30,7 @@ class WholeAnswer:
 
     @property
     def last(self) -> GeneratedPiece:
-        """The last piece, which alone has the counts of tokens."""
+        """The last piece, which has the reason and all the tokens."""
         return self.pieces[-1]
 
 

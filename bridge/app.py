@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import errors
+from . import anthropic_messages, errors
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
 from .request_ids import RequestIds
@@ -38,6 +38,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(anthropic_messages.router)
     _add_unknown_socket(app)
     return app
 

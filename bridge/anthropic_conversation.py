@@ -63,7 +63,7 @@ def conversation(
 
 
 def _same_turn(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return before["role"] == after["role"] in ("user", "assistant")
+    return before["role"] in ("user", "assistant") and bool(before["role"] == after["role"])
 
 
 def _join(before: dict[str, Any], after: Mapping[str, Any]) -> None:

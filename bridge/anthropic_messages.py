@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Header, Request
@@ -29,7 +30,7 @@ from .sse import frame
 
 router = APIRouter(prefix="/v1/messages", tags=["anthropic"])
 
-_STREAM = {"content": {"text/event-stream": {}}}
+_STREAM: dict[str, Any] = {"content": {"text/event-stream": {}}}
 
 
 @router.post("", response_model=shapes.Message, responses={200: _STREAM})

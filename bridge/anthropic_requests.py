@@ -28,13 +28,13 @@ TEMPERATURE_MAX = 1.0
 
 Block = dict[str, Any]
 
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "model": "packaged",
     "max_tokens": 100,
     "system": "You are terse.",
     "messages": [{"role": "user", "content": "What is the capital of France?"}],
 }
-_TOOL_EXAMPLE = _EXAMPLE | {
+_TOOL_EXAMPLE: dict[str, Any] = _EXAMPLE | {
     "tools": [
         {
             "name": "price",

@@ -57,7 +57,8 @@ async def test_health_and_metrics(http, memory):
     [
         ("GET", "/", 404, "route_not_found"),
         ("POST", "/v1/chat/completions", 404, "route_not_found"),
-        ("POST", "/v1/messages", 404, "route_not_found"),
+        ("POST", "/v1/messages/", 404, "route_not_found"),
+        ("GET", "/v1/messages", 405, "method_not_allowed"),
         ("GET", "/v1/sessions/", 404, "route_not_found"),
         ("PUT", "/v1/sessions", 405, "method_not_allowed"),
         ("GET", "/v1/sessions/none/state", 404, "session_not_found"),

@@ -30,6 +30,8 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
         redirect_slashes=False,
     )
     app.state.closing = closing
+    app.state.keys = settings.keys
+    app.state.service = service
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)

@@ -6,7 +6,6 @@ that somebody adds is closed until it is named here. Keys are never logged.
 
 from __future__ import annotations
 
-import hmac
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -17,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from .caller import SERVICE, TENANT
+from .caller import SELF_AUTHENTICATED, SERVICE, TENANT
 from .errors import error_response
 from .settings import BridgeSettings
 
@@ -30,7 +29,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: BridgeSettings, service: SessionService) -> None:
         self._app = app
         self._service = service
-        self._keys = tuple(key.encode() for key in settings.api_keys)
+        self._keys = settings.keys
         self._body_bytes_max = settings.body_bytes_max
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,9 +38,13 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope, headers)
+        tenant = self._tenant(headers)
+        refusal = self._refusal(scope, headers, tenant)
         if refusal is None:
-            scope[TENANT], scope[SERVICE] = "", self._service
+            if tenant is not None:
+                scope[TENANT], scope[SERVICE] = tenant, self._service.of(tenant)
+            elif scope["type"] == "http":  # one of OPEN_PATHS, which tell nothing of a tenant
+                scope[TENANT], scope[SERVICE] = "", self._service
             if scope["type"] == "http":
                 receive = self._bounded(receive)
             await self._app(scope, receive, send)
@@ -50,8 +53,16 @@ class Gate:
         else:
             await WebSocket(scope, receive, send).send_denial_response(refusal)
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
-        if self._keys and scope["path"] not in OPEN_PATHS and not self._has_key(headers):
+    def _tenant(self, headers: Headers) -> str | None:
+        """Whose the request is: "" where no keys are set, None where no key is right."""
+        if not self._keys:
+            return ""
+        found = (self._keys.authenticate(key) for key in _given_keys(headers))
+        tenants = {tenant for tenant in found if tenant is not None}
+        return tenants.pop() if len(tenants) == 1 else None
+
+    def _refusal(self, scope: Scope, headers: Headers, tenant: str | None) -> Response | None:
+        if tenant is None and not _needs_no_key(scope):
             message = "expected an API key: Authorization: Bearer KEY, or x-api-key: KEY"
             challenge = {"WWW-Authenticate": "Bearer"}
             return error_response(401, "invalid_api_key", message, headers=challenge)
@@ -62,20 +73,6 @@ class Gate:
         if length.isdecimal() and int(length) > self._body_bytes_max:
             return self._too_large()
         return None
-
-    def _has_key(self, headers: Headers) -> bool:
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        given = [headers.get("x-api-key", "")]
-        if scheme.lower() == "bearer":
-            given.append(bearer.strip())
-        # Latin-1 gives back the bytes as they came. No early end: the time does not tell
-        # which key came close.
-        matches = [
-            hmac.compare_digest(candidate.encode("latin-1"), key)
-            for candidate in given
-            for key in self._keys
-        ]
-        return any(matches)
 
     def _bounded(self, receive: Receive) -> Receive:
         """Receive, for bodies that come without their length: count while they come."""
@@ -97,6 +94,21 @@ class Gate:
 
     def _too_large(self) -> Response:
         return error_response(413, "content_too_large", self._too_large_text)
+
+
+def _needs_no_key(scope: Scope) -> bool:
+    if scope["type"] == "websocket":  # its first message has the key
+        return bool(scope["path"] == SELF_AUTHENTICATED)
+    return scope["path"] in OPEN_PATHS
+
+
+def _given_keys(headers: Headers) -> list[bytes]:
+    """Every key of the headers. Latin-1 gives back the bytes as they came."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = [headers.get("x-api-key", ""), headers.get("api-key", "")]
+    if scheme.lower() == "bearer":
+        given.append(bearer.strip())
+    return [key.encode("latin-1") for key in given if key]
 
 
 def same_origin(headers: Headers) -> bool:

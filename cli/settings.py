@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
+from flashfeed.bridge.keys import read_key_list
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
@@ -76,10 +77,10 @@ def bridge_settings(config: Config) -> BridgeSettings:
     name = config.bridge.api_keys_env
     if not name:
         return BridgeSettings()
-    keys = tuple(key.strip() for key in secret(name).split(",") if key.strip())
-    if not keys:  # an open bridge is never what somebody meant who named the variable
-        raise ConfigError(f"environment variable {name} holds no key; expected key[,key...]")
-    return BridgeSettings(api_keys=keys)
+    try:
+        return BridgeSettings(keys=read_key_list(secret(name)))
+    except ConfigError as error:
+        raise ConfigError(f"environment variable {name}: {error}") from None
 
 
 def session_name(feed: FeedConfig) -> Callable[[str], str]:

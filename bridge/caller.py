@@ -7,6 +7,7 @@ Until then there is no service in the scope to use by mistake.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated, Final, TypeAlias, cast
 
 from fastapi import Depends
@@ -15,9 +16,13 @@ from starlette.requests import HTTPConnection
 from flashfeed.agents.service import SessionService
 
 from .keys import Keys
+from .limits import Allowances, TenantAllowance
 
 SERVICE: Final = "flashfeed.service"
 TENANT: Final = "flashfeed.tenant"
+ALLOWANCE: Final = "flashfeed.allowance"
+HELD: Final = "flashfeed.held"
+"""The scope's ExitStack: what the caller holds of the allowance until the request ends."""
 
 SELF_AUTHENTICATED: Final = "/"
 
@@ -32,18 +37,38 @@ def tenant_of(connection: HTTPConnection) -> str:
     return cast(str, connection.scope[TENANT])
 
 
+def allowance_of(connection: HTTPConnection) -> TenantAllowance | None:
+    """What the caller's tenant may still take; None where no keys are set."""
+    return cast("TenantAllowance | None", connection.scope.get(ALLOWANCE))
+
+
 def is_known(connection: HTTPConnection) -> bool:
     """Whether the caller is known: a header had its key, or no keys are set."""
     return TENANT in connection.scope
 
 
 def admit(connection: HTTPConnection, key: str) -> str | None:
-    """Make the bearer of a key the caller; its tenant, or None where the key is nobody's."""
-    keys: Keys = connection.app.state.keys
-    service: SessionService = connection.app.state.service
+    """Make the bearer of a key the caller; its tenant, or None where the key is nobody's.
+
+    For a protocol that brings the key itself. It counts as a connection of the tenant
+    from now on; its messages are the protocol's to count (`allowance_of(...).request()`).
+    Raises LimitReached.
+    """
+    state = connection.app.state
+    keys: Keys = state.keys
+    allowances: Allowances = state.allowances
+    service: SessionService = state.service
     tenant = keys.authenticate(key)
-    if tenant is not None:
-        connection.scope[TENANT], connection.scope[SERVICE] = tenant, service.of(tenant)
+    if tenant is None:
+        return None
+    allowance = allowances.of(tenant)
+    held: ExitStack = connection.scope[HELD]
+    with ExitStack() as more:
+        more.enter_context(allowance.connection())
+        held.close()  # it was a stranger's place until now
+        held.push(more.pop_all())
+    connection.scope[TENANT], connection.scope[ALLOWANCE] = tenant, allowance
+    connection.scope[SERVICE] = service.of(tenant, allowance)
     return tenant
 
 

@@ -9,7 +9,6 @@ import pytest
 import websockets
 
 from flashfeed.bridge.app import create_app
-from flashfeed.bridge.keys import Keys, key_hash
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.models.errors import ConfigError, EngineError, Overloaded, SessionFailed, Unavailable
@@ -190,46 +189,6 @@ async def test_a_body_too_large_is_a_413(serve, memory):
             response = await client.post(url, content=content, headers=headers)
             assert (response.status_code, envelope(response)["code"]) == (413, "content_too_large")
     assert memory.held["s1"].records == []
-
-
-SECOND = key_hash("sécond".encode())
-
-
-async def test_keys(serve, memory):
-    await memory.create(SessionSpec(type="ohlcv"))
-    server = await serve(BridgeSettings(keys=Keys({"a": [key_hash(b"first")], "b": [SECOND]})))
-    url = f"127.0.0.1:{server.port}"
-    async with httpx.AsyncClient(base_url=f"http://{url}") as client:
-        for path in ("/health", "/healthz", "/metrics", "/openapi.json", "/docs"):
-            assert (await client.get(path)).status_code == 200
-        for headers in (
-            {},
-            {"x-api-key": ""},
-            {"x-api-key": "firs"},
-            {"authorization": "Bearer"},
-            {"authorization": "Bearer wrong"},
-            {"authorization": "Basic first"},
-            {"authorization": "first"},
-        ):
-            for path in ("/v1/sessions", "/v1/health", "/v1/none", "/none"):
-                response = await client.get(path, headers=headers)
-                assert response.status_code == 401
-                assert envelope(response)["type"] == "authentication_error"
-        for headers in (
-            {"x-api-key": "first"},
-            {"authorization": "Bearer first"},
-            {"authorization": "bearer first"},
-            {"x-api-key": "sécond".encode()},
-        ):
-            assert (await client.get("/v1/sessions", headers=headers)).status_code == 200
-    with pytest.raises(websockets.InvalidStatus) as refused:
-        await websockets.connect(f"ws://{url}/v1/sessions/s1/ws")
-    assert refused.value.response.status_code == 401
-    assert json.loads(refused.value.response.body)["error"]["code"] == "invalid_api_key"
-    async with websockets.connect(
-        f"ws://{url}/v1/sessions/s1/ws", additional_headers={"x-api-key": "first"}
-    ) as socket:
-        assert json.loads(await socket.recv())["type"] == "connected"
 
 
 async def test_openapi_describes_the_main_routes(http):

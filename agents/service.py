@@ -10,7 +10,7 @@ Errors are those of models/errors.py.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
 from flashfeed.models.chat import ChatRequest
@@ -47,6 +47,19 @@ class Documents(Protocol):
         """Remove a document; whether there was one."""
 
 
+class Allowance(Protocol):
+    """What a tenant may take. Each method raises LimitReached where it is too much."""
+
+    def session(self, held: int) -> AbstractContextManager[None]:
+        """Room for one session beside the `held` ones, while it is being made."""
+
+    def check_tokens(self) -> None:
+        """Whether the model may read and write for the tenant now."""
+
+    def spend_tokens(self, tokens: int) -> None:
+        """It did so many; never refuses, what is too much is waited for."""
+
+
 class SessionService(Protocol):
     """What a bridge may call. All methods run on the worker's event loop."""
 
@@ -57,9 +70,10 @@ class SessionService(Protocol):
     def models(self) -> list[ModelView]:
         """The models that a request may name, the default one first."""
 
-    def of(self, tenant: str) -> SessionService:
-        """This service as one tenant may use it: its own sessions and no others. "" is
-        whoever runs the worker, and sees all."""
+    def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
+        """This service as one tenant may use it: its own sessions and no others, within
+        the allowance. "" is whoever runs the worker, and sees all. Of a tenant's service
+        it gives a part, which shares the allowance and nothing else."""
 
     @property
     def documents(self) -> Documents:

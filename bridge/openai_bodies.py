@@ -28,16 +28,17 @@ def new_id(prefix: str) -> str:
     return f"{prefix}{uuid.uuid4().hex}"
 
 
-def usage(ends: Sequence[GeneratedPiece]) -> Json:
-    """The counts of an answer with one or more choices, of which these are the last
-    pieces. They share one prompt, which counts once, as it was first read."""
-    first = ends[0]
+def usage(ends: Sequence[GeneratedPiece], choices: int = 0) -> Json:
+    """The counts of an answer, from the last pieces of its choices. So many `choices` (0:
+    all) share a prompt, which counts once, as it was first read."""
+    firsts = ends[:: choices or len(ends)]
+    read = sum(end.prompt_tokens for end in firsts)
     written = sum(end.n_tokens for end in ends)
     return {
-        "prompt_tokens": first.prompt_tokens,
+        "prompt_tokens": read,
         "completion_tokens": written,
-        "total_tokens": first.prompt_tokens + written,
-        "prompt_tokens_details": {"cached_tokens": first.cached_tokens},
+        "total_tokens": read + written,
+        "prompt_tokens_details": {"cached_tokens": sum(end.cached_tokens for end in firsts)},
     }
 
 

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import anthropic_messages, errors
+from . import anthropic_messages, errors, openai
 from .caller import Sessions
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
@@ -55,6 +55,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
     app.include_router(anthropic_messages.router)
+    app.include_router(openai.router)
     _add_unknown_socket(app)
     return app
 

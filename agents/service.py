@@ -95,8 +95,9 @@ class SessionService(Protocol):
         """Write records (plain fields of the session's type) and texts for a session.
 
         All or nothing: RecordError, with the path `$.data[2].c`, before anything is
-        written where one is wrong; ContextFull where a text is longer than its window. A repeated idempotency key is acknowledged again
-        and applied once. Overloaded where the queue has no room.
+        written where one is wrong; ContextFull where a text is longer than its window.
+        A repeated idempotency key is acknowledged again and applied once. Overloaded where
+        the queue has no room.
         """
 
     async def append(self, session_id: str, text: str) -> AppendAck:

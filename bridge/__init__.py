@@ -14,8 +14,8 @@ openai_messages.py  a conversation in OpenAI's words as the service takes it
 errors.py       every error in one JSON envelope
 sse.py          server-sent events
 stats.py        statistics over a session's records; pure
-layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,
-                    generate, socket
+health.py       whether the worker can serve
+layerscale*.py  the LayerScale dialects 0.3 and 0.8; read layerscale.py first
 
 May import models, and of agents the session service's contract alone.
 """

@@ -10,9 +10,9 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import errors
+from . import errors, layerscale
 from .gate import Gate
-from .layerscale_v03 import health_response, layerscale_v03
+from .health import health_response
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -35,7 +35,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     errors.install(app)
     app.add_middleware(Gate, settings=settings, service=service)
     _add_worker_routes(app, service)
-    app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(layerscale.router)
     _add_unknown_socket(app)
     return app
 

@@ -33,10 +33,11 @@ from flashfeed.models.messages import (
     MarkPrefix,
     Records,
     RemoveQuery,
+    pushed_text,
 )
 from flashfeed.models.origins import Origin, advance, is_new, origin_key
 from flashfeed.models.records import Record, make_record
-from flashfeed.models.session import QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
+from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
 from flashfeed.models.window import block_start
 
@@ -78,7 +79,8 @@ def plan_step(
                 step.head, records_offset=one.offset, first_offset=first
             )
     if step.moves:
-        step.queries = step.head.spec.flash
+        spec = step.head.spec
+        step.queries = (*spec.flash, NEXT_WORD) if spec.pre_decode else spec.flash
         step.head = msgspec.structs.replace(
             step.head,
             version=step.head.version + 1,
@@ -182,6 +184,9 @@ def _fold_records(step: Step, offset: int, message: Records, origins: dict[str, 
         try:
             if message.topic:
                 advance(head.watermarks, key, one.offset, one.index)
+            if (text := pushed_text(one.fields)) is not None:
+                _fold_text(step, text, offset, one.received_ms)
+                continue
             record = make_record(message.type, one.fields)
             number = head.count + len(step.items)
             line = codec.render(record, _referable(step, number)).removesuffix("\n")
@@ -197,6 +202,13 @@ def _fold_records(step: Step, offset: int, message: Records, origins: dict[str, 
             seen = origins.get(key)
             first = seen.first if seen else one.offset
             origins[key] = Origin(message.topic, message.partition, first, one.offset)
+
+
+def _fold_text(step: Step, text: str, offset: int, received_ms: int) -> None:
+    step.items.append(Item(text, offset=offset))
+    step.texts += 1
+    step.received_ms.append(received_ms)
+    step.moves = True
 
 
 def _referable(step: Step, number: int) -> Record | None:
@@ -246,7 +258,14 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
     has_hole = any(isinstance(message, Records) for message in messages)
     base = before.head if before is not None else msgspec.structs.replace(step.head, version=0)
     failed = replace(
-        step, items=[], queries=(), moves=False, marks_prefix=False, received_ms=[], refused=[]
+        step,
+        items=[],
+        queries=(),
+        moves=False,
+        marks_prefix=False,
+        received_ms=[],
+        refused=[],
+        texts=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

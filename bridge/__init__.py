@@ -20,8 +20,8 @@ request_ids.py  an id for every request
 sse.py          server-sent events
 stats.py        statistics over a session's records; pure
 anthropic_*.py  the Anthropic dialect: messages, requests, conversation, shapes
-layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,
-                    generate, socket
+health.py       whether the worker can serve
+layerscale*.py  the LayerScale dialects 0.3 and 0.8; read layerscale.py first
 
 May import models, and of agents the session service's contract alone.
 """

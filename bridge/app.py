@@ -11,10 +11,10 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import anthropic_messages, errors, openai
+from . import anthropic_messages, errors, layerscale, openai
 from .caller import Sessions
 from .gate import Gate
-from .layerscale_v03 import health_response, layerscale_v03
+from .health import health_response
 from .limits import Allowances
 from .request_ids import HEADERS as REQUEST_ID_HEADERS
 from .request_ids import RequestIds
@@ -53,7 +53,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
         )
     app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
-    app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(layerscale.router)
     app.include_router(anthropic_messages.router)
     app.include_router(openai.router)
     _add_unknown_socket(app)

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import errors
+from . import errors, llama_stack
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
 from .request_ids import RequestIds
@@ -37,6 +37,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.add_middleware(Gate, settings=settings, service=service)
     app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
+    app.include_router(llama_stack.router)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
     _add_unknown_socket(app)
     return app

@@ -11,6 +11,9 @@ caller.py       who makes a request: its tenant, and the sessions that this may 
 gate.py         API keys, origins, the size of bodies: before any route
 answers.py      a generation, whole or piece by piece, ended when its client goes
 openai_messages.py  a conversation in OpenAI's words as the service takes it
+openai_asker.py     whom a request asks: a session, or a model without data
+openai_*.py         OpenAI's dialect: chat completions and the kept ones, models; each
+                    `*_requests.py` checks, `*_bodies.py` says, the module itself routes
 errors.py       every error in one JSON envelope
 request_ids.py  an id for every request
 sse.py          server-sent events

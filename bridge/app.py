@@ -10,7 +10,14 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import errors, llama_stack
+from . import (
+    errors,
+    llama_stack,
+    openai_chat,
+    openai_chat_store,
+    openai_completions,
+    openai_models,
+)
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
 from .request_ids import RequestIds
@@ -39,6 +46,10 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     _add_worker_routes(app, service)
     app.include_router(llama_stack.router)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    for dialect in (openai_chat, openai_chat_store, openai_completions, openai_models):
+        app.include_router(dialect.router)
+        # Llama Stack's clients of 2025 look for OpenAI's routes there.
+        app.include_router(dialect.router, prefix="/v1/openai", include_in_schema=False)
     _add_unknown_socket(app)
     return app
 

@@ -1,4 +1,4 @@
-"""The LayerScale 0.3 dialect: health, models and everything under /v1/sessions.
+"""The LayerScale 0.3 dialect: health and everything under /v1/sessions.
 
 Each route turns a request into one call of the session service and the result into
 the client's words. Requests: layerscale_v03_requests.py; answers:
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Depends, Request
@@ -67,23 +66,10 @@ def health_response(service: SessionService) -> Response:
 
 
 def _add_server_routes(http: APIRouter, service: SessionService) -> None:
-    started_s = int(time.time())
-
     @http.get("/health", tags=["server"], responses={503: {"description": "not ready"}})
     async def health() -> Response:
         """Whether the worker owns its partitions and has rebuilt their sessions."""
         return health_response(service)
-
-    @http.get("/models", tags=["server"])
-    async def models() -> shapes.ModelList:
-        """The model that the worker runs."""
-        model: shapes.Model = {
-            "id": service.model_id,
-            "object": "model",
-            "created": started_s,
-            "owned_by": "flashfeed",
-        }
-        return {"object": "list", "data": [model]}
 
 
 def _add_session_routes(http: APIRouter, service: SessionService) -> None:

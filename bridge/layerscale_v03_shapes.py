@@ -5,7 +5,7 @@ layerscale_v03_bodies.py fills them and says what the fields mean.
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import NotRequired
 
 from typing_extensions import TypedDict
 
@@ -200,19 +200,3 @@ class Generated(TypedDict):
     flash: NotRequired[bool]
     flash_id: NotRequired[int]
     logit_gap: NotRequired[float]
-
-
-class Model(TypedDict):
-    """A model."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-
-
-class ModelList(TypedDict):
-    """The models: one."""
-
-    object: Literal["list"]
-    data: list[Model]

@@ -56,7 +56,6 @@ async def test_health_and_metrics(http, memory):
     ("method", "path", "status", "code"),
     [
         ("GET", "/", 404, "route_not_found"),
-        ("POST", "/v1/chat/completions", 404, "route_not_found"),
         ("POST", "/v1/messages", 404, "route_not_found"),
         ("GET", "/v1/sessions/", 404, "route_not_found"),
         ("PUT", "/v1/sessions", 405, "method_not_allowed"),

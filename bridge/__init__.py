@@ -14,6 +14,9 @@ openai_messages.py  a conversation in OpenAI's words as the service takes it
 openai_asker.py     whom a request asks: a session, or a model without data
 openai_*.py         OpenAI's dialect: chat completions and the kept ones, models; each
                     `*_requests.py` checks, `*_bodies.py` says, the module itself routes
+llama_stack.py  Llama Stack's dialect, with llama_stack_*.py: agents and their turns,
+                inference, what the server says of itself
+model_body.py   a model as every client reads it
 errors.py       every error in one JSON envelope
 request_ids.py  an id for every request
 sse.py          server-sent events

@@ -44,7 +44,6 @@ def layerscale_v03(
     described = HTTPBearer(auto_error=False, description="needed where API keys are set")
     router = APIRouter(prefix="/v1")
     http = APIRouter(dependencies=[Depends(described)])
-    _add_server_routes(http, service)
     _add_session_routes(http, service)
     _add_data_routes(http, service)
     _add_flash_routes(http, service)
@@ -63,13 +62,6 @@ def health_response(service: SessionService) -> Response:
     if service.ready:
         return JSONResponse({"status": "ok", "model": service.model_id})
     return JSONResponse({"status": "unavailable"}, 503, {"Retry-After": "1"})
-
-
-def _add_server_routes(http: APIRouter, service: SessionService) -> None:
-    @http.get("/health", tags=["server"], responses={503: {"description": "not ready"}})
-    async def health() -> Response:
-        """Whether the worker owns its partitions and has rebuilt their sessions."""
-        return health_response(service)
 
 
 def _add_session_routes(http: APIRouter, service: SessionService) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.routing import APIRoute
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
 from flashfeed.agents.service import SessionService
@@ -22,9 +23,9 @@ from flashfeed.models.views import ModelView
 from .caller import Sessions
 from .llama_stack_requests import Body
 from .llama_stack_words import Words
+from .model_body import PROVIDER, model_body
 
 VERSION: Final = importlib.metadata.version("flashfeed")
-PROVIDER: Final = "flashfeed"
 PROVIDER_TYPE: Final = "inline::flashfeed"
 APIS: Final = ("inference", "agents", "inspect")
 
@@ -60,10 +61,14 @@ async def version() -> dict[str, str]:
     return {"version": VERSION}
 
 
-@router.get("/v1alpha/admin/health")
-async def health(sessions: Sessions) -> dict[str, str]:
-    """Whether the worker serves its sessions."""
-    return _health(sessions)
+@router.get("/v1/health", responses={503: {"description": "not ready"}})
+@router.get("/v1alpha/admin/health", include_in_schema=False)
+async def health(sessions: Sessions) -> Response:
+    """Whether the worker serves its sessions, in Llama Stack's words; LayerScale's client
+    of 0.3, which asks here too, reads the status alone."""
+    if sessions.ready:
+        return JSONResponse(_health(sessions))
+    return JSONResponse(_health(sessions), 503, {"Retry-After": "1"})
 
 
 @router.get("/v1/inspect/routes")
@@ -103,7 +108,7 @@ async def nothing() -> dict[str, list[Words]]:
 @router.post("/v1/models")
 async def register_model(body: ModelBody, sessions: Sessions) -> dict[str, Any]:
     """A model that is there already; others are named in the worker's configuration."""
-    return model_words(_model(sessions, body.model_id))
+    return model_body(_model(sessions, body.model_id))
 
 
 @router.delete("/v1/models/{model_id:path}")
@@ -128,20 +133,6 @@ async def get_model_named(core_model_id: str, sessions: Sessions) -> dict[str, A
         return _serving(_model(sessions, core_model_id))
     except ModelUnknown:
         return None
-
-
-def model_words(view: ModelView) -> Words:
-    """A model as Llama Stack's clients read it."""
-    metadata = {"context_length": view.context_tokens, "default": view.default}
-    return {
-        "identifier": view.id,
-        "provider_id": PROVIDER,
-        "provider_resource_id": view.id,
-        "model_type": "llm",
-        "type": "model",
-        "metadata": metadata,
-        "custom_metadata": metadata,
-    }
 
 
 def _serving(view: ModelView) -> Words:

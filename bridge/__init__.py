@@ -15,6 +15,9 @@ openai_asker.py     whom a request asks: a session, or a model without data
 openai.py           OpenAI's dialect: chat completions and the kept ones, completions,
 openai_*.py         responses, conversations, models; of each, `*_requests.py` checks
                     what is asked and `*_bodies.py` says the answer
+llama_stack.py  Llama Stack's dialect, with llama_stack_*.py: agents and their turns,
+                 inference, what the server says of itself
+model_body.py   a model as every client reads it
 errors.py       every error in one JSON envelope
 request_ids.py  an id for every request
 sse.py          server-sent events

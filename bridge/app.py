@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import anthropic_messages, errors, layerscale, openai
+from . import anthropic_messages, errors, layerscale, llama_stack, openai
 from .caller import Sessions
 from .gate import Gate
 from .health import health_response
@@ -53,9 +53,12 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
         )
     app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
+    app.include_router(llama_stack.router)
     app.include_router(layerscale.router)
     app.include_router(anthropic_messages.router)
     app.include_router(openai.router)
+    # Llama Stack's clients of 2025 look for OpenAI's routes there.
+    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
     _add_unknown_socket(app)
     return app
 

@@ -1,5 +1,4 @@
-"""The LayerScale dialects 0.3 and 0.8, side by side: what is under /v1/sessions, and
-health.
+"""The LayerScale dialects 0.3 and 0.8, side by side: what is under /v1/sessions.
 
 One server answers both clients. They have paths of their own and paths in common; a body
 that both read has the fields of both (WIRE.md, section 1).
@@ -14,25 +13,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPBearer
-from starlette.responses import Response
 
 from . import layerscale_answers, layerscale_data, layerscale_flash, layerscale_sessions
-from .caller import Sessions
-from .health import health_response
 
 # The gate checks keys, for WebSockets too; this only describes them in OpenAPI.
 _described = HTTPBearer(auto_error=False, description="needed where API keys are set")
 
 router = APIRouter(prefix="/v1")
 _http = APIRouter(dependencies=[Depends(_described)])
-
-
-@_http.get("/health", tags=["server"], responses={503: {"description": "not ready"}})
-async def health(sessions: Sessions) -> Response:
-    """Whether the worker owns its partitions and has rebuilt their sessions."""
-    return health_response(sessions)
-
-
 _http.include_router(layerscale_sessions.router)
 _http.include_router(layerscale_data.router)
 _http.include_router(layerscale_flash.router)

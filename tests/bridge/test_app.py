@@ -40,13 +40,14 @@ async def wait_for(condition):
 
 
 async def test_health_and_metrics(http, memory):
-    for path in ("/health", "/healthz", "/v1/health"):
+    for path, status in (("/health", "ok"), ("/healthz", "ok"), ("/v1/health", "OK")):
         response = await http.get(path)
-        assert (response.status_code, response.json()["status"]) == (200, "ok")
+        assert (response.status_code, response.json()["status"]) == (200, status)
     memory.ready = False
     for path in ("/health", "/healthz", "/v1/health"):
         response = await http.get(path)
-        assert (response.status_code, response.json()["status"]) == (503, "unavailable")
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert response.json()["status"] == ("Error" if path == "/v1/health" else "unavailable")
     metrics = await http.get("/metrics")
     assert metrics.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert metrics.text == "flashfeed_up 1\n"

@@ -13,9 +13,11 @@ answers.py      a generation, whole or piece by piece, ended when its client goe
 openai_messages.py  a conversation in OpenAI's words as the service takes it
 errors.py       every error in one JSON envelope
 sse.py          server-sent events
+events.py       flashfeed's own event stream, which flashfeed.client reads
+client/         flashfeed.client, for programs downstream: a package of its own
 stats.py        statistics over a session's records; pure
 layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,
                     generate, socket
 
-May import models, and of agents the session service's contract alone.
+May import models, and of agents the session service's contract alone; client/ models only.
 """

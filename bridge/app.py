@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import errors
+from . import errors, events
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
 from .settings import BridgeSettings
@@ -36,6 +36,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.add_middleware(Gate, settings=settings, service=service)
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(events.router)
     _add_unknown_socket(app)
     return app
 

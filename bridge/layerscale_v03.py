@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPBearer
@@ -20,7 +21,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError, RequestError, Unavailable, WriteUncertain
-from flashfeed.models.views import SessionView
+from flashfeed.models.views import SessionEvent, SessionView
 
 from . import layerscale_v03_bodies as bodies
 from . import layerscale_v03_requests as requests
@@ -28,7 +29,7 @@ from . import layerscale_v03_shapes as shapes
 from .errors import InvalidField, QueryUnknown
 from .layerscale_v03_generate import answer_frames, fresh_answer, generate, generate_frames
 from .layerscale_v03_socket import serve_socket
-from .sse import EventStream, disconnected, frame, run_until
+from .sse import EncodedOnce, EventStream, disconnected, frame, run_until
 from .stats import StreamStats, stream_stats
 
 log = logging.getLogger(__name__)
@@ -268,11 +269,17 @@ def _add_answer_routes(
         return EventStream(_event_frames(service, session_id), heartbeat_s, closing)
 
 
+_frames: EncodedOnce[SessionEvent] = EncodedOnce(lambda event: _frame(*bodies.session_event(event)))
+
+
+def _frame(name: str, data: dict[str, Any]) -> bytes:
+    return frame(data, name)
+
+
 async def _event_frames(service: SessionService, session_id: str) -> AsyncGenerator[bytes, None]:
     async with service.events(session_id) as events:
         view = service.get(session_id)
         n_queries = len(service.queries(session_id))
         yield frame(bodies.connected(view, n_queries), "connected")
         async for event in events:
-            name, data = bodies.session_event(event)
-            yield frame(data, name)
+            yield _frames(event)

@@ -64,6 +64,7 @@ from .kafka_writer import KafkaWriter
 from .metrics import Metrics
 from .partitions import Partitions
 from .service import Allowance, Documents, SessionService
+from .session_outputs import version_events
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
 from .tenancy import TenantSessions
@@ -402,6 +403,11 @@ class LiveSessions:
         self._owner(session_id)
         with self._subscribers.reader(session_id) as events:
             yield events
+
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        """The events of the version that stands."""
+        state = self._owner(session_id).state
+        return version_events(state.head) if state is not None and state.head.version else []
 
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""

@@ -176,5 +176,9 @@ class SessionService(Protocol):
         """Subscribe to the session's events from now on, in order, bounded: a reader that
         falls too far behind gets StopAsyncIteration and may subscribe again."""
 
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        """The events of the version that stands, as they were published: for a subscriber
+        who must not miss the newest answers. Call it inside `events`."""
+
     async def metrics(self) -> bytes:
         """The worker's metrics in Prometheus' text format."""

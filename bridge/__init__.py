@@ -21,10 +21,12 @@ model_body.py   a model as every client reads it
 errors.py       every error in one JSON envelope
 request_ids.py  an id for every request
 sse.py          server-sent events
+events.py       flashfeed's own event stream, which flashfeed.client reads
+client/         flashfeed.client, for programs downstream: a package of its own
 stats.py        statistics over a session's records; pure
 anthropic_*.py  the Anthropic dialect: messages, requests, conversation, shapes
 health.py       whether the worker can serve
 layerscale*.py  the LayerScale dialects 0.3 and 0.8; read layerscale.py first
 
-May import models, and of agents the session service's contract alone.
+May import models, and of agents the session service's contract alone; client/ models only.
 """

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import anthropic_messages, errors, layerscale, llama_stack, openai
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
 from .caller import Sessions
 from .gate import Gate
 from .health import health_response
@@ -59,6 +59,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.include_router(openai.router)
     # Llama Stack's clients of 2025 look for OpenAI's routes there.
     app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
+    app.include_router(events.router)
     _add_unknown_socket(app)
     return app
 

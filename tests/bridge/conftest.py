@@ -323,6 +323,10 @@ class MemoryService:
         finally:
             s.subscribers.remove(queue)
 
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        self._at(session_id)
+        return []
+
     async def metrics(self) -> bytes:
         return b"flashfeed_up 1\n"
 

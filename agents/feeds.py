@@ -15,7 +15,7 @@ from flashfeed.codecs.mapping import Mapping, Source
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.feed import Fault
 from flashfeed.models.messages import PackedRecord, Records, encode_message
-from flashfeed.models.records import StreamType, record_fields
+from flashfeed.models.records import RecordType, record_fields
 
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter, Write
@@ -33,7 +33,7 @@ class Feed:
 
     name: str
     template: str
-    type: StreamType
+    type: RecordType
     decode: Callable[[bytes | None], Any]
     mapping: Mapping
     session_id: Callable[[str], str]

@@ -18,7 +18,7 @@ from flashfeed.agents.connection import secret
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
-from flashfeed.codecs.presets import load_preset, preset_names
+from flashfeed.codecs.presets import mapping_spec, preset_names
 from flashfeed.codecs.registry import decoder, text_codec
 from flashfeed.models.config import Config, FeedConfig
 from flashfeed.models.errors import ConfigError
@@ -54,19 +54,14 @@ def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
 
     Raises ConfigError, naming the feed's key.
     """
-    merged: dict[str, Any] = {}
-    if feed.preset:
-        if feed.preset not in preset_names():
-            raise ConfigError(
-                f"feeds.{name}.preset: expected one of {', '.join(sorted(preset_names()))}, "
-                f'got "{feed.preset}"{nearest(feed.preset, preset_names())}'
-            )
-        merged = load_preset(feed.preset)
-    overrides = feed.mapping_overrides()
-    fields = {**merged.get("map", {}), **overrides.pop("map", {})}
+    if feed.preset and feed.preset not in preset_names():
+        raise ConfigError(
+            f"feeds.{name}.preset: expected one of {', '.join(preset_names())}, "
+            f'got "{feed.preset}"{nearest(feed.preset, preset_names())}'
+        )
     try:
-        return msgspec.convert({**merged, **overrides, "map": fields}, MappingSpec)
-    except msgspec.ValidationError as error:
+        return mapping_spec(feed.preset or None, feed.mapping_overrides())
+    except ConfigError as error:
         hint = "" if feed.preset else "; name a preset or write the mapping's keys here"
         raise ConfigError(f"feeds.{name}: {error}{hint}") from None
 

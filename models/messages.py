@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from .errors import DecodeFault
-from .records import StreamType
+from .records import RecordType
 from .session import FlashQuery, SessionSpec
 
 Fields: TypeAlias = dict[str, Any]
@@ -46,7 +46,7 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     offsets, and `idempotency_key` alone tells a repeat.
     """
 
-    type: StreamType
+    type: RecordType
     records: tuple[PackedRecord, ...]
     topic: str = ""
     partition: int = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashfeed.codecs.mapping import Mapping, Source
+from flashfeed.codecs.plan import NEXT
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.feed import Fault
 from flashfeed.models.messages import PackedRecord, Records, encode_message
@@ -98,6 +99,7 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                 topic=batch.topic,
                 partition=batch.partition,
                 template=feed.template,
+                may_change=feed.mapping.spec.final == NEXT,
             )
             result.messages.append((session, message))
     return result

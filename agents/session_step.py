@@ -123,10 +123,12 @@ class Step:
     moves: bool = False
     marks_prefix: bool = False
     duplicates: int = 0
+    late: int = 0
+    taken: int = 0
 
     @property
     def records(self) -> int:
-        """Records that this step decodes."""
+        """Records that this step decodes; `taken` counts those that came for them."""
         return sum(item.fields is not None for item in self.items)
 
 

@@ -210,7 +210,13 @@ def _check_mapping(name: str, feed: FeedConfig, config: Config) -> None:
     spec = feed_mapping(name, feed)
     Mapping(spec)
     template = config.templates.get(feed.template)
-    if template is not None and template.type != spec.model:
+    if template is not None and spec.model == "trade":
+        if template.type != "ohlcv" or template.bars is None:
+            raise ConfigError(
+                f"feeds.{name}.template: the feed's records are trades; expected a template of "
+                f"type ohlcv with `bars`, got {feed.template} of type {template.type}"
+            )
+    elif template is not None and template.type != spec.model:
         raise ConfigError(
             f"feeds.{name}.template: template {feed.template} is of type {template.type}, "
             f"the feed's records are {spec.model}"

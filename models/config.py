@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .assembly import BarSpec, Merge
 from .feed import MappingSpec
 from .session import FlashQuery, SessionSpec, WindowSpec, with_query_ids
 
@@ -157,6 +158,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     context: Annotated[int, msgspec.Meta(ge=0)] = 0
     tenant: str = ""
     model: str = ""
+    bars: BarSpec | None = None
+    merge: Merge = ""
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
 

@@ -43,7 +43,8 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
 
     `template` names the session template that creates the session where it is not
     there yet. `topic` is "" for records pushed over HTTP: those have no source
-    offsets, and `idempotency_key` alone tells a repeat.
+    offsets, and `idempotency_key` alone tells a repeat. `may_change`: a candle may come
+    again, and is final when the next one begins.
     """
 
     type: RecordType
@@ -51,6 +52,7 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     topic: str = ""
     partition: int = 0
     template: str = ""
+    may_change: bool = False
 
 
 class Create(_Message, frozen=True, kw_only=True, tag="create"):

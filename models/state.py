@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from .assembly import Assembly
 from .origins import Origin, Watermark
 from .session import Answer, SessionSpec, WindowSpec
 
@@ -49,6 +50,7 @@ class Counters(msgspec.Struct, frozen=True):
     processed: int = 0
     dropped: int = 0
     duplicates: int = 0
+    late: int = 0
     batches: int = 0
     process_us: int = 0
 
@@ -74,7 +76,8 @@ class Head(msgspec.Struct, frozen=True):
     its context), `version_first` and `version_offset` (records offsets of the oldest and
     the newest item in it) belong to the last version, and `previous` holds each query's
     answer before it, so that its events can be published again, byte for byte, under the
-    same ids. `priors` are by query id. `failed` says why the session takes no more
+    same ids. `priors` are by query id; `assembly` is what later records
+    are put together with. `failed` says why the session takes no more
     records; "" while it does.
     """
 
@@ -112,6 +115,7 @@ class Head(msgspec.Struct, frozen=True):
     decoded_tokens: int = 0
     update_ms: float = 0.0
     failed: str = ""
+    assembly: Assembly = Assembly()
 
     @property
     def window(self) -> WindowSpec:

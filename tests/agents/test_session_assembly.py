@@ -23,10 +23,6 @@ def message(
     offset: int,
     *records: dict[str, object],
     may_change: bool = False,
-    template: str,
-    offset: int,
-    *records: dict[str, object],
-    may_change: bool = False,
 ) -> Waiting:
     packed = tuple(PackedRecord(offset, place, 0, one) for place, one in enumerate(records))
     return Waiting(

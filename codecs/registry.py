@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..models.errors import ConfigError
-from ..models.records import RECORD_TYPES, StreamType
+from ..models.records import STREAM_TYPES, StreamType
 from . import avro, cloudevents, csv, hl7, influx, json, msgpack, protobuf, senml, sparkplug_b
 from .codec import Codec, Options, Outside
 from .nearest import nearest
@@ -103,7 +103,7 @@ def needs_births(name: str, options: Mapping[str, Any]) -> bool:
 
 def default_text_codec(record_type: StreamType) -> str:
     """The name of a record type's default text codec, which is the type's own."""
-    if record_type not in RECORD_TYPES:
+    if record_type not in STREAM_TYPES:
         raise ConfigError(f"no record type called {record_type!r}")
     return record_type
 

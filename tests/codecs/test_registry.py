@@ -14,7 +14,7 @@ from flashfeed.codecs.registry import (
     text_codec_names,
 )
 from flashfeed.models.errors import ConfigError
-from flashfeed.models.records import RECORD_TYPES, StreamType
+from flashfeed.models.records import STREAM_TYPES, StreamType
 
 from codec_samples import born, outside, samples, source
 
@@ -67,7 +67,7 @@ def test_who_needs_births() -> None:
     assert not needs_births("json", {})
 
 
-@pytest.mark.parametrize("record_type", RECORD_TYPES)
+@pytest.mark.parametrize("record_type", STREAM_TYPES)
 def test_every_type_has_a_default(record_type: StreamType) -> None:
     codec = text_codec("", record_type)
     assert codec.name == default_text_codec(record_type)

@@ -92,13 +92,15 @@ def feeds_of(config: Config, outside: Outside) -> list[Feed]:
     feeds = []
     for name, feed in config.feeds.items():
         spec = feed_mapping(name, feed)
+        mapping = Mapping(spec)
+        beside = dataclasses.replace(outside, fields=mapping.fields)
         feeds.append(
             Feed(
                 name=name,
                 template=feed.template,
                 type=spec.model,
-                codec=codec(feed.codec, feed.codec_options, outside),
-                mapping=Mapping(spec),
+                codec=codec(feed.codec, feed.codec_options, beside),
+                mapping=mapping,
                 session_id=session_name(feed),
                 tenant=config.templates[feed.template].tenant,
             )

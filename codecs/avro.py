@@ -23,7 +23,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from ..models.errors import BadSchema, ConfigError, FramingFault, UnknownSchema
 from .avro_schema import AvroReader, read_avro_schema
 from .codec import Codec, Options, Outside, SchemaText, read_option_file
-from .framing import UNFRAME, choose_framing
+from .framing import FRAME_BYTES, UNFRAME, choose_framing
 from .parts import Source
 from .schema_cache import SchemaCache
 
@@ -53,13 +53,21 @@ def build(options: AvroOptions, outside: Outside) -> Codec:
         return _of_file(text, options)
     assert outside.schemas is not None
     readers = SchemaCache(outside.schemas, _reader)
-    unframe = UNFRAME[kind]
+    unframe, width = UNFRAME[kind], FRAME_BYTES[kind]
 
     def decode(payload: bytes | None, source: Source) -> Sequence[Any]:
         if not payload:
             return ()
+        if not source.headers:
+            seen = readers.by_frame.get(payload[:width])
+            if seen is not None:
+                return (seen(payload, width),)
         frame = unframe(payload, source.headers)
-        return (readers[frame.reference](payload, 0 if frame.in_header else frame.ahead_at),)
+        read = readers[frame.reference]
+        if frame.in_header:
+            return (read(payload, 0),)
+        readers.remember(payload[:width], frame, read)
+        return (read(payload, frame.ahead_at),)
 
     return decode
 

@@ -120,6 +120,10 @@ UNFRAME: Final[dict[RegistryKind, Unframe]] = {
 }
 
 
+# Bytes of a frame in front of the value, where it is the usual one.
+FRAME_BYTES: Final[dict[RegistryKind, int]] = {"confluent": 5, "apicurio": 5, "apicurio_v2": 9}
+
+
 def read_varint(data: bytes, at: int) -> tuple[int, int]:
     """An unsigned varint and where it ends. Raises FramingFault."""
     value = shift = 0

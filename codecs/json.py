@@ -54,7 +54,12 @@ def build_lines(options: JsonLinesOptions, outside: Outside) -> Codec:
 
 
 def _one(payload: bytes | None, source: Source) -> Sequence[Any]:
-    return (decode(payload),) if payload else ()
+    if not payload:
+        return ()
+    try:
+        return (orjson.loads(payload),)
+    except orjson.JSONDecodeError:
+        return (decode(payload),)  # which says what is wrong
 
 
 def _lines(payload: bytes | None, source: Source) -> Sequence[Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
@@ -24,6 +25,7 @@ from google.protobuf.message import DecodeError
 from ..models.errors import BadSchema, ConfigError, FramingFault
 from .codec import Codec, Options, Outside, SchemaText, read_option_file
 from .framing import (
+    FRAME_BYTES,
     UNFRAME,
     Frame,
     Framing,
@@ -33,11 +35,12 @@ from .framing import (
 )
 from .parts import Source
 from .protobuf_reader import MessageReader, ProtobufFile
-from .schema_cache import SchemaCache
+from .schema_cache import SchemaCache, make_room
 
 # The name of the message inside Apicurio's Ref: field 1, length-delimited.
 _REF_NAME: Final = 0x0A
 
+# From the frame: the message's reader, and where the value begins.
 _FindReader: TypeAlias = Callable[[ProtobufFile, Frame], tuple[MessageReader, int]]
 
 
@@ -57,16 +60,32 @@ def build(options: ProtobufOptions, outside: Outside) -> Codec:
     if kind is None:
         return _of_file(options, outside)
     assert outside.schemas is not None
-    files = SchemaCache(outside.schemas, _file)
+    files = SchemaCache(outside.schemas, partial(_file, outside.fields))
     unframe = UNFRAME[kind]
     find = _by_indexes if kind == "confluent" else _by_name(options.message)
+    # What the bytes in front of a value stand for never changes: one index or the first
+    # message is seven bytes or six, and looking them up is all there is to do.
+    seen: dict[bytes, MessageReader] = {}
+    shorter, longer = FRAME_BYTES[kind] + 1, FRAME_BYTES[kind] + 2
 
     def decode(payload: bytes | None, source: Source) -> Sequence[Any]:
         if not payload:
             return ()
+        if not source.headers:
+            known = seen.get(payload[:shorter])
+            if known is not None:
+                return (known(payload[shorter:]),)
+            known = seen.get(payload[:longer])
+            if known is not None:
+                return (known(payload[longer:]),)
         frame = unframe(payload, source.headers)
         read, at = find(files[frame.reference], frame)
-        return (read(payload if frame.in_header else payload[at:]),)
+        if frame.in_header:
+            return (read(payload),)
+        if at <= longer:
+            make_room(seen)
+            seen[payload[:at]] = read
+        return (read(payload[at:]),)
 
     return decode
 
@@ -78,7 +97,7 @@ def _of_file(options: ProtobufOptions, outside: Outside) -> Codec:
     where = f"descriptor_file: {options.descriptor_file}"
     try:
         files = list(FileDescriptorSet.FromString(data).file)
-        found = ProtobufFile(files)
+        found = ProtobufFile(files, outside.fields)
     except (DecodeError, BadSchema) as fault:
         raise ConfigError(f"{where}: not a compiled descriptor set: {fault}") from None
     try:
@@ -92,11 +111,11 @@ def _of_file(options: ProtobufOptions, outside: Outside) -> Codec:
     return decode
 
 
-def _file(schema: SchemaText) -> ProtobufFile:
+def _file(fields: frozenset[str] | None, schema: SchemaText) -> ProtobufFile:
     if schema.type != "PROTOBUF":
         raise BadSchema(f"expected a Protobuf schema, got {schema.type}")
     files = [_descriptor(text, name) for name, text in schema.references]
-    return ProtobufFile([*files, _descriptor(schema.text, "")])
+    return ProtobufFile([*files, _descriptor(schema.text, "")], fields)
 
 
 def _descriptor(text: str, name: str) -> FileDescriptorProto:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from flashfeed.codecs.codec import BirthWanted, Codec, Outside, SchemaWanted, Wanted
-from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import DecodeFault, Unavailable
 
@@ -22,6 +21,7 @@ from .births import BirthBook, BirthTopic
 from .kafka_writer import KafkaWriter, Write
 from .metrics import Metrics
 from .schema_registry import SchemaRegistry
+from .topics import wants_births
 from .transport import Batch, source_of
 
 log = logging.getLogger(__name__)
@@ -34,15 +34,12 @@ class Supplies:
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._births_topic = config.topics.births
-        wants_births = any(
-            needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()
-        )
         self._registry = (
             SchemaRegistry.of(config.schema_registry, metrics.schema_request)
             if config.schema_registry is not None
             else None
         )
-        self._book = BirthBook(metrics) if wants_births else None
+        self._book = BirthBook(metrics) if wants_births(config) else None
         self._topic = (
             BirthTopic(config.kafka, self._births_topic, self._book) if self._book else None
         )

@@ -106,6 +106,18 @@ def load_preset(name: str) -> dict[str, Any]:
     return dict(preset(name).mapping)
 
 
+def codec_of(name: str, codec: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A feed's codec and its options: its own, else those of its preset, else JSON.
+
+    Options for the preset's codec are merged over the preset's. An unknown preset is not
+    this function's to name.
+    """
+    ready = preset(name) if name in preset_names() else None
+    if ready is None or (codec and codec != ready.codec):
+        return codec or "json", options
+    return ready.codec, {**ready.codec_options, **options}
+
+
 def mapping_spec(name: str | None, own: Mapping[str, Any]) -> MappingSpec:
     """The mapping of a feed: its own keys over those of its preset, if it names one."""
     table = load_preset(name) if name else {}

@@ -48,12 +48,16 @@ Unframe: TypeAlias = Callable[[bytes, Headers], Frame]
 
 def choose_framing(option: Framing, file_option: str, outside: Outside) -> RegistryKind | None:
     """The framing that the options mean: their own, else that of the registry where no
-    schema file is named. Raises ConfigError where it needs a registry and none is there."""
+    schema file is named; None: there is no frame. A frame beside a schema file is taken off,
+    and the file's schema read. Raises ConfigError where it needs a registry and none is
+    there."""
     if option == "none" or (option == "" and (file_option or outside.schemas is None)):
         return None
+    if option and (file_option or outside.schemas is not None):
+        return option
     if outside.schemas is None:
-        raise ConfigError(f"framing: {option} needs a [schema_registry]")
-    return option or outside.schemas.kind
+        raise ConfigError(f"framing: {option} needs a [schema_registry], or a schema file")
+    return outside.schemas.kind
 
 
 def unframe_confluent(payload: bytes, headers: Headers) -> Frame:

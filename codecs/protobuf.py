@@ -8,6 +8,8 @@
     apicurio, apicurio_v2        the message that a length and a Ref in front of it name; with
                                  the id in a header `message`, or the file's only message
 
+Beside a `descriptor_file` a frame is taken off, and the messages are that file's: for a
+registry that keeps the text of .proto files and does not compile them.
 protobuf_reader.py says what a message looks like as a value.
 """
 
@@ -23,7 +25,15 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from google.protobuf.message import DecodeError
 
 from ..models.errors import BadSchema, ConfigError, FramingFault
-from .codec import Codec, Options, Outside, SchemaText, read_option_file
+from .codec import (
+    Codec,
+    Options,
+    Outside,
+    RegistryKind,
+    SchemaRef,
+    SchemaText,
+    read_option_file,
+)
 from .framing import (
     FRAME_BYTES,
     UNFRAME,
@@ -57,10 +67,20 @@ class ProtobufOptions(Options, frozen=True, kw_only=True):
 def build(options: ProtobufOptions, outside: Outside) -> Codec:
     """A codec of one Protobuf message a message."""
     kind = choose_framing(options.framing, options.descriptor_file, outside)
-    if kind is None:
-        return _of_file(options, outside)
-    assert outside.schemas is not None
+    if options.descriptor_file:
+        file = _of_file(options, outside)
+        if kind is None:
+            return _unframed(options, file)
+        return _framed(options, kind, lambda _: file)
+    if kind is None or outside.schemas is None:
+        raise ConfigError("descriptor_file: expected a file, or a [schema_registry]")
     files = SchemaCache(outside.schemas, partial(_file, outside.fields))
+    return _framed(options, kind, files.__getitem__)
+
+
+def _framed(
+    options: ProtobufOptions, kind: RegistryKind, find_file: Callable[[SchemaRef], ProtobufFile]
+) -> Codec:
     unframe = UNFRAME[kind]
     find = _by_indexes if kind == "confluent" else _by_name(options.message)
     # What the bytes in front of a value stand for never changes: one index or the first
@@ -79,7 +99,7 @@ def build(options: ProtobufOptions, outside: Outside) -> Codec:
             if known is not None:
                 return (known(payload[longer:]),)
         frame = unframe(payload, source.headers)
-        read, at = find(files[frame.reference], frame)
+        read, at = find(find_file(frame.reference), frame)
         if frame.in_header:
             return (read(payload),)
         if at <= longer:
@@ -90,18 +110,20 @@ def build(options: ProtobufOptions, outside: Outside) -> Codec:
     return decode
 
 
-def _of_file(options: ProtobufOptions, outside: Outside) -> Codec:
-    if not options.descriptor_file:
-        raise ConfigError("descriptor_file: expected a file, or a [schema_registry]")
+def _of_file(options: ProtobufOptions, outside: Outside) -> ProtobufFile:
     data = read_option_file(outside, "descriptor_file", options.descriptor_file)
-    where = f"descriptor_file: {options.descriptor_file}"
     try:
-        files = list(FileDescriptorSet.FromString(data).file)
-        found = ProtobufFile(files, outside.fields)
+        # With its imports before it, as protoc writes them, the file itself is the last.
+        return ProtobufFile(list(FileDescriptorSet.FromString(data).file), outside.fields)
     except (DecodeError, BadSchema) as fault:
-        raise ConfigError(f"{where}: not a compiled descriptor set: {fault}") from None
+        raise ConfigError(
+            f"descriptor_file: {options.descriptor_file}: not a compiled descriptor set: {fault}"
+        ) from None
+
+
+def _unframed(options: ProtobufOptions, file: ProtobufFile) -> Codec:
     try:
-        read = found.named(options.message) if options.message else found.only()
+        read = file.named(options.message) if options.message else file.only()
     except FramingFault as fault:
         raise ConfigError(f"message: {fault}") from None
 
@@ -126,7 +148,7 @@ def _descriptor(text: str, name: str) -> FileDescriptorProto:
         raise BadSchema(
             "expected a file descriptor in base64, got the text of a .proto file; compile it "
             "(protoc --include_imports --descriptor_set_out=FILE) and give it as "
-            "codec_options.descriptor_file with framing none"
+            "codec_options.descriptor_file, with the same framing"
         ) from None
     if name:
         file.name = name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -80,9 +80,14 @@ class Supplies:
             with contextlib.suppress(DecodeFault, Wanted):
                 codec(raw.value, source_of(raw))
 
-    def take_writes(self) -> list[Write]:
-        """What a batch has to write beside its records: the births it read."""
-        return self._book.take_writes(self._births_topic) if self._book is not None else []
+    def writes(self) -> list[Write]:
+        """What a batch that was read has to write beside its records: the births in it."""
+        return self._book.writes(self._births_topic) if self._book is not None else []
+
+    def written(self, writes: Sequence[Write]) -> None:
+        """Kafka has these."""
+        if self._book is not None:
+            self._book.written(writes)
 
     async def bring(self, wanted: Wanted, who: str) -> None:
         """Get what a codec wants; it can be tried again after that. Never gives up on a

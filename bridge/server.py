@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Generator
@@ -54,6 +55,10 @@ class BridgeServer:
                 f"bridge.tls_cert, bridge.tls_key: cannot use {certificate} and {key}: {error}"
             ) from None
         listener = self._bind()
+        # Its DEBUG writes a WebSocket's headers out, the key among them.
+        protocol_log = logging.getLogger("uvicorn.error")
+        if protocol_log.getEffectiveLevel() < logging.INFO:
+            protocol_log.setLevel(logging.INFO)
         server = _Server(config)
         serving = asyncio.create_task(server.serve([listener]), name="bridge")
         up = asyncio.create_task(server.up.wait())

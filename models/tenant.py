@@ -16,7 +16,7 @@ import msgspec
 from .errors import RequestError
 
 SEPARATOR: Final = "\x1f"
-TENANT_PATTERN: Final = "^[A-Za-z0-9_-]{1,64}$"
+TENANT_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}\Z"
 TENANT_RULE: Final = "1 to 64 of A-Z a-z 0-9 _ -"
 
 SESSION_ID_CHARS_MAX: Final = 128

@@ -11,11 +11,13 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import errors
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
 from .caller import Sessions
 from .gate import Gate
-from .layerscale_v03 import health_response, layerscale_v03
+from .health import health_response
 from .limits import Allowances
+from .request_ids import HEADERS as REQUEST_ID_HEADERS
+from .request_ids import RequestIds
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,10 +49,17 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", *REQUEST_ID_HEADERS],
         )
+    app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
-    app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(llama_stack.router)
+    app.include_router(layerscale.router)
+    app.include_router(anthropic_messages.router)
+    app.include_router(openai.router)
+    # Llama Stack's clients of 2025 look for OpenAI's routes there.
+    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
+    app.include_router(events.router)
     _add_unknown_socket(app)
     return app
 

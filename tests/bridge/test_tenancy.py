@@ -81,6 +81,7 @@ async def calls(service: SessionService, session_id: str) -> dict[str, Any]:
         "answer": lambda: service.answer(session_id, "x", ["y", "z"]),
         "events": subscribe,
         "warm": lambda: service.warm(session_id, ChatRequest((ChatMessage("user", "x"),))),
+        "standing": lambda: service.standing(session_id),
         "delete": lambda: service.delete(session_id),
     }
     takes_id = {

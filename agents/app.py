@@ -39,12 +39,13 @@ class Worker:
         self._config = config
         self._engine = engine
         self._feeds = feeds
-        self._metrics = Metrics()
         self._writer = KafkaWriter(config.kafka, self.fail)
         self._steps = OrderedStepWriter(self._writer)
         self._specs: dict[str, SessionSpec] = {
             name: template.spec() for name, template in config.templates.items()
         }
+        asked = (query.label for spec in self._specs.values() for query in spec.flash)
+        self._metrics = Metrics(set(asked))
         self._failed: asyncio.Future[None] | None = None
         self._app: Any = None
         self._tasks: list[asyncio.Task[None]] = []

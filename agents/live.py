@@ -63,15 +63,19 @@ from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
 from .partitions import Partitions
-from .service import Allowance, Documents, SessionService
+from .service import (
+    PUSH_RECORDS_MAX,
+    PUSH_TEXT_CHARS_MAX,
+    Allowance,
+    Documents,
+    SessionService,
+)
 from .session_outputs import version_events
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
 from .tenancy import TenantSessions
 from .warm_turns import WarmTurns
 
-PUSH_RECORDS_MAX = 1000
-PUSH_TEXT_CHARS_MAX = 100_000
 ENDED_REASONS = ("stop", "length", "tool_calls")
 KEPT_REASONS = ("stop", "length")  # a generation that was cancelled leaves nothing
 

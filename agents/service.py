@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
@@ -27,6 +27,12 @@ from flashfeed.models.views import (
     SessionView,
     Warmed,
 )
+
+PUSH_RECORDS_MAX: Final = 1000
+"""Records and texts of one push."""
+
+PUSH_TEXT_CHARS_MAX: Final = 100_000
+"""Characters of a text that is pushed."""
 
 
 class Documents(Protocol):

@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Generator
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,6 +25,7 @@ from .origins import is_loopback
 from .settings import BridgeSettings
 
 DRAIN_S = 3
+HEAD_TIMEOUT_S = 10.0
 CONNECTIONS_WAITING_MAX = 2048
 
 
@@ -126,7 +128,36 @@ def refuse_open(host: str, keys: Keys) -> None:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with a refusal that names the limit."""
+    """uvicorn's HTTP/1.1; a refusal names the limit, and a head has to come to its end: who
+    sends it a byte at a time would hold a connection without ever having shown a key."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A head is awaited."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Perhaps it is here now."""
+        super().data_received(data)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is awaited."""
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_head()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, or has a head that does not end."""

@@ -340,6 +340,48 @@ async def test_a_head_that_is_too_large_to_read_is_told_the_bound(serve, memory)
     assert answer.startswith(b"HTTP/1.1 4") and b"at most 4000 bytes" in answer
 
 
+async def test_a_head_has_to_come_to_its_end(serve, memory, monkeypatch):
+    monkeypatch.setattr("flashfeed.bridge.server.HEAD_TIMEOUT_S", 0.5)
+    await memory.create(SessionSpec(type="ohlcv"))
+    server = await serve()
+    whole = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    for parts in ((b"",), (whole[:20],), (whole[:9], whole[9:20]), (whole, whole[:20])):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.2)
+        read = await asyncio.wait_for(reader.read(), 2)
+        assert read.count(b"200 OK") == parts.count(whole)
+        writer.close()
+    # What has begun may take its time: an answer, a stream, a socket, a body.
+    memory.piece_gate = asyncio.Event()
+    base = f"http://127.0.0.1:{server.port}/v1/sessions/s1"
+    async with (
+        httpx.AsyncClient() as http,
+        http.stream("GET", f"{base}/events") as events,
+        websockets.connect(f"ws{base[4:]}/ws") as socket,
+    ):
+        slow = asyncio.create_task(http.post(f"{base}/generate", json={"prompt": "x"}))
+        body = asyncio.create_task(http.post(f"{base}/append", content=dripping(), headers=JSON))
+        await asyncio.sleep(1)
+        memory.piece_gate.set()
+        assert (await slow).status_code == (await body).status_code == 200
+        await memory.push("s1", [{"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10}])
+        assert json.loads(await socket.recv())["type"] == "connected"
+        assert json.loads(await socket.recv())["type"] == "data_updated"
+        lines = events.aiter_lines()
+        assert await anext(lines) == "event: connected"
+
+
+JSON = {"content-type": "application/json"}
+
+
+async def dripping() -> AsyncIterator[bytes]:
+    for part in (b'{"text"', b': "', b"x", b'"}'):
+        yield part
+        await asyncio.sleep(0.25)
+
+
 async def test_a_frame_has_a_bound(serve, memory):
     await memory.create(SessionSpec(type="ohlcv"))
     server = await serve(BridgeSettings(body_bytes_max=1000))

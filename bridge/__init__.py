@@ -18,6 +18,7 @@ stats.py        statistics over a session's records; pure
 anthropic_*.py  the Anthropic dialect: messages, requests, conversation, shapes
 layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,
                     generate, socket
+realm_*.py      the Realm WebSocket dialect: socket, frames, functions, pipelines
 
 May import models, and of agents the session service's contract alone.
 """

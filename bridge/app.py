@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -11,7 +12,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import anthropic_messages, errors
+from . import anthropic_messages, errors, realm_socket
 from .caller import Sessions
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
@@ -39,6 +40,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.state.keys = settings.keys
     app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
     app.state.service = service
+    app.state.started_s = time.monotonic()
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)
@@ -55,6 +57,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
     app.include_router(anthropic_messages.router)
+    app.include_router(realm_socket.router)
     _add_unknown_socket(app)
     return app
 

@@ -25,6 +25,7 @@ from flashfeed.models.views import (
     QueryView,
     SessionEvent,
     SessionView,
+    Warmed,
 )
 
 
@@ -103,13 +104,14 @@ class SessionService(Protocol):
         """End the session, and forget it."""
 
     async def push(
-        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+        self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
-        """Write records (plain fields of the session's type) for a session.
+        """Write records (plain fields of the session's type) and texts for a session.
 
         All or nothing: RecordError, with the path `$.data[2].c`, before anything is
-        written where one is wrong. A repeated idempotency key is acknowledged again
-        and applied once. Overloaded where the queue has no room.
+        written where one is wrong; ContextFull where a text is longer than its window.
+        A repeated idempotency key is acknowledged again and applied once. Overloaded where
+        the queue has no room.
         """
 
     async def append(self, session_id: str, text: str) -> AppendAck:
@@ -151,6 +153,12 @@ class SessionService(Protocol):
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
 
+    async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
+        """Decode a conversation over the session's data ahead of its next turn, which then
+        goes on from there. A turn, or a newer warm one, takes over. Raises SessionBusy
+        while a turn is under way, and what `generate` raises.
+        """
+
     def count_tokens(self, session_id: str, text: str) -> int:
         """The tokens of a text, as the session's model would read it."""
 
@@ -167,6 +175,10 @@ class SessionService(Protocol):
     def events(self, session_id: str) -> AbstractAsyncContextManager[AsyncIterator[SessionEvent]]:
         """Subscribe to the session's events from now on, in order, bounded: a reader that
         falls too far behind gets StopAsyncIteration and may subscribe again."""
+
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        """The events of the version that stands, as they were published: for a subscriber
+        who must not miss the newest answers. Call it inside `events`."""
 
     async def metrics(self) -> bytes:
         """The worker's metrics in Prometheus' text format."""

@@ -12,10 +12,10 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import anthropic_messages, errors, realm_socket
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai, realm_socket
 from .caller import Sessions
 from .gate import Gate
-from .layerscale_v03 import health_response, layerscale_v03
+from .health import health_response
 from .limits import Allowances
 from .request_ids import HEADERS as REQUEST_ID_HEADERS
 from .request_ids import RequestIds
@@ -55,8 +55,13 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
         )
     app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
-    app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(llama_stack.router)
+    app.include_router(layerscale.router)
     app.include_router(anthropic_messages.router)
+    app.include_router(openai.router)
+    # Llama Stack's clients of 2025 look for OpenAI's routes there.
+    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
+    app.include_router(events.router)
     app.include_router(realm_socket.router)
     _add_unknown_socket(app)
     return app

@@ -106,6 +106,14 @@ class SessionFailed(FlashfeedError):
     reason = "session_failed"
 
 
+class SessionBusy(FlashfeedError):
+    """A generation of the session is under way, and this would be in its way."""
+
+    status = 409
+    code = "session_busy"
+    reason = "session_busy"
+
+
 class ContextFull(SessionFailed):
     """The session's context window has no room for the new tokens."""
 

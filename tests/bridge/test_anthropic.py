@@ -318,6 +318,19 @@ def test_an_unknown_model_is_a_404_that_names_the_known(client, model):
         client.messages.count_tokens(model="claude-none", messages=[FRANCE])
 
 
+@pytest.mark.client(CLIENT, "models.list")
+@pytest.mark.client(CLIENT, "models.retrieve")
+def test_models(client, model):
+    listed = list(client.models.list())
+    assert model in [one.id for one in listed]
+    one = client.models.retrieve(model)
+    assert (one.id, one.type, one.lifecycle) == (model, "model", "active")
+    assert one in listed
+    assert one.max_input_tokens > 0
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("none")
+
+
 @pytest.mark.client("anthropic 2.12.0 (PyPI), async", "messages.create")
 @pytest.mark.client("anthropic 2.12.0 (PyPI), async", "messages.create(stream=True)")
 @pytest.mark.client("anthropic 2.12.0 (PyPI), async", "messages.stream")
@@ -361,6 +374,8 @@ def javascript(worker):
             "messages.create({stream: true})",
             "messages.stream",
             "messages.countTokens",
+            "models.list",
+            "models.retrieve",
             "messages.create (tools)",
             "messages.create (unknown model)",
         )
@@ -381,6 +396,8 @@ def test_the_javascript_client(javascript, client, model, method):
         assert line["call"]["name"] == "price"
         assert line["call"]["input"]["symbol"] in ("AAPL", "MSFT")
         assert line["answer"]
+    if "id" in line:
+        assert line["id"] == model
     if "error" in line:
         assert line["error"] == "NotFoundError"
         assert line["type"] == "not_found_error"

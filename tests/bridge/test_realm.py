@@ -58,10 +58,6 @@ session = "market"
 prompt = "{{input}}"
 max_tokens = 8
 """
-KEYS_FILE = f"""
-[tenant.acme]
-keys = ["{KEY}"]
-"""
 
 
 @pytest.fixture(scope="module", params=["open", "keys"])
@@ -259,14 +255,22 @@ async def test_a_streamed_pipeline_is_its_steps_then_the_whole(socket):
 
 
 async def test_a_session_is_asked_by_a_call_and_by_a_pipeline(socket, http):
-    if http.get("/v1/sessions/market").status_code != 200:
-        http.post("/v1/sessions", json={"id": "market"})
-    session = http.post("/v1/sessions/init", json={"type": "event"}).json()["session_id"]
-    http.post(f"/v1/sessions/{session}/append", json={"text": "Tuesday: 4711 dollars."})
+    assert http.post("/v1/sessions", json={"id": "market"}).status_code == 200
+    http.post("/v1/sessions/market/append", json={"text": "Tuesday: 4711 dollars."})
     body = {"prompt": "How many dollars?", "max_tokens": 8}
-    same = http.post(f"/v1/sessions/{session}/generate", json=body).json()["text"]
-    [asked] = await socket.call("generate", body | {"session_id": session, "temperature": 0})
+    try:
+        state = http.get("/v1/sessions/market/state").json()
+        assert "4711" in state["context_text"]
+        greedy = body | {"temperature": 0}
+        same = http.post("/v1/sessions/market/generate", json=greedy).json()["text"]
+        [asked] = await socket.call("generate", greedy | {"session_id": "market"})
+        piped = {"pipeline": "over-a-session", "input": body["prompt"]}
+        [chained] = await socket.call("pipeline", piped, tenant_id="whoever")
+    finally:
+        http.delete("/v1/sessions/market")
     assert asked["data"]["text"] == same
+    assert asked["data"]["prompt_tokens"] > state["n_tokens"]
+    assert chained["data"]["steps"] == [{"text": same, "model_id": "market", "step": 1}]
     [gone] = await socket.call("generate", body | {"session_id": "none"})
     assert gone["error"]["code"] == "DISPATCH_ERROR"
     assert gone["error"]["details"] == {"code": "session_not_found"}
@@ -311,12 +315,9 @@ async def test_a_stranger_gets_nothing(realm):
     assert closed.value.rcvd.code == 1008
 
 
-async def test_tenants_of_one_key_share_no_cache(socket, http):
-    """A chat's KV would otherwise tell one tenant what another one asked."""
-    prompt = "The code is 4711. " * 8
-    params = {"prompt": prompt, "max_tokens": 1, "temperature": 0}
-    for tenant in ("tenant-one", "tenant-two"):
-        [done] = await socket.call("generate", params, tenant_id=tenant)
-        assert done["status"] == "complete"
+async def test_a_tenant_id_that_is_none_is_refused(socket):
+    params = {"prompt": "x", "max_tokens": 1}
+    [done] = await socket.call("generate", params, tenant_id="tenant-one")
+    assert done["status"] == "complete"
     [bad] = await socket.call("generate", params, tenant_id="no/tenant")
     assert "tenant_id" in bad["error"]["message"]

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from flashfeed.models.chat import ChatRequest
 
 from .errors import InvalidField, Unsupported
+
+BLOCKS_MAX: Final = 1000
 
 _FLAT_PLACE = re.compile(r"messages\[(\d+)\]")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
@@ -145,6 +147,9 @@ def _blocks(content: Any, where: str) -> list[tuple[str, Mapping[str, Any]]]:
     """Blocks, each with its place."""
     if not isinstance(content, list):
         raise InvalidField(f"{where}: expected a string or a list of blocks", where)
+    if len(content) > BLOCKS_MAX:
+        message = f"{where}: expected at most {BLOCKS_MAX} blocks, got {len(content)}"
+        raise InvalidField(message, where)
     placed = []
     for place, block in enumerate(content):
         at = f"{where}.{place}"

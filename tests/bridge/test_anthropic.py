@@ -282,6 +282,13 @@ def test_a_session_answers_over_its_data(client, http, session):
         ({"extra_body": {"temperature": 2}}, "temperature"),
         ({"extra_body": {"unheard_of": 1}}, "unheard_of"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"extra_body": {"session_id": "x" * 257}}, "256"),
+        (
+            {"extra_body": {"session_id": "a"}, "extra_headers": {"x-layerscale-session-id": "b"}},
+            "session_id",
+        ),
+        ({"stop_sequences": ["x"] * 17}, "16"),
+        ({"stop_sequences": ["x" * 257]}, "256"),
     ],
 )
 def test_what_cannot_be_is_a_400(client, model, more, param):

@@ -24,6 +24,14 @@ BLOCKS_MAX: Final = 1000
 _FLAT_PLACE = re.compile(r"messages\[(\d+)\]")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _ERROR_PREFIX = "Error: "
+_THEIR_WORDS = (
+    ("parameters", "input_schema"),
+    ("tool_call_id", "tool_use_id"),
+    ("tool_calls", "tool_use"),
+    ("arguments", "input"),
+    ("[", "."),
+    ("]", ""),
+)
 
 
 class _Flat(NamedTuple):
@@ -197,5 +205,6 @@ def _named(error: msgspec.ValidationError, flat: Sequence[_Flat]) -> InvalidFiel
     path = path.rstrip("`").removeprefix("$").removeprefix(".") or "messages"
     if found := _FLAT_PLACE.match(path):
         path = flat[int(found[1])].where + path[found.end() :]
-    path = path.replace("parameters", "input_schema").replace("[", ".").replace("]", "")
+    for ours, theirs in _THEIR_WORDS:
+        path = path.replace(ours, theirs)
     return InvalidField(f"{path}: {message}", path)

@@ -16,6 +16,8 @@ from flashfeed.models.chat import CONTENT_CHARS_MAX
 from flashfeed.models.errors import FlashfeedError, RequestError
 from flashfeed.models.generation import MAX_TOKENS_MAX, GenerateOptions
 
+from .nesting import JSON_DEPTH_MAX, is_deeper
+
 Code: TypeAlias = Literal[
     "UNAUTHORIZED",
     "RATE_LIMIT_EXCEEDED",
@@ -115,6 +117,10 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 
 def read_frame(raw: bytes) -> Auth | Call:
     """The frame. Raises MalformedFrame."""
+    if is_deeper(raw, JSON_DEPTH_MAX):
+        raise MalformedFrame(
+            f"expected JSON of arrays and objects nested at most {JSON_DEPTH_MAX} deep, got deeper"
+        )
     try:
         fields = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

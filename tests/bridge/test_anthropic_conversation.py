@@ -148,7 +148,7 @@ def test_the_choice_of_a_tool(choice, name, read):
         (
             {"messages": [USER, {"role": "assistant", "content": [CALL | {"name": "a b"}]}]},
             InvalidField,
-            "messages.1.tool_calls.0.name",
+            "messages.1.tool_use.0.name",
         ),
         ({"messages": [USER], "tools": [{"name": "x"}]}, InvalidField, "tools.0.input_schema"),
         (

@@ -11,9 +11,13 @@ import pytest
 import websockets
 
 from flashfeed.bridge import realm_socket
+from flashfeed.bridge.app import create_app
 from flashfeed.bridge.keys import Keys, key_hash
+from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.models.config import LimitsConfig
+
+from client_packages import CLIENTS, node_modules
 
 KEY = "a-key-of-acme-0123456789"
 ASK = {"id": "1", "function": "generate", "params": {"prompt": "Hello"}}
@@ -191,3 +195,35 @@ async def test_a_client_that_does_not_read_is_given_up(serve, memory, monkeypatc
             while True:
                 frame = json.loads(await asyncio.wait_for(socket.recv(), 30))
                 assert frame.get("status") != "complete"
+
+
+@pytest.mark.client("realm-ws (from its README)", "reconnect")
+@pytest.mark.client("realm-ws (from its README)", "timeout")
+async def test_the_client_gives_up_a_silent_call_and_comes_back_after_a_stop(memory):
+    memory.piece_gate = asyncio.Event()
+    server = BridgeServer(create_app(memory), "127.0.0.1", 0)
+    await server.start()
+    node = await asyncio.create_subprocess_exec(
+        "node",
+        str(CLIENTS / "realm_reconnect.mjs"),
+        str(node_modules()),
+        f"ws://127.0.0.1:{server.port}",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert node.stdout is not None
+
+    async def line():  # type: ignore[no-untyped-def]
+        return json.loads(await asyncio.wait_for(node.stdout.readline(), 20))
+
+    assert await line() == {"event": "the call timed out"}
+    await server.stop()
+    assert await line() == {"event": "disconnected", "connected": False}
+    again = BridgeServer(create_app(memory), "127.0.0.1", server.port)
+    await again.start()
+    try:
+        while (seen := await line())["event"] == "disconnected":
+            pass
+        assert seen == {"event": "reconnected", "status": "healthy"}
+        assert await asyncio.wait_for(node.wait(), 10) == 0
+    finally:
+        await again.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -11,7 +12,7 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai, realm_socket
 from .caller import Sessions
 from .gate import Gate
 from .health import health_response
@@ -39,6 +40,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.state.keys = settings.keys
     app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
     app.state.service = service
+    app.state.started_s = time.monotonic()
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)
@@ -60,6 +62,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     # Llama Stack's clients of 2025 look for OpenAI's routes there.
     app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
     app.include_router(events.router)
+    app.include_router(realm_socket.router)
     _add_unknown_socket(app)
     return app
 

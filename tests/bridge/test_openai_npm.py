@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from client_packages import CLIENTS, node_modules
-from openai_worker import live_session, openai_client
+from openai_worker import EMBEDDER, embedding_model, live_session, openai_client
 
 pytestmark = [
     pytest.mark.model,
@@ -41,8 +41,9 @@ def answers(worker, session):
     modules = node_modules()
     version = json.loads((modules / "openai" / "package.json").read_text())["version"]
     assert version in NPM
+    model = embedding_model(worker.log.parent).name
     done = subprocess.run(
-        ("node", str(CLIENTS / "openai.mjs"), str(modules), worker.url, session.id),
+        ("node", str(CLIENTS / "openai.mjs"), str(modules), worker.url, session.id, model),
         check=False,
         capture_output=True,
         text=True,
@@ -123,6 +124,12 @@ def is_counted(value, seen):
     assert value["counted"] == value["read"] == seen["chat"]["usage"].prompt_tokens
 
 
+def is_embedded(value, seen):
+    wanted = seen["client"].embeddings.create(model=EMBEDDER, input=["up", "down"])
+    for vector, one in zip(value, wanted.data, strict=True):
+        assert vector == pytest.approx(one.embedding, abs=1e-6)
+
+
 def is_the_model(value, seen):
     assert value == seen["client"].models.list().data[0].id
 
@@ -149,6 +156,7 @@ METHODS = {
     "chat.completions.delete": is_value({"deleted": True, "status": 404}),
     "completions.create": is_text_gone_on,
     "completions.create (stream)": is_text_gone_on,
+    "embeddings.create": is_embedded,
     "models.list": lambda value, seen: is_the_model(value[0], seen),
     "models.retrieve": is_the_model,
     "responses.create": is_chat,

@@ -1,8 +1,8 @@
 // Every method of the published npm client against a running worker; one JSON line each.
-// node openai.mjs NODE_MODULES URL SESSION_ID
+// node openai.mjs NODE_MODULES URL SESSION_ID EMBEDDING_MODEL
 import { createRequire } from "node:module";
 
-const [modules, url, sessionId] = process.argv.slice(2);
+const [modules, url, sessionId, embedder] = process.argv.slice(2);
 const require = createRequire(`${modules}/`);
 const { OpenAI } = require("openai");
 
@@ -144,6 +144,10 @@ const methods = {
       stream: true,
     });
     return (await all(stream)).map((one) => one.choices[0].text).join("");
+  },
+  "embeddings.create": async () => {
+    const answer = await client.embeddings.create({ model: embedder, input: ["up", "down"] });
+    return answer.data.map((one) => one.embedding);
   },
   "models.list": async () => (await all(client.models.list())).map((one) => one.id),
   "models.retrieve": async () => (await client.models.retrieve(model)).id,

@@ -1,23 +1,17 @@
-"""The models that a request may name: one body for OpenAI's, Anthropic's and LayerScale's
-clients, each of which reads its own fields of it."""
+"""The models that a request may name, for the clients of every dialect that lists them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
 
 from flashfeed.models.errors import ModelUnknown
-from flashfeed.models.views import ModelView
 
 from .caller import Sessions
-from .openai_bodies import Json
+from .model_body import model_body
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
-
-_LOADED_AT = datetime.now(UTC).replace(microsecond=0)
-"""Models have no date of their own here: what they are known since, the worker's start."""
 
 
 @router.get("/models")
@@ -42,21 +36,3 @@ async def retrieve_model(model_id: str, sessions: Sessions) -> dict[str, Any]:
             return model_body(view)
     names = ", ".join(view.id for view in views)
     raise ModelUnknown(f"model: expected one of {names}, got {model_id!r}")
-
-
-def model_body(view: ModelView) -> Json:
-    """A model. `max_model_len` is what a context of it holds, prompt and answer together;
-    an answer needs at least one token of it."""
-    return {
-        "id": view.id,
-        "object": "model",
-        "created": int(_LOADED_AT.timestamp()),
-        "owned_by": "flashfeed",
-        "type": "model",
-        "display_name": view.id,
-        "created_at": _LOADED_AT.isoformat().replace("+00:00", "Z"),
-        "max_model_len": view.context_tokens,
-        "max_input_tokens": view.context_tokens - 1,
-        "max_tokens": view.context_tokens - 1,
-        "lifecycle": "active",
-    }

@@ -139,7 +139,12 @@ class LiveSessions:
     def models(self) -> list[ModelView]:
         """The models that a request may name, the default one first."""
         named = self._config.model
-        default = ModelView(self.model_id, True, self._config.engine.context_tokens)
+        default = ModelView(
+            self.model_id,
+            True,
+            self._config.engine.context_tokens,
+            aliases=(self._config.engine.model,),
+        )
         return [default] + [
             ModelView(name, False, model.context_tokens or self._config.engine.context_tokens)
             for name, model in named.items()

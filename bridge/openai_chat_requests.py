@@ -104,7 +104,6 @@ class ChatBody(SamplingBody):
     service_tier: Literal["auto", "default"] = "default"
     modalities: list[Literal["text"]] = Field(default=["text"])
     verbosity: Literal["medium"] = "medium"
-    logit_bias: dict[str, float] = Field(default={}, max_length=0)
     reasoning_effort: Literal["none", "minimal", "low"] = "none"
     include_reasoning: bool = True
     separate_reasoning: bool = True

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from context_lines import lines_of
 from layerscale import (
     AsyncLayerScale,
     BadRequestError,
@@ -17,8 +18,6 @@ from layerscale import (
 from layerscale.lib.ws import WsConnected, WsDataUpdated, WsError, WsFlashReady, WsPong, WsPushAck
 
 from flashfeed.bridge.stats import stream_stats
-from flashfeed.codecs.registry import text_codec
-from flashfeed.models.records import make_record
 
 pytestmark = [pytest.mark.model, pytest.mark.broker]
 
@@ -46,17 +45,6 @@ RECORDS = {
     "spatial": [{"x": 1.0, "y": 2.0, "z": 3.0, "spd": 4.0, "hdg": 90}],
     "event": [{"src": "db", "sev": 3, "cat": "slow query", "cnt": 2}],
 }
-
-
-def lines_of(stream_type, records):
-    """The lines that these records are in a context, by the text codec itself."""
-    codec = text_codec("", stream_type)
-    before, lines = None, []
-    for fields in records:
-        record = make_record(stream_type, fields)
-        lines.append(codec.render(record, before))
-        before = record
-    return lines
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from flashfeed.models.errors import DecodeFault
 from flashfeed.models.feed import Fault
 from flashfeed.models.messages import PackedRecord, Records, encode_message
 from flashfeed.models.records import StreamType, record_fields
+from flashfeed.models.tenant import session_key
 
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter, Write
@@ -29,7 +30,8 @@ SESSION_ID_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed, ready to read: its decoder, compiled mapping and session names."""
+    """A feed, ready to read: its decoder, compiled mapping and session names. `tenant` is
+    its template's: whose sessions it feeds."""
 
     name: str
     template: str
@@ -37,6 +39,7 @@ class Feed:
     decode: Callable[[bytes | None], Any]
     mapping: Mapping
     session_id: Callable[[str], str]
+    tenant: str = ""
 
 
 @dataclass(slots=True)
@@ -99,7 +102,7 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                 partition=batch.partition,
                 template=feed.template,
             )
-            result.messages.append((session, message))
+            result.messages.append((session_key(feed.tenant, session), message))
     return result
 
 

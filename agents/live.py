@@ -45,6 +45,7 @@ from flashfeed.models.messages import (
 )
 from flashfeed.models.records import make_record
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
+from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
     AppendAck,
     Fields,
@@ -62,9 +63,11 @@ from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
 from .partitions import Partitions
-from .service import Documents, SessionService
+from .service import Allowance, Documents, SessionService
+from .session_outputs import version_events
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
+from .tenancy import TenantSessions
 from .warm_turns import WarmTurns
 
 PUSH_RECORDS_MAX = 1000
@@ -121,9 +124,13 @@ class LiveSessions:
         """What the dialects keep beside the sessions."""
         return self._documents.of("")
 
-    def of(self, tenant: str) -> SessionService:
+    def documents_of(self, tenant: str) -> Documents:
+        """What the dialects keep for one tenant."""
+        return self._documents.of(tenant)
+
+    def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
         """This service as one tenant may use it."""
-        return self
+        return TenantSessions(self, tenant, allowance) if tenant else self
 
     def models(self) -> list[ModelView]:
         """The models that a request may name, the default one first."""
@@ -178,6 +185,16 @@ class LiveSessions:
         """The worker's metrics."""
         return self._metrics.render(self._lag())
 
+    def new_id(self, scope: str = "") -> str:
+        """A key that is free: the scope, and an id after it. Its partition is this worker's."""
+        mine = set(self._partitions.numbers)
+        if not mine:
+            raise Unavailable("this worker owns no partition yet")
+        while True:
+            session_id = scope + uuid.uuid4().hex
+            if self._history.partition_of(session_id) in mine:
+                return session_id
+
     # -- what changes a session ---------------------------------------------------
 
     async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
@@ -194,8 +211,9 @@ class LiveSessions:
                 f"got {spec.context}"
             )
         if session_id is None:
-            session_id = self._local_id()
-        elif self._find(session_id) is not None:
+            session_id = self.new_id()
+        check_session_id(session_id.removeprefix(scope_of(spec.tenant)))
+        if self._find(session_id) is not None:
             raise SessionExists(f"session {session_id} exists already")
         if len(self._partitions.live()) >= self.sessions_max:
             raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
@@ -386,20 +404,16 @@ class LiveSessions:
         with self._subscribers.reader(session_id) as events:
             yield events
 
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        """The events of the version that stands."""
+        state = self._owner(session_id).state
+        return version_events(state.head) if state is not None and state.head.version else []
+
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""
         self._subscribers.publish(event)
 
     # -- inside -------------------------------------------------------------------
-
-    def _local_id(self) -> str:
-        mine = set(self._partitions.numbers)
-        if not mine:
-            raise Unavailable("this worker owns no partition yet")
-        while True:
-            session_id = uuid.uuid4().hex
-            if self._history.partition_of(session_id) in mine:
-                return session_id
 
     @staticmethod
     @contextmanager

@@ -10,7 +10,7 @@ Errors are those of models/errors.py.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
 from flashfeed.models.chat import ChatRequest
@@ -48,6 +48,19 @@ class Documents(Protocol):
         """Remove a document; whether there was one."""
 
 
+class Allowance(Protocol):
+    """What a tenant may take. Each method raises LimitReached where it is too much."""
+
+    def session(self, held: int) -> AbstractContextManager[None]:
+        """Room for one session beside the `held` ones, while it is being made."""
+
+    def check_tokens(self) -> None:
+        """Whether the model may read and write for the tenant now."""
+
+    def spend_tokens(self, tokens: int) -> None:
+        """It did so many; never refuses, what is too much is waited for."""
+
+
 class SessionService(Protocol):
     """What a bridge may call. All methods run on the worker's event loop."""
 
@@ -58,9 +71,10 @@ class SessionService(Protocol):
     def models(self) -> list[ModelView]:
         """The models that a request may name, the default one first."""
 
-    def of(self, tenant: str) -> SessionService:
-        """This service as one tenant may use it: its own sessions and no others. "" is
-        whoever runs the worker, and sees all."""
+    def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
+        """This service as one tenant may use it: its own sessions and no others, within
+        the allowance. "" is whoever runs the worker, and sees all. Of a tenant's service
+        it gives a part, which shares the allowance and nothing else."""
 
     @property
     def documents(self) -> Documents:
@@ -161,6 +175,10 @@ class SessionService(Protocol):
     def events(self, session_id: str) -> AbstractAsyncContextManager[AsyncIterator[SessionEvent]]:
         """Subscribe to the session's events from now on, in order, bounded: a reader that
         falls too far behind gets StopAsyncIteration and may subscribe again."""
+
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        """The events of the version that stands, as they were published: for a subscriber
+        who must not miss the newest answers. Call it inside `events`."""
 
     async def metrics(self) -> bytes:
         """The worker's metrics in Prometheus' text format."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +18,8 @@ from flashfeed.models.generation import Finish, GeneratedPiece
 from .sse import EventStream, disconnected, run_until
 
 CLIENT_CLOSED_REQUEST = 499
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class WholeAnswer:
 
     @property
     def last(self) -> GeneratedPiece:
-        """The last piece, which alone has the counts of tokens."""
+        """The last piece, which has the reason and all the tokens."""
         return self.pieces[-1]
 
 
@@ -56,8 +59,13 @@ async def read_whole(pieces: AsyncGenerator[GeneratedPiece]) -> WholeAnswer:
 
 async def whole_answer(request: Request, pieces: AsyncGenerator[GeneratedPiece]) -> WholeAnswer:
     """The whole generation for a client that waits for it; stopped as soon as it is gone."""
+    return await until_gone(request, read_whole(pieces))
+
+
+async def until_gone(request: Request, main: Coroutine[Any, Any, T]) -> T:
+    """What a client waits for; cancelled as soon as it is gone or the server stops."""
     closing = closing_of(request)
-    result = await run_until(read_whole(pieces), disconnected(request.receive), closing.wait())
+    result = await run_until(main, disconnected(request.receive), closing.wait())
     if result is not None:
         return result
     if closing.is_set():

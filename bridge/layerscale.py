@@ -1,5 +1,4 @@
-"""The LayerScale dialects 0.3 and 0.8, side by side: what is under /v1/sessions, health and
-models.
+"""The LayerScale dialects 0.3 and 0.8, side by side: what is under /v1/sessions.
 
 One server answers both clients. They have paths of their own and paths in common; a body
 that both read has the fields of both (WIRE.md, section 1).
@@ -12,44 +11,16 @@ layerscale_answers.py   generate, warm, events, the WebSocket (layerscale_socket
 
 from __future__ import annotations
 
-import time
-
 from fastapi import APIRouter, Depends
 from fastapi.security import HTTPBearer
-from starlette.responses import Response
 
 from . import layerscale_answers, layerscale_data, layerscale_flash, layerscale_sessions
-from .caller import Sessions
-from .health import health_response
-from .layerscale_examples import MODELS, answers
-from .layerscale_shapes import Model, ModelList
 
 # The gate checks keys, for WebSockets too; this only describes them in OpenAPI.
 _described = HTTPBearer(auto_error=False, description="needed where API keys are set")
-_started_s = int(time.time())
 
 router = APIRouter(prefix="/v1")
 _http = APIRouter(dependencies=[Depends(_described)])
-
-
-@_http.get("/health", tags=["server"], responses={503: {"description": "not ready"}})
-async def health(sessions: Sessions) -> Response:
-    """Whether the worker owns its partitions and has rebuilt their sessions."""
-    return health_response(sessions)
-
-
-@_http.get("/models", tags=["server"], responses=answers(MODELS))
-async def models(sessions: Sessions) -> ModelList:
-    """The model that the worker runs."""
-    model: Model = {
-        "id": sessions.model_id,
-        "object": "model",
-        "created": _started_s,
-        "owned_by": "flashfeed",
-    }
-    return {"object": "list", "data": [model]}
-
-
 _http.include_router(layerscale_sessions.router)
 _http.include_router(layerscale_data.router)
 _http.include_router(layerscale_flash.router)

@@ -17,7 +17,6 @@ from .layerscale_shapes import (
     Appended,
     Created,
     Deleted,
-    ModelList,
     PrefixMarked,
     Pushed,
     Session,
@@ -43,17 +42,6 @@ def frames(example: str) -> Responses:
 _ID: Final = "3f2a9c51d7e84b6f9a0c1e2d3b4a5968"
 _TREND: Final = "Is the trend bullish or bearish?"
 
-MODELS: Final[ModelList] = {
-    "object": "list",
-    "data": [
-        {
-            "id": "SmolLM2-135M-Instruct",
-            "object": "model",
-            "created": 1_733_000_000,
-            "owned_by": "flashfeed",
-        }
-    ],
-}
 CREATED: Final[Created] = {
     "session_id": _ID,
     "type": "ohlcv",

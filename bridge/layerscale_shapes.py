@@ -184,19 +184,3 @@ class StreamStatus(TypedDict):
     streaming: Streaming
     statistics: Statistics
     data: DataInfo
-
-
-class Model(TypedDict):
-    """A model."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-
-
-class ModelList(TypedDict):
-    """The models: one."""
-
-    object: Literal["list"]
-    data: list[Model]

@@ -137,13 +137,34 @@ class ModelConfig(_Table, frozen=True, kw_only=True):
     kv_type: Literal["auto"] | KvType | None = None
 
 
+class LimitsConfig(_Table, frozen=True, kw_only=True):
+    """What one tenant may take of one worker; 0 is no limit. Requests and WebSocket frames
+    count alike. Tokens are those the model reads for the tenant's questions (what is
+    cached is free) and writes. A connection is a request, stream or WebSocket under way."""
+
+    sessions: Annotated[int, msgspec.Meta(ge=0)] = 16
+    requests_per_s: Annotated[float, msgspec.Meta(ge=0)] = 100.0
+    tokens_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 200_000
+    connections: Annotated[int, msgspec.Meta(ge=0)] = 100
+
+
 class BridgeConfig(_Table, frozen=True, kw_only=True):
-    """The HTTP and WebSocket side; `enabled = false` leaves it out."""
+    """The HTTP and WebSocket side; `enabled = false` leaves it out.
+
+    Keys come from the environment (`tenant:key[,tenant:key...]`), from a file (README.md
+    has its format) or from both; without any the bridge listens on loopback only.
+    """
 
     enabled: bool = True
     host: NonEmpty = "127.0.0.1"
     port: Port = 8080
     api_keys_env: str = ""
+    keys_file: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    cors_origins: tuple[NonEmpty, ...] = ()
+    metrics_open: bool = False
+    limits: LimitsConfig = LimitsConfig()
     queue_records_max: Positive = 10_000
 
 

@@ -132,6 +132,17 @@ class Overloaded(FlashfeedError):
     retry_after_s: float = 1.0
 
 
+class LimitReached(Overloaded):
+    """A tenant took all that it may; the message names the limit. Other tenants notice
+    nothing. `retry_after_s`: when there is room again, as far as that is known."""
+
+    reason = "limit_reached"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(FlashfeedError):
     """The worker cannot do this now (starting, rebuilding, broker away)."""
 

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from flashfeed.agents.documents import MemoryDocuments, TenantDocuments
+from flashfeed.agents.service import Allowance
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
@@ -251,7 +252,7 @@ class MemoryService:
     def models(self) -> list[ModelView]:
         return [ModelView(self.model_id, True, 2048)]
 
-    def of(self, tenant: str) -> MemoryService:
+    def of(self, tenant: str, allowance: Allowance | None = None) -> MemoryService:
         return self
 
     @property
@@ -321,6 +322,10 @@ class MemoryService:
             yield read()
         finally:
             s.subscribers.remove(queue)
+
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        self._at(session_id)
+        return []
 
     async def metrics(self) -> bytes:
         return b"flashfeed_up 1\n"

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashfeed.codecs.mapping import Mapping, Source
+from flashfeed.codecs.plan import NEXT
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.feed import Fault
 from flashfeed.models.messages import PackedRecord, Records, encode_message
-from flashfeed.models.records import StreamType, record_fields
+from flashfeed.models.records import RecordType, record_fields
 from flashfeed.models.tenant import session_key
 
 from .dead_letters import DeadLetter
@@ -35,7 +36,7 @@ class Feed:
 
     name: str
     template: str
-    type: StreamType
+    type: RecordType
     decode: Callable[[bytes | None], Any]
     mapping: Mapping
     session_id: Callable[[str], str]
@@ -101,6 +102,7 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                 topic=batch.topic,
                 partition=batch.partition,
                 template=feed.template,
+                may_change=feed.mapping.spec.final == NEXT,
             )
             result.messages.append((session_key(feed.tenant, session), message))
     return result

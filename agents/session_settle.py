@@ -39,11 +39,12 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
     """The head after the engine did the step's work. `state` is the one it was planned on."""
     head = step.head
     counters = head.counters
-    applied = step.records + step.texts + step.duplicates + len(step.refused)
+    applied = step.taken + step.texts + step.duplicates + step.late + len(step.refused)
     counters = Counters(
         processed=counters.processed + applied,
         dropped=counters.dropped,
         duplicates=counters.duplicates + step.duplicates,
+        late=counters.late + step.late,
         batches=counters.batches + bool(step.moves),
         process_us=counters.process_us + ran.process_us,
     )

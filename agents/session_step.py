@@ -124,11 +124,14 @@ class Step:
     moves: bool = False
     marks_prefix: bool = False
     duplicates: int = 0
+    late: int = 0
+    taken: int = 0
     texts: int = 0
 
     @property
     def records(self) -> int:
-        """Records that this step decodes; pushed texts (`texts`) are none."""
+        """Records that this step decodes, made of `taken` that came; pushed texts (`texts`)
+        are none."""
         return sum(item.fields is not None for item in self.items)
 
 

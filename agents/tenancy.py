@@ -28,6 +28,7 @@ from flashfeed.models.views import (
     QueryView,
     SessionEvent,
     SessionView,
+    Warmed,
 )
 
 from .service import Allowance, Documents, SessionService
@@ -153,7 +154,7 @@ class TenantSessions:
             await self._worker.delete(self._key(session_id))
 
     async def push(
-        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+        self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
         """Write records for the session."""
         with self._own_words():
@@ -211,6 +212,14 @@ class TenantSessions:
         """How many tokens `chat` would read of it."""
         return await self._worker.count_prompt(asked, model)
 
+    async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
+        """Decode a conversation over the session's data ahead of its next turn."""
+        self._check_tokens()
+        with self._own_words():
+            warmed = await self._worker.warm(self._key(session_id), asked)
+        self._spend(warmed.prompt_tokens - warmed.cached_tokens)
+        return msgspec.structs.replace(warmed, view=self._own(warmed.view))
+
     def count_tokens(self, session_id: str, text: str) -> int:
         """The tokens of a text, as the session's model would read it."""
         with self._own_words():
@@ -234,6 +243,11 @@ class TenantSessions:
             async with self._worker.events(self._key(session_id)) as events:
                 yield self._own_events(events)
 
+    def standing(self, session_id: str) -> list[SessionEvent]:
+        """The events of the version that stands."""
+        with self._own_words():
+            return [self._own_event(one) for one in self._worker.standing(self._key(session_id))]
+
     # -- inside -------------------------------------------------------------------
 
     def _key(self, session_id: str) -> str:
@@ -245,8 +259,11 @@ class TenantSessions:
 
     async def _own_events(self, events: AsyncIterator[SessionEvent]) -> AsyncIterator[SessionEvent]:
         async for event in events:
-            own_id = event.session_id.removeprefix(self._scope)
-            yield msgspec.structs.replace(event, session_id=own_id)
+            yield self._own_event(event)
+
+    def _own_event(self, event: SessionEvent) -> SessionEvent:
+        own_id = event.session_id.removeprefix(self._scope)
+        return msgspec.structs.replace(event, session_id=own_id)
 
     @contextmanager
     def _own_words(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
+from flashfeed.models.views import SessionEvent
 
 from . import layerscale_answer_bodies as bodies
 from . import layerscale_answer_shapes as shapes
@@ -21,7 +22,7 @@ from .layerscale_ask_requests import GenerateBody, WarmBody
 from .layerscale_examples import answers, frames
 from .layerscale_generate import answer_frames, fast_answer, generate_frames, generated
 from .layerscale_socket import serve_socket
-from .sse import EventStream, frame
+from .sse import EncodedOnce, EventStream, frame
 
 SESSION_ID_CHARS_MAX = 512
 
@@ -68,6 +69,14 @@ def replays(user_agent: str) -> bool:
     return named is not None and (int(named[1]), int(named[2])) >= (0, 8)
 
 
+def _frame_of(event: SessionEvent) -> bytes:
+    name, data = bodies.session_event(event)
+    return frame(data, name)
+
+
+_frames: EncodedOnce[SessionEvent] = EncodedOnce(_frame_of)
+
+
 async def _event_frames(
     service: SessionService, session_id: str, replay: bool
 ) -> AsyncGenerator[bytes, None]:
@@ -78,8 +87,7 @@ async def _event_frames(
             if data is not None:
                 yield frame(data, "flash_ready")
         async for event in events:
-            name, data = bodies.session_event(event)
-            yield frame(data, name)
+            yield _frames(event)
 
 
 @sockets.websocket("/sessions/{session_id}/ws")

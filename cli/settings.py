@@ -22,7 +22,7 @@ from flashfeed.bridge.server import refuse_open
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
-from flashfeed.codecs.presets import load_preset, preset_names
+from flashfeed.codecs.presets import mapping_spec, preset_names
 from flashfeed.codecs.registry import decoder, text_codec
 from flashfeed.models.config import BridgeConfig, Config, FeedConfig
 from flashfeed.models.errors import ConfigError
@@ -61,19 +61,14 @@ def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
 
     Raises ConfigError, naming the feed's key.
     """
-    merged: dict[str, Any] = {}
-    if feed.preset:
-        if feed.preset not in preset_names():
-            raise ConfigError(
-                f"feeds.{name}.preset: expected one of {', '.join(sorted(preset_names()))}, "
-                f'got "{feed.preset}"{nearest(feed.preset, preset_names())}'
-            )
-        merged = load_preset(feed.preset)
-    overrides = feed.mapping_overrides()
-    fields = {**merged.get("map", {}), **overrides.pop("map", {})}
+    if feed.preset and feed.preset not in preset_names():
+        raise ConfigError(
+            f"feeds.{name}.preset: expected one of {', '.join(preset_names())}, "
+            f'got "{feed.preset}"{nearest(feed.preset, preset_names())}'
+        )
     try:
-        return msgspec.convert({**merged, **overrides, "map": fields}, MappingSpec)
-    except msgspec.ValidationError as error:
+        return mapping_spec(feed.preset or None, feed.mapping_overrides())
+    except ConfigError as error:
         hint = "" if feed.preset else "; name a preset or write the mapping's keys here"
         raise ConfigError(f"feeds.{name}: {error}{hint}") from None
 
@@ -271,7 +266,13 @@ def _check_mapping(name: str, feed: FeedConfig, config: Config) -> None:
     spec = feed_mapping(name, feed)
     Mapping(spec)
     template = config.templates.get(feed.template)
-    if template is not None and template.type != spec.model:
+    if template is not None and spec.model == "trade":
+        if template.type != "ohlcv" or template.bars is None:
+            raise ConfigError(
+                f"feeds.{name}.template: the feed's records are trades; expected a template of "
+                f"type ohlcv with `bars`, got {feed.template} of type {template.type}"
+            )
+    elif template is not None and template.type != spec.model:
         raise ConfigError(
             f"feeds.{name}.template: template {feed.template} is of type {template.type}, "
             f"the feed's records are {spec.model}"

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .assembly import BarSpec, Merge
+from .feed import MappingSpec
 from .session import FlashQuery, SessionSpec, WindowSpec, with_query_ids
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -177,6 +179,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     context: Annotated[int, msgspec.Meta(ge=0)] = 0
     tenant: str = ""
     model: str = ""
+    bars: BarSpec | None = None
+    merge: Merge = ""
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
 
@@ -207,10 +211,13 @@ class FeedConfig(_Table, frozen=True, kw_only=True):
     when: dict[str, Any] = {}
     final: str = ""
     map: dict[str, str] = {}
+    units: dict[str, str | float] = {}
+    unwrap: str = ""
+    pivot: dict[str, str] = {}
 
     def mapping_overrides(self) -> dict[str, Any]:
         """The mapping keys that this feed sets itself."""
-        names = ("model", "key", "time", "root", "each", "when", "final", "map")
+        names = [name for name in MappingSpec.__struct_fields__ if hasattr(self, name)]
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 

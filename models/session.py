@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from .assembly import BarSpec, Merge, duration_s
 from .records import StreamType
 
 QUERIES_MAX = 20
@@ -62,7 +63,9 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     shared across tenants. `model` is a model's name, "" for the worker's default.
     `window_tokens` bounds the data under an `exact` or `shift` window (0: the context
     does): where it would hold more, the window is halved. With `pre_decode` each update
-    also asks what the model would say next by itself.
+    also asks what the model would say next by itself. `bars` makes an ohlcv session's
+    candles of trades or finer candles; `merge` (a duration) joins a vitals session's
+    single signs for as long as each is fresh.
     """
 
     type: StreamType
@@ -75,10 +78,18 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     model: Name = ""
     window_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     pre_decode: bool = False
+    bars: BarSpec | None = None
+    merge: Merge = ""
 
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:
             raise ValueError(f"expected at most {QUERIES_MAX} flash queries, got {len(self.flash)}")
+        if self.bars is not None and self.type != "ohlcv":
+            raise ValueError(f"expected bars in an ohlcv session only, got type {self.type}")
+        if self.merge:
+            duration_s(self.merge)
+            if self.type != "vitals":
+                raise ValueError(f"expected merge in a vitals session only, got type {self.type}")
         ids = [query.id for query in self.flash if query.id]
         if len(set(ids)) != len(ids):
             raise ValueError(f"expected flash queries with different ids, got {ids}")

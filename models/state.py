@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from .assembly import Assembly
 from .origins import Origin, Watermark
 from .session import Answer, SessionSpec, WindowSpec
 
@@ -49,6 +50,7 @@ class Counters(msgspec.Struct, frozen=True):
     processed: int = 0
     dropped: int = 0
     duplicates: int = 0
+    late: int = 0
     batches: int = 0
     process_us: int = 0
 
@@ -75,7 +77,8 @@ class Head(msgspec.Struct, frozen=True):
     the newest item in it), `ready` (what the model says next by itself, under
     `pre_decode`) belong to the last version, and `previous` holds each query's
     answer before it, so that its events can be published again, byte for byte, under the
-    same ids. `priors` are by query id. `failed` says why the session takes no more
+    same ids. `priors` are by query id; `assembly` is what later records
+    are put together with. `failed` says why the session takes no more
     records; "" while it does.
     """
 
@@ -114,6 +117,7 @@ class Head(msgspec.Struct, frozen=True):
     update_ms: float = 0.0
     ready: Answer | None = None
     failed: str = ""
+    assembly: Assembly = Assembly()
 
     @property
     def window(self) -> WindowSpec:

@@ -169,6 +169,17 @@ def test_the_readmes_tools(nested):
     assert nested["aborted"] == "AbortError"
 
 
+@marked(NESTED, "models", "chat", "chatStream", "complete", "message", "messageStream")
+def test_the_readmes_chats(nested):
+    seen = nested["chats"]
+    assert seen["direct"]
+    for name in ("chat", "chatStreamed", "message", "messageStreamed"):
+        assert seen[name] == seen["direct"], name
+    assert seen["completion"]["usage"]["completion_tokens"] == 3
+    [model, *_] = seen["models"]["data"]
+    assert seen["completion"]["model"] == model["id"]
+
+
 @marked(
     FLAT,
     "createSession",

@@ -160,9 +160,40 @@ async function cancellationExample() {
   await client.sessions.delete(session.session_id);
 }
 
+async function chatsExample() {
+  const session = await client.sessions.create({ type: "ohlcv", prompt: "You watch the market." });
+  const id = session.session_id;
+  await client.sessions.push(id, candles, { wait: true });
+  const messages: Message[] = [{ role: "user", content: "Hello" }];
+  const asked = { messages, session_id: id, max_tokens: 5, temperature: 0 };
+  const direct = await client.sessions.query(id, { messages, max_tokens: 5 });
+  const chat = await client.chat(asked);
+  let chatStreamed = "";
+  for await (const chunk of client.chatStream(asked)) {
+    chatStreamed += chunk.choices[0]?.delta.content ?? "";
+  }
+  const message = await client.message(asked);
+  let messageStreamed = "";
+  for await (const chunk of client.messageStream(asked)) {
+    if (chunk.type === "content_block_delta") messageStreamed += chunk.delta.text;
+  }
+  const completion = await client.complete({ prompt: "One, two, three,", max_tokens: 3 });
+  seen.chats = {
+    direct: direct.text,
+    chat: chat.choices[0].message.content,
+    chatStreamed,
+    message: message.content[0].text,
+    messageStreamed,
+    completion,
+    models: await client.models(),
+  };
+  await client.sessions.delete(id);
+}
+
 seen.health = await client.health();
 await completeExample();
 await sessionsExample();
 await toolsExample();
 await cancellationExample();
+await chatsExample();
 console.log(JSON.stringify(seen));

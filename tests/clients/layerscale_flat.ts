@@ -24,6 +24,10 @@ async function page() {
     prompt: "What's the trend over the last hour?",
     max_tokens: 8,
   });
+  // The push did not wait: what is compared below is asked of the same data.
+  while ((await client.streamStatus(id)).streaming.queue_size > 0) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
   let streamed = "";
   for await (const chunk of client.generateStream(id, { prompt: "Describe the price action.", max_tokens: 8 })) {
     if (chunk.token) streamed += chunk.token;

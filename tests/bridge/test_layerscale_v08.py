@@ -256,7 +256,7 @@ def test_a_list_of_answers_is_scored(client, session):
 @client_method("sessions.flash")
 @client_method("sessions.list_flash")
 @client_method("sessions.unflash")
-def test_standing_questions(client, session):
+def test_standing_questions(client, other, session):
     asked = client.sessions.flash(session.id, QUESTION, max_tokens=4)
     assert (asked.id, asked.object, asked.query, asked.max_tokens) == (
         1,
@@ -290,6 +290,11 @@ def test_standing_questions(client, session):
             ("flash_ready", 2),
         ]
         assert replayed[0].value == first.value
+    with other.sessions.events(session.id) as events:  # 0.3 would take them for new ones
+        stream = iter(events)
+        assert next(stream).type == "connected"
+        client.sessions.push(session.id, "more")
+        assert next(stream).data_version == 2
     gone = client.sessions.unflash(session.id, 2)
     assert (gone.id, gone.deleted, gone.remaining) == (2, True, 1)
     with pytest.raises(v08.NotFoundError):
@@ -394,7 +399,20 @@ async def test_a_turn_takes_over_from_a_warm_one_and_not_the_other_way(worker):
 
 async def test_the_async_client(worker):
     async with v08.AsyncLayerScale(base_url=worker.url, timeout=60) as client:
+        assert (await client.health.check()).ok
+        assert "flashfeed_" in await client.metrics.get()
         session = await client.sessions.create()
+        assert session.id in [one.id for one in (await client.sessions.list()).data]
+        asked = await client.sessions.flash(session.id, QUESTION, max_tokens=1)
+        listed = await client.sessions.list_flash(session.id)
+        assert [(one.id, one.query) for one in listed.data] == [(asked.id, QUESTION)]
+        assert (await client.sessions.unflash(session.id, asked.id)).remaining == 0
+        messages = [{"role": "user", "content": "Hello"}]
+        assert (await client.sessions.warm(session.id, messages=messages)).data_version == 0
+        ack = await client.sessions.push(session.id, "first", wait=True, wait_timeout=20)
+        assert (ack.pushed, ack.data_version) == (1, 0)
+        async with await client.sessions.events(session.id) as events:
+            assert (await anext(aiter(events))).data_version == 1
         async with client.sessions.ws(session.id) as socket:
             await socket.push(TEXTS)
             kinds = []

@@ -390,3 +390,76 @@ async def test_the_websocket_with_the_async_client(worker):
                     break
         assert kinds == [WsConnected, WsPushAck, WsDataUpdated]
         await client.sessions.delete(session.session_id)
+
+
+@client_method("sessions.get")
+@client_method("sessions.append")
+@client_method("sessions.mark_prefix")
+@client_method("sessions.stream_status")
+@client_method("sessions.flash")
+@client_method("sessions.list_flash")
+@client_method("sessions.unflash")
+async def test_the_other_methods_of_the_async_client(worker):
+    async with AsyncLayerScale(base_url=worker.url, timeout=60) as client:
+        made = await client.sessions.create(type="iot", mark_prefix=True)
+        session = made.session_id
+        await client.sessions.push(session, RECORDS["iot"], wait=True)
+        added = await client.sessions.flash(session, "Too warm?", max_tokens=2)
+        [listed] = (await client.sessions.list_flash(session)).flash_queries
+        assert (listed.id, listed.query, listed.has_answer) == (added.id, "Too warm?", True)
+        appended = await client.sessions.append(session, "The door is open.")
+        state = await client.sessions.get(session)
+        assert state.context_text.endswith("The door is open.\n")
+        assert state.n_tokens == appended.total_tokens
+        assert state.prefix_end == made.n_tokens
+        marked = await client.sessions.mark_prefix(session)
+        assert marked.prefix_end == state.n_tokens
+        status = await client.sessions.stream_status(session)
+        assert (status.data.data_count, status.data.pos_next) == (0, state.n_tokens)
+        assert (await client.sessions.unflash(session, added.id)).remaining == 0
+        await client.sessions.delete(session)
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "open_valve",
+        "parameters": {
+            "type": "object",
+            "properties": {"percent": {"type": "integer", "minimum": 0, "maximum": 100}},
+            "required": ["percent"],
+        },
+    },
+}
+
+
+@client_method("sessions.query")
+@client_method("sessions.query_stream")
+def test_tools_over_a_session(client, session_id):
+    client.sessions.push(session_id, CANDLES, wait=True)
+    asked = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 40}
+    messages = [{"role": "user", "content": "Open the valve half way."}]
+    said = client.sessions.query(session_id, messages=messages, **asked)
+    [call] = said.tool_calls
+    assert (said.finish_reason, said.text) == ("tool_calls", "")
+    assert call.function.name == "open_valve"
+    assert 0 <= json.loads(call.function.arguments)["percent"] <= 100
+    *steps, done = client.sessions.query_stream(session_id, messages=messages, **asked)
+    assert [step.tool_call for step in steps] == [True]
+    assert done.finish_reason == "tool_calls"
+    assert done.tool_calls[0].function == call.function
+    # A prompt with tools is a conversation of one message.
+    same = client.sessions.query(session_id, prompt="Open the valve half way.", **asked)
+    assert same.tool_calls[0].function == call.function
+    follow_up = [
+        *messages,
+        {"role": "assistant", "content": None, "tool_calls": [call.model_dump()]},
+        {"role": "tool", "tool_call_id": call.id, "content": "done"},
+    ]
+    answer = client.sessions.query(session_id, messages=follow_up, tools=[TOOL], max_tokens=4)
+    state = client.sessions.get(session_id)
+    assert answer.n_tokens > 0
+    assert answer.usage["prompt_tokens_details"]["cached_tokens"] > state.n_tokens
+    assert state.context_text.endswith("".join(lines_of("ohlcv", CANDLES)))  # nothing stays
+    with pytest.raises(BadRequestError, match="clear_after"):
+        client.sessions.query(session_id, messages=messages, clear_after=0)

@@ -1,5 +1,5 @@
-"""The dialect where a real worker cannot be brought to it on demand: refusals, failures
-half way, clients that leave, the order on a socket."""
+"""LayerScale where a real worker cannot be brought to it on demand: refusals, failures half way,
+clients that leave, the order on a socket."""
 
 import asyncio
 import json

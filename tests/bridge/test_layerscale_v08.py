@@ -128,6 +128,23 @@ def test_what_cannot_be_pushed_is_said(client, other, session):
     assert other.sessions.get(session.id).context_text.endswith("still there\n")
 
 
+@client_method("sessions.push")
+def test_a_session_without_a_window_is_full_at_last_and_says_so(client, other):
+    session = other.sessions.create(type="event", context=128).session_id
+    with pytest.raises(v08.BadRequestError) as full:
+        for number in range(40):
+            client.sessions.push(session, f"reading {number}")
+            time.sleep(0.05)
+    assert full.value.context_overflow
+    state, held = other.sessions.get(session), client.sessions.get(session)
+    assert state.n_tokens == held.tokens <= 128
+    kept = [line for line in state.context_text.splitlines() if line.startswith("reading")]
+    assert kept == [f"reading {number}" for number in range(len(kept))]
+    assert len(kept) > 10
+    assert other.sessions.stream_status(session).streaming.error
+    client.sessions.delete(session)
+
+
 @client_method("sessions.create")
 def test_a_window_of_tokens_slides_and_counts_what_it_evicts(client, other):
     window = 60

@@ -157,10 +157,10 @@ class TenantSessions:
     async def push(
         self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
-        """Write records for the session."""
+        """Write records and texts for the session."""
         with self._own_words():
             ack = await self._worker.push(self._key(session_id), records, idempotency_key)
-        return PushAck(ack.pushed, self._own(ack.view))
+        return msgspec.structs.replace(ack, view=self._own(ack.view))
 
     async def append(self, session_id: str, text: str) -> AppendAck:
         """Add text to the context."""

@@ -12,6 +12,8 @@ gate.py         API keys, origins, the size of bodies: before any route
 answers.py      a generation, whole or piece by piece, ended when its client goes
 openai_messages.py  a conversation in OpenAI's words as the service takes it
 errors.py       every error in one JSON envelope
+slow_clients.py  clients that do not read are cut off, whatever they speak
+metrics.py      the bridge's own metrics
 sse.py          server-sent events
 events.py       flashfeed's own event stream, which flashfeed.client reads
 client/         flashfeed.client, for programs downstream: a package of its own

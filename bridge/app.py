@@ -13,6 +13,7 @@ from flashfeed.agents.service import SessionService
 from . import errors, events
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
+from .metrics import BridgeMetrics
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,6 +33,8 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.state.closing = closing
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
+    app.state.stalled_s = settings.stalled_s
+    app.state.metrics = BridgeMetrics()
     errors.install(app)
     app.add_middleware(Gate, settings=settings, service=service)
     _add_worker_routes(app, service)
@@ -50,8 +53,10 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
 
     @app.get("/metrics", tags=["server"])
     async def metrics() -> Response:
-        """The worker's metrics in Prometheus' text format."""
-        return Response(await service.metrics(), headers={"Content-Type": METRICS_TYPE})
+        """The worker's metrics, and the bridge's, in Prometheus' text format."""
+        own: BridgeMetrics = app.state.metrics
+        text = await service.metrics() + own.render()
+        return Response(text, headers={"Content-Type": METRICS_TYPE})
 
 
 def _add_unknown_socket(app: FastAPI) -> None:

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 
 from flashfeed.models.errors import ConfigError
 
+from .slow_clients import cutting_protocols
+
 DRAIN_S = 3
 CONNECTIONS_WAITING_MAX = 2048
 
@@ -73,13 +75,17 @@ class BridgeServer:
         return listener
 
     def _config(self) -> uvicorn.Config:
+        state = self._app.state
+        http, websocket = cutting_protocols(state.stalled_s, state.metrics)
         return uvicorn.Config(
             self._app,
+            http=http,
+            ws=websocket,
             log_config=None,  # the worker's logging is set up already
             access_log=False,
             lifespan="off",
             loop="none",
-            ws_max_size=self._app.state.body_bytes_max,
+            ws_max_size=state.body_bytes_max,
             timeout_graceful_shutdown=DRAIN_S,
             backlog=CONNECTIONS_WAITING_MAX,
             server_header=False,

@@ -41,6 +41,7 @@ class RunningWorker(NamedTuple):
     brokers: str
     url: str
     log: Path
+    pid: int
 
 
 @pytest.fixture(scope="session")
@@ -59,4 +60,4 @@ def worker(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     config.write_text(WORKER_TOML.format(brokers=broker, port=port))
     with worker_process(config, log) as process:
         wait_until_ready(port, process, log)
-        yield RunningWorker(broker, f"http://127.0.0.1:{port}", log)
+        yield RunningWorker(broker, f"http://127.0.0.1:{port}", log, process.pid)

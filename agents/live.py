@@ -402,7 +402,7 @@ class LiveSessions:
 
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""
-        self._subscribers.publish(event)
+        self._metrics.subscribers_dropped(self._subscribers.publish(event))
 
     # -- inside -------------------------------------------------------------------
 

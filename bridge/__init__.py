@@ -20,6 +20,9 @@ llama_stack.py  Llama Stack's dialect, with llama_stack_*.py: agents and their t
 model_body.py   a model as every client reads it
 errors.py       every error in one JSON envelope
 request_ids.py  an id for every request
+request_heads.py  HTTP whose heads are bounded in bytes and time
+slow_clients.py  clients that do not read are cut off, whatever they speak
+metrics.py      the bridge's own metrics
 sse.py          server-sent events
 events.py       flashfeed's own event stream, which flashfeed.client reads
 client/         flashfeed.client, for programs downstream: a package of its own

@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from flashfeed.agents.service import SessionService
+from flashfeed.agents.service import Ownership, SessionService
 
 from . import errors
+from .cluster import ClusterDoor, cluster_router
+from .forward import Forward
 from .gate import Gate
 from .layerscale_v03 import health_response, layerscale_v03
+from .peers import ClusterPeers
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create_app(service: SessionService, settings: BridgeSettings | None = None) -> FastAPI:
+@dataclass(frozen=True)
+class Cluster:
+    """What a bridge needs to pass requests on, and to take those that others pass on."""
+
+    ownership: Ownership
+    peers: ClusterPeers
+
+
+def create_app(
+    service: SessionService,
+    settings: BridgeSettings | None = None,
+    cluster: Cluster | None = None,
+) -> FastAPI:
     """The app over a session service. `app.state.closing` is the event that ends its
-    streams; whoever serves the app sets it before it stops."""
+    streams; whoever serves the app sets it before it stops. Without a cluster no request
+    goes from one worker to another."""
     settings = settings or BridgeSettings()
     closing = asyncio.Event()
     app = FastAPI(
@@ -33,7 +50,15 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)
+    body_max = settings.body_bytes_max
+    # The last that is added is the first that a request comes to.
+    if cluster is not None:
+        app.add_middleware(Forward, peers=cluster.peers, closing=closing, body_bytes_max=body_max)
     app.add_middleware(Gate, settings=settings, service=service)
+    if cluster is not None:
+        secret, ownership = cluster.peers.secret, cluster.ownership
+        app.add_middleware(ClusterDoor, secret=secret, ownership=ownership, body_bytes_max=body_max)
+        app.include_router(cluster_router(ownership))
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
     _add_unknown_socket(app)

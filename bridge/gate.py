@@ -19,6 +19,7 @@ from flashfeed.agents.service import SessionService
 
 from .caller import SERVICE, TENANT
 from .errors import error_response
+from .forwarded import FORWARDED
 from .settings import BridgeSettings
 
 OPEN_PATHS = frozenset({"/health", "/healthz", "/metrics", "/docs", "/redoc", "/openapi.json"})
@@ -40,7 +41,11 @@ class Gate:
             return
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
-        if refusal is None:
+        if FORWARDED in scope:  # another worker's gate let it in, and signed for whom
+            tenant = scope[FORWARDED].tenant
+            scope[TENANT], scope[SERVICE] = tenant, self._service.of(tenant)
+            await self._app(scope, receive, send)
+        elif refusal is None:
             scope[TENANT], scope[SERVICE] = "", self._service
             if scope["type"] == "http":
                 receive = self._bounded(receive)

@@ -97,8 +97,8 @@ def _add_session_routes(http: APIRouter, service: SessionService) -> None:
 
     @http.get("/sessions", tags=["sessions"])
     async def sessions() -> shapes.SessionList:
-        """Every session of this worker."""
-        views = service.sessions()
+        """Every session, of this worker and all others."""
+        views = await service.all_sessions()
         return {
             "sessions": [bodies.summary(view) for view in views],
             "count": len(views),

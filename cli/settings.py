@@ -15,6 +15,8 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
+from flashfeed.bridge.forwarded import SECRET_CHARS_MIN
+from flashfeed.bridge.peers import ClusterPeers
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
@@ -23,6 +25,8 @@ from flashfeed.codecs.registry import decoder, text_codec
 from flashfeed.models.config import Config, FeedConfig
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappingSpec
+
+ANY_HOST = ("0.0.0.0", "::")
 
 
 def load(path: Path) -> Config:
@@ -80,6 +84,30 @@ def bridge_settings(config: Config) -> BridgeSettings:
     if not keys:  # an open bridge is never what somebody meant who named the variable
         raise ConfigError(f"environment variable {name} holds no key; expected key[,key...]")
     return BridgeSettings(api_keys=keys)
+
+
+def cluster_peers(config: Config) -> ClusterPeers | None:
+    """The way to the group's other workers; None where they share no secret."""
+    cluster = config.cluster
+    if not cluster.passes_on:
+        return None
+    shared = secret(cluster.secret_env, cluster.secret_file)
+    if len(shared) < SECRET_CHARS_MIN:
+        raise ConfigError(
+            f"cluster: expected a secret of at least {SECRET_CHARS_MIN} characters, got "
+            f"{len(shared)}; try: openssl rand -hex 32"
+        )
+    return ClusterPeers(shared.encode(), cluster.ca_file)
+
+
+def advertised_url(config: Config, port: int) -> str:
+    """Where the other workers reach this one's bridge, which listens on `port`; "" where
+    it has none."""
+    bridge = config.bridge
+    if not bridge.enabled:
+        return ""
+    host = f"[{bridge.host}]" if ":" in bridge.host else bridge.host
+    return bridge.advertise_url or f"http://{host}:{port}"
 
 
 def session_name(feed: FeedConfig) -> Callable[[str], str]:
@@ -203,6 +231,12 @@ def _cross_checks(config: Config) -> list[str]:
             if topic in own
         ]
         check(f"feeds.{name}", partial(_check_mapping, name, feed, config))
+    bridge = config.bridge
+    if config.cluster.passes_on and bridge.host in ANY_HOST and not bridge.advertise_url:
+        problems.append(
+            "bridge.advertise_url: expected the URL under which the other workers reach this "
+            f'one, since bridge.host is {bridge.host}; for instance "http://10.0.0.7:8080"'
+        )
     if config.kafka.session_timeout_s > config.kafka.request_timeout_s:
         problems.append(
             "kafka.session_timeout_s: expected at most kafka.request_timeout_s "

@@ -72,6 +72,8 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
     flash_ready: NonEmpty = "flashfeed.flash_ready"
     data_updated: NonEmpty = "flashfeed.data_updated"
     answers: NonEmpty = "flashfeed.answers"
+    owners: NonEmpty = "flashfeed.owners"
+    documents: NonEmpty = "flashfeed.documents"
 
     def __post_init__(self) -> None:
         names = [getattr(self, field) for field in self.__struct_fields__]
@@ -138,13 +140,34 @@ class ModelConfig(_Table, frozen=True, kw_only=True):
 
 
 class BridgeConfig(_Table, frozen=True, kw_only=True):
-    """The HTTP and WebSocket side; `enabled = false` leaves it out."""
+    """The HTTP and WebSocket side; `enabled = false` leaves it out. `advertise_url` is
+    where the other workers reach it; "" is its host and port."""
 
     enabled: bool = True
     host: NonEmpty = "127.0.0.1"
     port: Port = 8080
     api_keys_env: str = ""
     queue_records_max: Positive = 10_000
+    advertise_url: Annotated[str, msgspec.Meta(pattern="^(https?://[^/?#@]+)?$")] = ""
+
+
+class ClusterConfig(_Table, frozen=True, kw_only=True):
+    """How the workers of a group pass requests to one another: what they sign them with,
+    the same for all of them, and whose certificates they trust where their bridges speak
+    TLS ("": the system's authorities). Without a secret nothing is passed on."""
+
+    secret_env: str = ""
+    secret_file: str = ""
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.secret_env and self.secret_file:
+            raise ValueError("expected at most one of secret_env, secret_file")
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether there is a secret."""
+        return bool(self.secret_env or self.secret_file)
 
 
 class SessionTemplate(_Table, frozen=True, kw_only=True):
@@ -202,5 +225,6 @@ class Config(_Table, frozen=True, kw_only=True):
     models: ModelsConfig = ModelsConfig()
     model: dict[NonEmpty, ModelConfig] = {}
     bridge: BridgeConfig = BridgeConfig()
+    cluster: ClusterConfig = ClusterConfig()
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}

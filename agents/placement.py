@@ -36,6 +36,16 @@ class Placement:
         """This worker's name."""
         return self._owners.worker
 
+    @property
+    def ready(self) -> bool:
+        """Whether this worker serves every partition that it owns. One that owns none is
+        ready where others serve them all, and it passes requests on."""
+        numbers = self._partitions.numbers
+        if numbers:
+            return self.served() == numbers
+        everywhere = {owner.partition for owner in self._owners.live()}
+        return self._passes_on and not self.missing(everywhere)
+
     def here(self, session_id: str) -> int:
         """The session's partition, which this worker serves. Raises SessionElsewhere where
         another does, Unavailable where none does now."""

@@ -53,7 +53,7 @@ async def pass_socket_on(
         answer = refused.response
         told = ("content-type", "retry-after", "www-authenticate")
         headers = {name: answer.headers[name] for name in told if name in answer.headers}
-        await Response(answer.body, answer.status_code, headers)(scope, receive, send)
+        await Response(bytes(answer.body), answer.status_code, headers)(scope, receive, send)
         return
     except (OSError, TimeoutError, InvalidHandshake) as error:
         log.warning("WebSocket %s: cannot reach the session's worker: %r", scope["path"], error)
@@ -101,7 +101,9 @@ async def _to_client(owner: ClientConnection, send: Send) -> None:
 
 async def _to_owner(owner: ClientConnection, receive: Receive) -> None:
     """Pass the client's frames on until it goes."""
-    while (message := await receive())["type"] == "websocket.receive":
+    while (message := await receive())["type"] != "websocket.disconnect":
+        if message["type"] == "websocket.connect":  # where the refusing dialect did not read it
+            continue
         text = message.get("text")
         try:
             await owner.send(text if text is not None else message.get("bytes") or b"")

@@ -46,6 +46,7 @@ class MemoryEngine:
 
     room: int = 10_000
     model_hash: str = "m"
+    model_name: str = "memory"
     held: dict[str, Held] = field(default_factory=dict)
     errors: deque[Exception] = field(default_factory=deque)
     opens: int = 0

@@ -40,7 +40,7 @@ from flashfeed.models.messages import (
     Records,
     RemoveQuery,
 )
-from flashfeed.models.ownership import OwnedSessions
+from flashfeed.models.ownership import OwnedSessions, Owner
 from flashfeed.models.records import make_record
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
@@ -168,6 +168,10 @@ class LiveSessions:
     def accept(self, partition: int, epoch: int) -> None:
         """Whether this worker serves the partition in that epoch."""
         self.placement.accept(partition, epoch)
+
+    async def moved(self, owner: Owner) -> None:
+        """Returns when another worker takes the owner's partition."""
+        await self.placement.moved(owner)
 
     def owned_sessions(self) -> OwnedSessions:
         """The sessions of the partitions that this worker serves."""

@@ -1,4 +1,4 @@
-"""Who owns which partition, as this worker knows it from `flashfeed.owners`. Pure.
+"""Who owns which partition, as this worker knows it from `flashfeed.owners`. No I/O.
 
 Of two claims the higher epoch counts, of two with the same epoch the first: so every
 worker that has read the same messages knows the same owners.
@@ -6,6 +6,7 @@ worker that has read the same messages knows the same owners.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from flashfeed.models.errors import DecodeFault
@@ -20,6 +21,7 @@ class Owners:
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self._owners: dict[int, Owner] = {}
+        self._changed = asyncio.Event()
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Note a message of the topic; one that is no owner's is logged and left out."""
@@ -36,6 +38,8 @@ class Owners:
         newer = known is None or owner.epoch > known.epoch
         if newer or (known and (owner.epoch, owner.worker) == (known.epoch, known.worker)):
             self._owners[number] = owner
+            self._changed.set()
+            self._changed = asyncio.Event()
 
     def of(self, number: int) -> Owner | None:
         """A partition's owner, who may not have rebuilt it yet; None where it has none."""
@@ -50,6 +54,11 @@ class Owners:
         """Whether this worker's claim of that epoch is the partition's last one."""
         owner = self._owners.get(number)
         return owner is not None and (owner.worker, owner.epoch) == (self.worker, epoch)
+
+    async def moved(self, number: int, epoch: int) -> None:
+        """Returns when somebody has claimed the partition after that epoch."""
+        while self.epoch(number) <= epoch:
+            await self._changed.wait()
 
     def live(self) -> list[Owner]:
         """The owner of each partition whose sessions can be asked."""

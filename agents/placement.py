@@ -64,6 +64,10 @@ class Placement:
         if not holds or not self._partitions.serves(partition, epoch):
             raise Unavailable("the session is moving between workers")
 
+    async def moved(self, owner: Owner) -> None:
+        """Returns when another worker takes the owner's partition."""
+        await self._owners.moved(owner.partition, owner.epoch)
+
     def new_id(self, scope: str = "") -> str:
         """A session id that is free: the scope, and an id after it. Where this worker
         serves any partition it is in one of them."""

@@ -56,6 +56,10 @@ class Ownership(Protocol):
     def accept(self, partition: int, epoch: int) -> None:
         """Raises Unavailable where this worker does not serve the partition in that epoch."""
 
+    async def moved(self, owner: Owner) -> None:
+        """Returns when another worker takes the owner's partition: what the owner still
+        says of it counts no more."""
+
     def owned_sessions(self) -> OwnedSessions:
         """The sessions that this worker serves."""
 

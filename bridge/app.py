@@ -53,16 +53,34 @@ def create_app(
     body_max = settings.body_bytes_max
     # The last that is added is the first that a request comes to.
     if cluster is not None:
-        app.add_middleware(Forward, peers=cluster.peers, closing=closing, body_bytes_max=body_max)
+        _pass_on(app, cluster, closing, body_max)
     app.add_middleware(Gate, settings=settings, service=service)
     if cluster is not None:
-        secret, ownership = cluster.peers.secret, cluster.ownership
-        app.add_middleware(ClusterDoor, secret=secret, ownership=ownership, body_bytes_max=body_max)
-        app.include_router(cluster_router(ownership))
+        _take_in(app, cluster, body_max)
     _add_worker_routes(app, service)
     app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
     _add_unknown_socket(app)
     return app
+
+
+def _pass_on(app: FastAPI, cluster: Cluster, closing: asyncio.Event, body_max: int) -> None:
+    app.add_middleware(
+        Forward,
+        ownership=cluster.ownership,
+        peers=cluster.peers,
+        closing=closing,
+        body_bytes_max=body_max,
+    )
+
+
+def _take_in(app: FastAPI, cluster: Cluster, body_max: int) -> None:
+    app.add_middleware(
+        ClusterDoor,
+        secret=cluster.peers.secret,
+        ownership=cluster.ownership,
+        body_bytes_max=body_max,
+    )
+    app.include_router(cluster_router(cluster.ownership))
 
 
 def _add_worker_routes(app: FastAPI, service: SessionService) -> None:

@@ -18,7 +18,7 @@ import httpx
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flashfeed.agents.service import NOTED, Noted
+from flashfeed.agents.service import NOTED, Noted, Ownership
 from flashfeed.models.errors import FlashfeedError, SessionElsewhere, Unavailable, WriteUncertain
 
 from .body import Body, ClientGone
@@ -32,6 +32,7 @@ from .sse import disconnected, run_until
 log = logging.getLogger(__name__)
 
 UNAVAILABLE: Final = 503
+LAST_ANSWERS_S: Final = 2.0
 _HOP: Final = frozenset(
     [
         "connection",
@@ -56,9 +57,15 @@ class Forward:
     """ASGI middleware, behind the gate."""
 
     def __init__(
-        self, app: ASGIApp, peers: ClusterPeers, closing: asyncio.Event, body_bytes_max: int
+        self,
+        app: ASGIApp,
+        ownership: Ownership,
+        peers: ClusterPeers,
+        closing: asyncio.Event,
+        body_bytes_max: int,
     ) -> None:
         self._app = app
+        self._ownership = ownership
         self._peers = peers
         self._closing = closing
         self._body_bytes_max = body_bytes_max
@@ -109,15 +116,19 @@ class Forward:
     ) -> None:
         answer = _Answer(send)
         try:
-            await run_until(
-                self._ask_owner(scope, body, elsewhere, answer),
-                disconnected(receive),
-                self._closing.wait(),
-            )
-            if self._closing.is_set() and not answer.begun:
-                raise Unavailable("the worker is stopping; try again")
+            asked = self._ask_owner(scope, body, elsewhere, answer)
+            moved = self._ownership.moved(elsewhere.owner)
+            await run_until(asked, disconnected(receive), moved, self._stopping(answer))
+            if not answer.begun:  # the owner hangs, or this worker stops
+                raise _lost(scope["method"], Headers(scope=scope))
         except FlashfeedError as error:
             await flashfeed_response(error)(scope, receive, send)
+
+    async def _stopping(self, answer: _Answer) -> None:
+        """Returns when the worker stops; what has not begun may yet be answered."""
+        await self._closing.wait()
+        if not answer.begun:
+            await asyncio.sleep(LAST_ANSWERS_S)
 
     async def _ask_owner(
         self, scope: Scope, body: bytes, elsewhere: SessionElsewhere, answer: _Answer
@@ -159,7 +170,13 @@ class Forward:
             headers = [*passed_headers(scope), (HEADER, signed)]
             tls = self._peers.tls if owner.url.startswith("https:") else None
             upstream = Upstream(owner.url + target, headers, tls, self._body_bytes_max)
-            await pass_socket_on(upstream, scope, receive, send, self._closing)
+            await pass_socket_on(
+                upstream,
+                scope,
+                receive,
+                send,
+                lambda: (self._closing.wait(), self._ownership.moved(owner)),
+            )
 
 
 class _Answer:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -24,7 +25,6 @@ log = logging.getLogger(__name__)
 
 CONNECT_S: Final = 5.0
 NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
 TRY_AGAIN_LATER: Final = 1013
 # Codes that say how a connection ended and are never sent.
 _NEVER_SENT: Final = frozenset({1005, 1006, 1015})
@@ -43,10 +43,14 @@ class Upstream:
 
 
 async def pass_socket_on(
-    upstream: Upstream, scope: Scope, receive: Receive, send: Send, closing: asyncio.Event
+    upstream: Upstream,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    ends: Callable[[], tuple[Coroutine[Any, Any, object], ...]],
 ) -> None:
-    """Connect to the owner and relay, or refuse as the owner does. The client's handshake
-    has been read, and not answered."""
+    """Connect to the owner and relay, until one of `ends` is over; or refuse as the owner
+    does. The client's handshake has been read, and not answered."""
     try:
         owner = await _connect(upstream, scope)
     except InvalidStatus as refused:
@@ -62,11 +66,13 @@ async def pass_socket_on(
         return
     async with owner:
         await send({"type": "websocket.accept", "subprotocol": owner.subprotocol})
+        relay = _Relay(owner, receive, send)
         # A client that goes while a frame is on its way to it is no error.
         with contextlib.suppress(OSError):
-            await run_until(_to_client(owner, send), _to_owner(owner, receive), closing.wait())
-            if closing.is_set():
-                await send(_close(GOING_AWAY, "the worker is stopping"))
+            await run_until(relay.to_client(), relay.to_owner(), *ends())
+            if not relay.ended:
+                reason = "the session moves, or this worker stops; connect again"
+                await send(_close(TRY_AGAIN_LATER, reason))
 
 
 async def _connect(upstream: Upstream, scope: Scope) -> ClientConnection:
@@ -83,34 +89,47 @@ async def _connect(upstream: Upstream, scope: Scope) -> ClientConnection:
     )
 
 
-async def _to_client(owner: ClientConnection, send: Send) -> None:
-    """Pass the owner's frames on, at last its close; a lost owner is a reason to come back."""
-    try:
-        while True:
-            frame = await owner.recv()
-            kind = "text" if isinstance(frame, str) else "bytes"
-            await send({"type": "websocket.send", kind: frame})
-    except ConnectionClosed as closed:
-        code, reason = TRY_AGAIN_LATER, "the session's worker was lost; connect again"
-        if closed.rcvd is not None and closed.rcvd.code not in _NEVER_SENT:
-            code, reason = closed.rcvd.code, closed.rcvd.reason
-        elif closed.rcvd is not None and closed.rcvd.code == 1005:
-            code, reason = NORMAL, ""
-        await send(_close(code, reason))
+class _Relay:
+    """Both directions; `ended`: the owner or the client has closed."""
 
+    def __init__(self, owner: ClientConnection, receive: Receive, send: Send) -> None:
+        self._owner = owner
+        self._receive = receive
+        self._send = send
+        self.ended = False
 
-async def _to_owner(owner: ClientConnection, receive: Receive) -> None:
-    """Pass the client's frames on until it goes."""
-    while (message := await receive())["type"] != "websocket.disconnect":
-        if message["type"] == "websocket.connect":  # where the refusing dialect did not read it
-            continue
-        text = message.get("text")
+    async def to_client(self) -> None:
+        """Pass the owner's frames on, at last its close; a lost owner is a reason to come
+        back."""
         try:
-            await owner.send(text if text is not None else message.get("bytes") or b"")
-        except ConnectionClosed:  # the other direction says so to the client
-            await asyncio.Event().wait()
-    code = message.get("code") or NORMAL
-    await owner.close(NORMAL if code in _NEVER_SENT else code)
+            while True:
+                frame = await self._owner.recv()
+                kind = "text" if isinstance(frame, str) else "bytes"
+                await self._send({"type": "websocket.send", kind: frame})
+        except ConnectionClosed as closed:
+            code, reason = TRY_AGAIN_LATER, "the session's worker was lost; connect again"
+            if closed.rcvd is not None:
+                code, reason = _sendable(closed.rcvd.code), closed.rcvd.reason
+            self.ended = True
+            await self._send(_close(code, reason))
+
+    async def to_owner(self) -> None:
+        """Pass the client's frames on until it goes."""
+        while (message := await self._receive())["type"] != "websocket.disconnect":
+            if message["type"] == "websocket.connect":  # the refusing dialect did not read it
+                continue
+            text = message.get("text")
+            try:
+                await self._owner.send(text if text is not None else message.get("bytes") or b"")
+            except ConnectionClosed:
+                await asyncio.Event().wait()  # `to_client` says so, and ends both
+        self.ended = True
+        await self._owner.close(_sendable(message.get("code") or NORMAL))
+
+
+def _sendable(code: int) -> int:
+    """A close code as it may be sent: some only say that none came."""
+    return NORMAL if code in _NEVER_SENT else code
 
 
 def _close(code: int, reason: str) -> Message:

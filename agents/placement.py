@@ -119,7 +119,8 @@ class Placement:
     def _refuse_without_partition(self) -> None:
         """There are more workers than partitions: another one makes the session."""
         for owner in self._owners.live():
-            self._check(owner, "a new session's place")
+            if owner.worker != self.worker:
+                self._check(owner, "a new session's place")
         raise Unavailable("no worker serves a partition yet")
 
     def _serves(self, owner: Owner) -> bool:

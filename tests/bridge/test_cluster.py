@@ -89,6 +89,16 @@ async def test_a_signed_request_needs_no_key(far):
     assert answer.status_code == 200, answer.text
 
 
+async def test_without_a_secret_the_header_opens_nothing(memory):
+    server = BridgeServer(create_app(memory, KEYS), "127.0.0.1", 0)
+    await server.start()
+    try:
+        answer = await got(f"http://127.0.0.1:{server.port}", header_for())
+    finally:
+        await server.stop()
+    assert answer.status_code == 401
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -149,3 +149,38 @@ async def test_a_client_that_goes_away_stops_the_owners_generation(group, far):
             return
         await asyncio.sleep(0.1)
     raise AssertionError("the generation goes on for nobody")
+
+
+def test_a_worker_without_a_partition_serves_every_session(broker, tmp_path):
+    """There are more workers than partitions: the one that is left over makes sessions at
+    the other, and finds them there."""
+    home = tmp_path / "idle"
+    home.mkdir()
+    with group_of(broker, home, partitions=1) as group:
+        [owner] = group.owners().values()
+        [idle] = [one.url for one in group.members if one.url != owner]
+        with LayerScale(base_url=idle, timeout=60) as client:
+            session = client.sessions.create(type="ohlcv", flash=FLASH)
+            client.sessions.push(session.session_id, CANDLES, wait=True)
+            held = client.sessions.get(session.session_id)
+            assert [one.session_id for one in client.sessions.list().sessions] == [held.session_id]
+        with LayerScale(base_url=owner, timeout=60) as client:
+            assert client.sessions.get(session.session_id) == held
+        assert held.data_count == 2
+
+
+def test_without_a_secret_the_refusal_says_what_to_configure(broker, tmp_path):
+    home = tmp_path / "apart"
+    home.mkdir()
+    with group_of(broker, home, more="") as group:
+        first, second = group.members
+        with LayerScale(base_url=second.url, timeout=60) as client:
+            session_id = client.sessions.create(type="ohlcv").session_id
+        assert group.owner_of(session_id) == second.url
+        for path in (f"/v1/sessions/{session_id}/state", "/v1/sessions"):
+            answer = httpx.get(first.url + path)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            message = answer.json()["error"]["message"]
+            assert "[cluster] secret_env or secret_file" in message
+            assert str(second.port) not in message

@@ -258,6 +258,7 @@ async def test_of_two_that_claim_at_once_each_knows_who_won(broker: str) -> None
         claims = [asyncio.create_task(one.claim(0)) for one in workers.claims]
         epochs = sorted(await asyncio.gather(*claims))
         assert epochs == [1, 2]  # the second waited, and claimed it anew
+        await asyncio.gather(*(one.sync() for one in workers.claims))
         assert workers.owners[0].of(0) == workers.owners[1].of(0)
 
 

@@ -6,17 +6,22 @@ import asyncio
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import Ownership, SessionService
 
-from . import errors
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
+from .caller import Sessions
 from .cluster import ClusterDoor, cluster_router
 from .forward import Forward
 from .gate import Gate
-from .layerscale_v03 import health_response, layerscale_v03
+from .health import health_response
+from .limits import Allowances
 from .peers import ClusterPeers
+from .request_ids import HEADERS as REQUEST_ID_HEADERS
+from .request_ids import RequestIds
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,6 +52,10 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.closing = closing
+    app.state.settings = settings
+    app.state.keys = settings.keys
+    app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
+    app.state.service = service
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)
@@ -54,11 +63,26 @@ def create_app(
     # The last that is added is the first that a request comes to.
     if cluster is not None:
         _pass_on(app, cluster, closing, body_max)
-    app.add_middleware(Gate, settings=settings, service=service)
+    app.add_middleware(Gate, settings=settings, service=service, allowances=allowances)
     if cluster is not None:
         _take_in(app, cluster, body_max)
+    if settings.cors_origins:  # outside of the gate: a preflight has no key, a refusal is read
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", *REQUEST_ID_HEADERS],
+        )
+    app.add_middleware(RequestIds)
     _add_worker_routes(app, service)
-    app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(llama_stack.router)
+    app.include_router(layerscale.router)
+    app.include_router(anthropic_messages.router)
+    app.include_router(openai.router)
+    # Llama Stack's clients of 2025 look for OpenAI's routes there.
+    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
+    app.include_router(events.router)
     _add_unknown_socket(app)
     return app
 
@@ -91,9 +115,9 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
         return health_response(service)
 
     @app.get("/metrics", tags=["server"])
-    async def metrics() -> Response:
-        """The worker's metrics in Prometheus' text format."""
-        return Response(await service.metrics(), headers={"Content-Type": METRICS_TYPE})
+    async def metrics(sessions: Sessions) -> Response:
+        """The worker's metrics in Prometheus' text format; to a tenant, its own."""
+        return Response(await sessions.metrics(), headers={"Content-Type": METRICS_TYPE})
 
 
 def _add_unknown_socket(app: FastAPI) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 import httpx
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flashfeed.agents.service import NOTED, Noted, Ownership
@@ -23,7 +24,7 @@ from flashfeed.models.errors import FlashfeedError, SessionElsewhere, Unavailabl
 
 from .body import Body, ClientGone
 from .caller import TENANT
-from .errors import flashfeed_response
+from .errors import flashfeed_response, http_response
 from .forward_socket import Upstream, pass_socket_on
 from .forwarded import FORWARDED, HEADER, target_of
 from .peers import ClusterPeers
@@ -108,6 +109,10 @@ class Forward:
             try:
                 whole = await body.whole()
             except ClientGone:
+                return
+            except HTTPException as refused:  # the gate's bounds, at the end of the body
+                refusal = http_response(refused, scope["method"], scope["path"])
+                await refusal(scope, receive, send)
                 return
             await self._pass_on(scope, receive, send, whole, elsewhere)
 

@@ -105,6 +105,7 @@ def feeds_of(config: Config) -> list[Feed]:
                 decode=decoder(feed.codec),
                 mapping=Mapping(spec),
                 session_id=session_name(feed),
+                tenant=config.templates[feed.template].tenant,
             )
         )
     return feeds
@@ -139,9 +140,9 @@ async def _run(config: Config, trace: Path | None) -> int:
             app = create_app(service, bridge_options, cluster)
             server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()
-            log.info("bridge on http://%s:%d", config.bridge.host, server.port)
-        port = server.port if server is not None else 0
-        worker.claims.announce(advertised_url(config, port))
+            scheme = "https" if bridge_options.tls else "http"
+            log.info("bridge on %s://%s:%d", scheme, config.bridge.host, server.port)
+        worker.claims.announce(advertised_url(config, server.port if server is not None else 0))
         failed = asyncio.ensure_future(worker.failed())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)

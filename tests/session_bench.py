@@ -70,6 +70,9 @@ class MemoryEngine:
         self.held[session_id] = Held(spec.window, list(frozen), list(lines), count)
         return 1
 
+    def kv_tokens(self, session_id: str) -> int:
+        return 0  # none is decoded here
+
     async def update(
         self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
     ) -> Update:

@@ -22,6 +22,7 @@ from flashfeed.bridge.forwarded import (
     sign,
     verify,
 )
+from flashfeed.bridge.keys import read_key_list
 from flashfeed.bridge.peers import SESSIONS_PATH, ClusterPeers
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
@@ -30,7 +31,7 @@ from flashfeed.models.ownership import OwnedSessions, Owner, decode_sessions
 from flashfeed.models.session import SessionSpec
 
 SECRET = b"a secret of the group"
-KEYS = BridgeSettings(api_keys=("a-key-of-somebody",))
+KEYS = BridgeSettings(keys=read_key_list("tenant:a-key-of-somebody-or-other"))
 
 
 class Ownership:
@@ -159,7 +160,7 @@ async def test_a_body_is_read_to_check_it_and_once_more_to_act(far, memory):
 
 async def test_only_workers_may_ask_which_sessions_are_here(far, memory):
     await new_session(memory)
-    key = {"x-api-key": "a-key-of-somebody"}
+    key = {"x-api-key": "a-key-of-somebody-or-other"}
     assert (await got(far, key, SESSIONS_PATH)).status_code == 404
     as_tenant = header_for(target=SESSIONS_PATH)
     assert (await got(far, as_tenant, SESSIONS_PATH)).status_code == 404

@@ -38,6 +38,7 @@ documents = "{group}.documents"
 
 [bridge]
 port = {port}
+{bridge}
 
 [engine]
 context_tokens = 1024
@@ -109,7 +110,12 @@ async def read_owners(brokers: str, topic: str) -> dict[int, str]:
 
 @contextlib.contextmanager
 def group_of(
-    brokers: str, home: Path, count: int = 2, partitions: int = 4, more: str = CLUSTER
+    brokers: str,
+    home: Path,
+    count: int = 2,
+    partitions: int = 4,
+    bridge: str = "",
+    more: str = CLUSTER,
 ) -> Iterator[Group]:
     """Workers that are ready, started at once."""
     members = []
@@ -118,7 +124,12 @@ def group_of(
             port = free_port()
             config, log = home / f"worker{number}.toml", home / f"worker{number}.log"
             text = TOML.format(
-                brokers=brokers, group=home.name, partitions=partitions, port=port, more=more
+                brokers=brokers,
+                group=home.name,
+                partitions=partitions,
+                port=port,
+                bridge=bridge,
+                more=more,
             )
             config.write_text(text)
             url = f"http://127.0.0.1:{port}"

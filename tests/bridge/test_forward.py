@@ -6,13 +6,16 @@ import time
 import httpx
 import pytest
 import websockets
+from anthropic import Anthropic
 from layerscale import LayerScale, NotFoundError
 from layerscale.lib.ws import WsConnected, WsDataUpdated, WsFlashReady, WsPong, WsPushAck
+from llama_stack_client import LlamaStackClient
+from openai import OpenAI
 
 from flashfeed.agents.placement import partition_of
 from flashfeed.bridge.stats import stream_stats
 
-from cluster import group_of, read_owners
+from cluster import SECRET, group_of, read_owners
 
 pytestmark = [pytest.mark.model, pytest.mark.broker]
 
@@ -44,11 +47,17 @@ def far(group):
         right.sessions.delete(session.session_id)
 
 
+def held(client, session_id):
+    """What a session holds, without what only the time says."""
+    kept = {"session_id", "context_text", "n_tokens", "data_count", "data_version"}
+    return client.sessions.get(session_id).model_dump(include=kept)
+
+
 def test_every_call_through_the_wrong_worker_is_the_owners_answer(far):
     wrong, right, session_id = far
     ack = wrong.sessions.push(session_id, CANDLES, wait=True)
     assert (ack.pushed, ack.total_enqueued) == (2, 2)
-    assert wrong.sessions.get(session_id) == right.sessions.get(session_id)
+    assert held(wrong, session_id) == held(right, session_id)
     assert wrong.sessions.stats(session_id).model_dump() == stream_stats("ohlcv", CANDLES)
     appended = wrong.sessions.append(session_id, "The market closes at four.")
     assert appended.n_tokens_added > 0
@@ -66,6 +75,69 @@ def test_every_call_through_the_wrong_worker_is_the_owners_answer(far):
     assert wrong.sessions.unflash(session_id, 2).remaining == 1
     assert wrong.sessions.mark_prefix(session_id)
     assert right.sessions.get(session_id).data_count == 0
+
+
+def test_other_dialects_find_the_session_by_header_and_body(group, far):
+    wrong, _, session_id = far
+    wrong.sessions.push(session_id, CANDLES, wait=True)
+    asked = {"messages": [{"role": "user", "content": "Up or down?"}], "max_tokens": 4}
+    texts, model = [], wrong.models.list().data[0].id
+    for member in group.members:
+        with OpenAI(base_url=f"{member.url}/v1", api_key="none", timeout=60) as client:
+            answer = client.chat.completions.create(
+                model=model,
+                temperature=0,
+                extra_headers={"x-layerscale-session-id": session_id},
+                **asked,
+            )
+            texts.append(answer.choices[0].message.content)
+        with Anthropic(base_url=member.url, api_key="none", timeout=60) as client:
+            said = client.messages.create(
+                model=model, extra_body={"session_id": session_id, "temperature": 0}, **asked
+            )
+            texts.append(said.content[0].text)
+    assert len(set(texts)) == 1
+    assert texts[0]
+
+
+def test_an_id_of_the_clients_choice_is_made_where_it_belongs(group):
+    first, second = group.members
+    owners = group.owners()
+    made = set()
+    for number in range(6):
+        name = f"mine-{number}"
+        body = {"id": name, "window": 64}
+        answer = httpx.post(f"{first.url}/v1/sessions", json=body, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["id"] == name
+        again = httpx.post(f"{second.url}/v1/sessions", json=body, timeout=60)
+        assert again.status_code == 409, "whoever is asked"
+        made.add(owners[partition_of(name, group.partitions)])
+        assert httpx.delete(f"{second.url}/v1/sessions/{name}").is_success
+    assert made == {first.url, second.url}
+
+
+def test_agents_sessions_are_listed_wherever_they_are(group):
+    first, second = group.members
+    with (
+        LlamaStackClient(base_url=first.url, timeout=60) as one,
+        LlamaStackClient(base_url=second.url, timeout=60) as other,
+    ):
+        model = one.models.list()[0].identifier
+        agent = one.agents.create(
+            agent_config={"model": model, "instructions": "Be brief.", "max_infer_iters": 1}
+        )
+        made = [
+            client.agents.session.create(agent_id=agent.agent_id, session_name=name).session_id
+            for client, name in ((one, "a"), (other, "b"))
+        ]
+        for client in (one, other):
+            for session_id, name in zip(made, "ab", strict=True):
+                found = client.agents.session.retrieve(session_id, agent_id=agent.agent_id)
+                assert found.session_name == name
+        for member in group.members:
+            listed = httpx.get(f"{member.url}/v1/agents/{agent.agent_id}/sessions").json()["data"]
+            assert [one["session_id"] for one in listed] == made
 
 
 def test_events_come_through_as_they_happen(far):
@@ -162,11 +234,12 @@ def test_a_worker_without_a_partition_serves_every_session(broker, tmp_path):
         with LayerScale(base_url=idle, timeout=60) as client:
             session = client.sessions.create(type="ohlcv", flash=FLASH)
             client.sessions.push(session.session_id, CANDLES, wait=True)
-            held = client.sessions.get(session.session_id)
-            assert [one.session_id for one in client.sessions.list().sessions] == [held.session_id]
+            listed = [one.session_id for one in client.sessions.list().sessions]
+            assert listed == [session.session_id]
+            asked = held(client, session.session_id)
         with LayerScale(base_url=owner, timeout=60) as client:
-            assert client.sessions.get(session.session_id) == held
-        assert held.data_count == 2
+            assert held(client, session.session_id) == asked
+        assert asked["data_count"] == 2
 
 
 def test_without_a_secret_the_refusal_says_what_to_configure(broker, tmp_path):
@@ -184,3 +257,37 @@ def test_without_a_secret_the_refusal_says_what_to_configure(broker, tmp_path):
             message = answer.json()["error"]["message"]
             assert "[cluster] secret_env or secret_file" in message
             assert str(second.port) not in message
+
+
+def test_a_tenant_is_the_same_at_every_worker(broker, tmp_path, monkeypatch):
+    """A key is asked for once, where the request comes in; the owner goes by the tenant."""
+    keys = {"ann": "ann-has-a-long-key-here", "bob": "bob-has-a-long-key-too"}
+    named = ",".join(f"{tenant}:{key}" for tenant, key in keys.items())
+    monkeypatch.setenv("FLASHFEED_TEST_KEYS", named)
+    home = tmp_path / "tenants"
+    home.mkdir()
+    with group_of(broker, home, bridge='api_keys_env = "FLASHFEED_TEST_KEYS"') as group:
+        first, second = group.members
+        near, far = (
+            [LayerScale(base_url=one.url, api_key=key, timeout=60) for key in keys.values()]
+            for one in (first, second)
+        )
+        session_id = far[0].sessions.create(type="ohlcv", flash=FLASH).session_id
+        mine = near[0].sessions.create(type="ohlcv").session_id
+        near[0].sessions.push(session_id, CANDLES, wait=True)
+        assert held(near[0], session_id) == held(far[0], session_id)
+        assert held(near[0], session_id)["data_count"] == 2
+        with near[0].sessions.events(session_id) as events:
+            assert next(iter(events)).session_id == session_id
+        for ann, bob in (near, far):
+            assert {one.session_id for one in ann.sessions.list().sessions} == {session_id, mine}
+            assert bob.sessions.list().sessions == []
+            for name in (session_id, mine, "nobody"):
+                with pytest.raises(NotFoundError) as refused:
+                    bob.sessions.get(name)
+                assert str(refused.value).count(name) == 1
+            unknown = httpx.get(f"{first.url}/v1/sessions/{session_id}/state")
+            assert unknown.status_code == 401
+        log = first.log.read_text() + second.log.read_text()
+        assert "long-key" not in log
+        assert SECRET not in log

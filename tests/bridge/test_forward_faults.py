@@ -14,8 +14,12 @@ from flashfeed.bridge.app import Cluster, create_app
 from flashfeed.bridge.forwarded import HEADER, verify
 from flashfeed.bridge.peers import ClusterPeers
 from flashfeed.bridge.server import BridgeServer
+from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.models.errors import SessionElsewhere
 from flashfeed.models.ownership import Owner
+from flashfeed.models.session import SessionSpec
+
+from apache_kafka import certificates
 
 SECRET = b"a secret of the group"
 PUSH = {"json": {"data": [{"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 9}]}}
@@ -35,7 +39,8 @@ class OtherWorker:
         with contextlib.suppress(OSError):
             self.heard = await reader.readuntil(b"\r\n\r\n")
             if self.says is None:
-                await asyncio.sleep(60)
+                await reader.read()  # until the other side gives up
+                return
             writer.write(self.says)
             await writer.drain()
         writer.close()
@@ -208,3 +213,37 @@ async def test_what_was_written_before_is_not_done_again_elsewhere(near, other, 
     memory._at = after_a_write
     expect_try_again(await pushed(near))
     assert not other.heard
+
+
+async def test_a_worker_that_speaks_tls_is_believed_by_its_certificate(memory, ownership, tmp_path):
+    ca_file, bundle = certificates(tmp_path)
+    settings = BridgeSettings(tls=(bundle, bundle))
+    far = BridgeServer(create_app(memory, settings), "127.0.0.1", 0)
+    await far.start()
+    owner = Owner(3, 7, "other", f"https://127.0.0.1:{far.port}", live=True)
+    elsewhere = type(memory)()
+
+    def refuse(session_id):
+        NOTED.get().elsewhere = SessionElsewhere("moving", owner)
+        raise NOTED.get().elsewhere
+
+    elsewhere._at = refuse
+    session = await memory.create(SessionSpec(type="ohlcv"))
+    statuses = []
+    for trusted in (str(ca_file), ""):
+        peers = ClusterPeers(SECRET, trusted)
+        near = BridgeServer(create_app(elsewhere, None, Cluster(ownership, peers)), "127.0.0.1", 0)
+        await near.start()
+        url = f"127.0.0.1:{near.port}/v1/sessions/{session.session_id}"
+        async with httpx.AsyncClient() as client:
+            statuses.append((await client.get(f"http://{url}/stream/status")).status_code)
+        try:
+            async with websockets.connect(f"ws://{url}/ws") as socket:
+                assert session.session_id in await socket.recv()
+                statuses.append(101)
+        except websockets.InvalidStatus as refused:
+            statuses.append(refused.response.status_code)
+        await near.stop()
+        await peers.close()
+    await far.stop()
+    assert statuses == [200, 101, 503, 503]

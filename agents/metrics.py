@@ -139,10 +139,13 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in letters).items():
             self._dead_letters.labels(reason).inc(count)
 
-    def applied(self, applied: int, duplicates: int) -> None:
-        """Records reached their session, or were seen before."""
+    def applied(self, applied: int, duplicates: int, late: int, corrected: int) -> None:
+        """Records reached their session, were seen before, or came too late; `corrected` of
+        the applied took the place of another."""
         self._applied.labels("applied").inc(applied)
         self._applied.labels("duplicate").inc(duplicates)
+        self._applied.labels("late").inc(late)
+        self._applied.labels("correction").inc(corrected)
 
     def update(
         self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float

@@ -16,7 +16,7 @@ import orjson
 import pytest
 import websockets
 from fastapi import FastAPI
-from hypothesis import given
+from hypothesis import find, given
 from hypothesis import strategies as st
 from starlette.websockets import WebSocket
 
@@ -415,11 +415,13 @@ def depth_of(value: object) -> int:
 
 
 texts = st.text(st.sampled_from('[]{}"\\ax\u2028é'), max_size=8)
-values = st.recursive(
-    st.one_of(texts, st.integers(-9, 9), st.none()),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=3),
-    max_leaves=20,
-)
+
+
+def nested(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=3))
+
+
+values = st.recursive(st.one_of(texts, st.integers(-9, 9), st.none()), nested, max_leaves=20)
 
 
 @given(value=values, indent=st.booleans())
@@ -427,7 +429,11 @@ def test_the_depth_is_the_parsed_values(value: object, indent: bool) -> None:
     text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0)
     depth = depth_of(value)
     assert not is_deeper(text, depth)
-    assert is_deeper(json.dumps(value).encode(), depth - 1) == (depth > 0)
+    assert depth == 0 or is_deeper(json.dumps(value).encode(), depth - 1)
+
+
+def test_values_of_many_depths_are_tried() -> None:
+    assert find(values, lambda value: depth_of(value) > 4)
 
 
 @given(st.binary(max_size=200))

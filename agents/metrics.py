@@ -78,6 +78,11 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self._dropped_subscribers = Counter(
+            "flashfeed_subscribers_dropped",
+            "Readers of a session's events let go because a whole queue waited for them.",
+            registry=registry,
+        )
         self._halvings = Counter(
             "flashfeed_window_halvings",
             "Windows made smaller because their lines had no room in the context.",
@@ -141,6 +146,10 @@ class Metrics:
     def session_failed(self, reason: str) -> None:
         """A session takes no more records."""
         self._failures.labels(reason).inc()
+
+    def subscribers_dropped(self, readers: int) -> None:
+        """So many readers fell too far behind."""
+        self._dropped_subscribers.inc(readers)
 
     def watch(self, sessions: Callable[[], int]) -> None:
         """Read the number of live sessions at scrape time."""

@@ -31,6 +31,7 @@ from .errors import InvalidField
 
 FLASH_TOKENS_MAX = 512
 TEXT_SESSION_TYPE: StreamType = "event"
+TEXT_SESSION_CODEC = "text"
 """Sessions of 0.8 have no type, and take texts. What may be pushed to them as records, and
 what 0.3's state calls them, is this."""
 
@@ -166,6 +167,7 @@ class CreateTextBody(Body):
         items = min(tokens, WINDOW_ITEMS_MAX)
         return SessionSpec(
             type=TEXT_SESSION_TYPE,
+            text=TEXT_SESSION_CODEC,
             window=WindowSpec("exact", items) if tokens else WindowSpec("grow"),
             window_tokens=tokens,
             pre_decode=self.pre_decode,

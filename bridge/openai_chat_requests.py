@@ -105,9 +105,6 @@ class ChatBody(SamplingBody):
     service_tier: Literal["auto", "default"] = "default"
     modalities: list[Literal["text"]] = Field(default=["text"], max_length=1)
     verbosity: Literal["medium"] = "medium"
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(
-        default={}, max_length=0
-    )
     reasoning_effort: Literal["none", "minimal", "low"] = "none"
     include_reasoning: bool = True
     separate_reasoning: bool = True

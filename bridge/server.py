@@ -13,19 +13,17 @@ import socket
 import ssl
 from collections.abc import Generator
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flashfeed.models.errors import ConfigError
 
 from .keys import Keys
 from .origins import is_loopback
 from .settings import BridgeSettings
+from .slow_clients import cutting_protocols
 
 DRAIN_S = 3
-HEAD_TIMEOUT_S = 10.0
 CONNECTIONS_WAITING_MAX = 2048
 
 
@@ -98,13 +96,16 @@ class BridgeServer:
     def _config(self) -> uvicorn.Config:
         settings: BridgeSettings = self._app.state.settings
         certificate, key = settings.tls or (None, None)
+        state = self._app.state
+        http, websocket = cutting_protocols(state.stalled_s, state.metrics)
         return uvicorn.Config(
             self._app,
+            http=http,
+            ws=websocket,
             log_config=None,  # the worker's logging is set up already
             access_log=False,
             lifespan="off",
             loop="none",
-            http=_Protocol,
             # What is read of a head before it is whole. Some room above our own bound, so
             # that a head not much too large is told so in our words.
             h11_max_incomplete_event_size=2 * settings.header_bytes_max,
@@ -125,44 +126,6 @@ def refuse_open(host: str, keys: Keys) -> None:
             f"{host}; set bridge.keys_file or bridge.api_keys_env (`flashfeed keys new TENANT` "
             "makes a key)"
         )
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1; a refusal names the limit, and a head has to come to its end: who
-    sends it a byte at a time would hold a connection without ever having shown a key."""
-
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A head is awaited."""
-        super().connection_made(transport)
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        """Perhaps it is here now."""
-        super().data_received(data)
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is awaited."""
-        self._forget_head()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
-            self._forget_head()
-        elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
-
-    def _forget_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or has a head that does not end."""
-        bound = self.config.h11_max_incomplete_event_size
-        super().send_400_response(f"{msg} A request's head has at most {bound} bytes.")
 
 
 class _Server(uvicorn.Server):

@@ -99,6 +99,7 @@ def bridge_settings(config: Config) -> BridgeSettings:
         tls=(Path(bridge.tls_cert).expanduser(), Path(bridge.tls_key).expanduser())
         if bridge.tls_cert
         else None,
+        pipelines=config.pipelines,
     )
 
 

@@ -170,6 +170,36 @@ class BridgeConfig(_Table, frozen=True, kw_only=True):
     queue_records_max: Positive = 10_000
 
 
+class PipelineStep(_Table, frozen=True, kw_only=True):
+    """One prompt of a pipeline, and who answers it: a model as a chat names it ("": the
+    default one), or a live session over its data.
+
+    In the prompt `{input}` stands for the whole input, `{previous}` for the answer of the
+    step before, and any other `{name}` for that field of the input.
+    """
+
+    prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+    model: str = ""
+    session: str = ""
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 100
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.model and self.session:
+            raise ValueError("expected a model or a session, got both")
+
+
+class PipelineConfig(_Table, frozen=True, kw_only=True):
+    """A named chain of prompts that a client may run."""
+
+    steps: Annotated[tuple[PipelineStep, ...], msgspec.Meta(min_length=1, max_length=16)]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if "{previous}" in self.steps[0].prompt:
+            raise ValueError("expected no {previous} in the first step: nothing is before it")
+
+
 class SessionTemplate(_Table, frozen=True, kw_only=True):
     """What a session is made from: the fields of a session spec, without ids."""
 
@@ -232,3 +262,4 @@ class Config(_Table, frozen=True, kw_only=True):
     bridge: BridgeConfig = BridgeConfig()
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}
+    pipelines: dict[NonEmpty, PipelineConfig] = {}

@@ -341,7 +341,7 @@ async def test_a_head_that_is_too_large_to_read_is_told_the_bound(serve, memory)
 
 
 async def test_a_head_has_to_come_to_its_end(serve, memory, monkeypatch):
-    monkeypatch.setattr("flashfeed.bridge.server.HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("flashfeed.bridge.request_heads.HEAD_TIMEOUT_S", 0.5)
     await memory.create(SessionSpec(type="ohlcv"))
     server = await serve()
     whole = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -41,6 +40,7 @@ from flashfeed.models.messages import (
     Records,
     RemoveQuery,
 )
+from flashfeed.models.ownership import OwnedSessions, Owner
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
@@ -56,14 +56,16 @@ from flashfeed.models.views import (
     Warmed,
 )
 
-from .documents import MemoryDocuments
+from .documents import Log, Shelf, TenantDocuments
 from .embedding_models import embedding_models
 from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
+from .owners import Owners
 from .partitions import Partitions
+from .placement import Placement
 from .pushes import check_push, packed_records
-from .service import Allowance, Documents, SessionService
+from .service import Allowance, Documents, Peers, SessionService
 from .session_outputs import version_events
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
@@ -84,6 +86,9 @@ class LiveSessions:
         writer: KafkaWriter,
         partitions: Partitions,
         partition_count: int,
+        owners: Owners,
+        documents: tuple[Shelf, Log],
+        peers: Peers | None,
         metrics: Metrics,
         lag: Callable[[], dict[tuple[str, int], int]],
     ) -> None:
@@ -94,8 +99,10 @@ class LiveSessions:
         self._metrics = metrics
         self._lag = lag
         self._subscribers = Subscribers()
-        self._documents = MemoryDocuments()
+        self._documents = documents
+        self._peers = peers
         self._warm = WarmTurns()
+        self.placement = Placement(owners, partitions, partition_count, passes_on=peers is not None)
         self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._history.settled)
         partitions.on_revoked(self._on_revoked)
@@ -109,8 +116,8 @@ class LiveSessions:
 
     @property
     def ready(self) -> bool:
-        """Whether every owned partition is live."""
-        return self._partitions.ready
+        """Whether a request for any session of this worker's is answered."""
+        return self.placement.ready
 
     @property
     def sessions_max(self) -> int:
@@ -120,11 +127,11 @@ class LiveSessions:
     @property
     def documents(self) -> Documents:
         """What the dialects keep beside the sessions."""
-        return self._documents.of("")
+        return self.documents_of("")
 
     def documents_of(self, tenant: str) -> Documents:
         """What the dialects keep for one tenant."""
-        return self._documents.of(tenant)
+        return TenantDocuments(*self._documents, tenant)
 
     def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
         """This service as one tenant may use it."""
@@ -154,6 +161,42 @@ class LiveSessions:
     def sessions(self) -> list[SessionView]:
         """Every live session."""
         return [self._view(owner) for owner in self._partitions.live()]
+
+    async def all_sessions(self) -> list[SessionView]:
+        """Every live session of every worker."""
+        here = self.owned_sessions()
+        others = self.placement.others()
+        asked = (self._peers.sessions_of(owner) for owner in others) if self._peers else ()
+        # One that fails must not leave the others running behind it.
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        answers = [here]
+        for answer in told:
+            if isinstance(answer, BaseException):
+                raise answer
+            answers.append(answer)
+        numbers = [number for answer in answers for number in answer.partitions]
+        if self.placement.missing(set(numbers)) or len(set(numbers)) < len(numbers):
+            raise Unavailable("a part of the sessions is being taken over by another worker")
+        return [view for answer in answers for view in answer.sessions]
+
+    @property
+    def worker(self) -> str:
+        """This worker's name."""
+        return self.placement.worker
+
+    def accept(self, partition: int, epoch: int) -> None:
+        """Whether this worker serves the partition in that epoch."""
+        self.placement.accept(partition, epoch)
+
+    async def moved(self, owner: Owner) -> None:
+        """Returns when another worker takes the owner's partition."""
+        await self.placement.moved(owner)
+
+    def owned_sessions(self) -> OwnedSessions:
+        """The sessions of the partitions that this worker serves."""
+        served = self.placement.served()
+        owners = [one for one in self._partitions.live() if one.partition in served]
+        return OwnedSessions(tuple(served), tuple(self._view(owner) for owner in owners))
 
     def items(self, session_id: str) -> list[Fields]:
         """The records in the session's context."""
@@ -189,14 +232,8 @@ class LiveSessions:
         return self._metrics.render(self._lag())
 
     def new_id(self, scope: str = "") -> str:
-        """A key that is free: the scope, and an id after it. Its partition is this worker's."""
-        mine = set(self._partitions.numbers)
-        if not mine:
-            raise Unavailable("this worker owns no partition yet")
-        while True:
-            session_id = scope + uuid.uuid4().hex
-            if self._history.partition_of(session_id) in mine:
-                return session_id
+        """A session id that is free, in a partition that this worker serves."""
+        return self.placement.new_id(scope)
 
     # -- what changes a session ---------------------------------------------------
 
@@ -222,7 +259,7 @@ class LiveSessions:
             raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
         created_ms = int(time.time() * 1000)
         await self._history.apply(session_id, Create(spec=spec, created_ms=created_ms))
-        return self.get(session_id)
+        return self._applied(session_id)
 
     async def delete(self, session_id: str) -> None:
         """End the session."""
@@ -254,25 +291,28 @@ class LiveSessions:
         """Add text to the context."""
         self._owner(session_id)
         await self._history.apply(session_id, Append(text=text))
+        view = self._applied(session_id)
         # Not the difference in tokens: the window may have slid, and others append too.
-        return AppendAck(self._engine.count_tokens(text + "\n", session_id), self.get(session_id))
+        return AppendAck(self._engine.count_tokens(text + "\n", session_id), view)
 
     async def mark_prefix(self, session_id: str) -> SessionView:
         """Make what the session holds now its frozen prefix."""
         self._owner(session_id)
         await self._history.apply(session_id, MarkPrefix())
-        return self.get(session_id)
+        return self._applied(session_id)
 
     async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
         """Add a standing question, answered at once over what is there."""
         self._owner(session_id)
         await self._history.apply(session_id, AddQuery(query=query))
+        self._applied(session_id)
         return next(view for view in self.queries(session_id) if view.query.query == query.query)
 
     async def remove_query(self, session_id: str, query_id: int) -> int:
         """Remove a standing question; returns how many remain."""
         self._owner(session_id)
         await self._history.apply(session_id, RemoveQuery(query_id=query_id))
+        self._applied(session_id)
         return len(self.queries(session_id))
 
     # -- what does not ------------------------------------------------------------
@@ -438,10 +478,17 @@ class LiveSessions:
         return "" if model in (self.model_id, self._config.engine.model) else model
 
     def _find(self, session_id: str) -> SessionOwner | None:
-        number = self._history.partition_of(session_id)
-        if self._partitions.recovering(number):
-            raise Unavailable("the session's partition is being rebuilt")
-        return self._partitions.find(number, session_id)
+        return self._partitions.find(self.placement.here(session_id), session_id)
+
+    def _applied(self, session_id: str) -> SessionView:
+        """The session after a change to it. Where it moved at that very moment it must not
+        seem as if nothing was written: whoever tries again would do it twice."""
+        try:
+            return self.get(session_id)
+        except Unavailable as moved:
+            raise WriteUncertain(
+                f"written and applied, but then the session moved to another worker: {moved}"
+            ) from moved
 
     def _owner(self, session_id: str, touch: bool = True) -> SessionOwner:
         owner = self._find(session_id)

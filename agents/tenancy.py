@@ -110,6 +110,11 @@ class TenantSessions:
         views = self._worker.sessions()
         return [self._own(view) for view in views if view.session_id.startswith(self._scope)]
 
+    async def all_sessions(self) -> list[SessionView]:
+        """The tenant's live sessions at every worker."""
+        views = await self._worker.all_sessions()
+        return [self._own(view) for view in views if view.session_id.startswith(self._scope)]
+
     def items(self, session_id: str) -> list[Fields]:
         """The records in the session's context."""
         with self._own_words():

@@ -9,6 +9,10 @@ app.py          the app: gate, dialects, health, metrics; start reading here
 server.py       uvicorn on the worker's event loop
 caller.py       who makes a request: its tenant, and the sessions that this may use
 gate.py         API keys, origins, the size of bodies: before any route
+forward.py      requests for another worker's sessions, passed on (forward_socket.py for
+                WebSockets, forwarded.py for how they are signed, peers.py for the way)
+cluster.py      those that another worker passed on, taken in before the gate
+body.py         a request's body that can be read twice
 answers.py      a generation, whole or piece by piece, ended when its client goes
 openai_messages.py  a conversation in OpenAI's words as the service takes it
 openai_asker.py     whom a request asks: a session, or a model without data

@@ -196,8 +196,9 @@ def _log(level: int) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    if level > logging.DEBUG:  # their INFO is a line a rebalance step
-        for name in ("aiokafka", "faust", "mode", "uvicorn", "flashfeed.agents.transport"):
+    if level > logging.DEBUG:  # their INFO is a line a rebalance step, or a request
+        chatty = ("aiokafka", "faust", "mode", "uvicorn", "httpx", "flashfeed.agents.transport")
+        for name in chatty:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 

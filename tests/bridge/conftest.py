@@ -125,6 +125,9 @@ class MemoryService:
     def sessions(self) -> list[SessionView]:
         return [self.get(session_id) for session_id in self.held]
 
+    async def all_sessions(self) -> list[SessionView]:
+        return self.sessions()
+
     async def inspect(self, session_id: str) -> Inspection:
         return Inspection(self.get(session_id), "\n".join(self._at(session_id).text))
 

@@ -160,7 +160,12 @@ class LiveSessions:
 
     def sessions(self) -> list[SessionView]:
         """Every live session."""
-        return [self._view(owner) for owner in self._partitions.live()]
+        return self.sessions_of("")
+
+    def sessions_of(self, *scopes: str) -> list[SessionView]:
+        """The live sessions whose keys begin with one of these."""
+        live = self._partitions.live()
+        return [self._view(owner) for owner in live if owner.session_id.startswith(scopes)]
 
     async def all_sessions(self) -> list[SessionView]:
         """Every live session of every worker."""

@@ -44,10 +44,11 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_configuration_in_the_readme_is_good(tmp_path: Path) -> None:
-    [block] = blocks("toml")
     path = tmp_path / "readme.toml"
-    path.write_text(block)
-    assert set(load(path).feeds) == {"candles"}
+    path.write_text("\n".join(blocks("toml")))  # they go together
+    config = load(path)
+    assert set(config.feeds) == {"candles"}
+    assert config.cluster.passes_on
 
 
 def test_the_consumer_in_the_readme_is_the_example() -> None:

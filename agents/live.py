@@ -7,6 +7,7 @@ feed brings.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -19,16 +20,14 @@ from flashfeed.engine import Engine
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
-    ContextFull,
+    ModelRefused,
     Overloaded,
-    RecordError,
     RequestError,
     SessionBusy,
     SessionExists,
     SessionFailed,
     SessionUnknown,
     Unavailable,
-    ValidationFault,
     WriteUncertain,
 )
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
@@ -38,15 +37,14 @@ from flashfeed.models.messages import (
     Create,
     Delete,
     MarkPrefix,
-    PackedRecord,
     Records,
     RemoveQuery,
 )
-from flashfeed.models.records import make_record
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
     AppendAck,
+    Embeddings,
     Fields,
     Inspection,
     ModelView,
@@ -58,6 +56,7 @@ from flashfeed.models.views import (
 )
 
 from .documents import Log, Shelf, TenantDocuments
+from .embedding_models import embedding_models
 from .everywhere import Everywhere
 from .history import History
 from .kafka_writer import KafkaWriter
@@ -65,6 +64,7 @@ from .metrics import Metrics
 from .owners import Owners
 from .partitions import Partitions
 from .placement import Placement
+from .pushes import check_push, packed_records
 from .service import Allowance, Documents, Peers, SessionService
 from .session_outputs import version_events
 from .session_owner import SessionOwner
@@ -72,8 +72,6 @@ from .subscribers import Subscribers
 from .tenancy import TenantSessions
 from .warm_turns import WarmTurns
 
-PUSH_RECORDS_MAX = 1000
-PUSH_TEXT_CHARS_MAX = 100_000
 ENDED_REASONS = ("stop", "length", "tool_calls")
 KEPT_REASONS = ("stop", "length")  # a generation that was cancelled leaves nothing
 
@@ -144,7 +142,12 @@ class LiveSessions:
     def models(self) -> list[ModelView]:
         """The models that a request may name, the default one first."""
         named = self._config.model
-        default = ModelView(self.model_id, True, self._config.engine.context_tokens)
+        default = ModelView(
+            self.model_id,
+            True,
+            self._config.engine.context_tokens,
+            aliases=(self._config.engine.model,),
+        )
         return [default] + [
             ModelView(name, False, model.context_tokens or self._config.engine.context_tokens)
             for name, model in named.items()
@@ -240,33 +243,9 @@ class LiveSessions:
         """Write records and texts; returns at Kafka's acknowledgement."""
         owner = self._owner(session_id)
         view = self._view(owner)
-        if len(records) > PUSH_RECORDS_MAX:
-            raise RequestError(
-                f"expected at most {PUSH_RECORDS_MAX} records a push, got {len(records)}"
-            )
-        for place, fields in enumerate(records):
-            if isinstance(fields, str):
-                self._check_text(view, fields, f"$.data[{place}]")
-                continue
-            try:
-                make_record(view.spec.type, fields)
-            except RecordError as error:
-                path = f"$.data[{place}]{error.path.removeprefix('$')}"
-                raise ValidationFault(f"{error} at {path}", path) from None
-        if view.failed:
-            raise RequestError(f"session {session_id} takes no more records: {view.failed}")
-        if view.queue_size + len(records) > view.queue_capacity:
-            raise Overloaded(
-                f"the session's queue holds {view.queue_size} of {view.queue_capacity} records"
-            )
+        check_push(view, records, lambda text: self._engine.count_tokens(text, session_id))
         if records:
-            now_ms = int(time.time() * 1000)
-            packed = tuple(
-                PackedRecord(
-                    0, place, now_ms, {"text": fields} if isinstance(fields, str) else fields
-                )
-                for place, fields in enumerate(records)
-            )
+            packed = packed_records(records, int(time.time() * 1000))
             message = Records(type=view.spec.type, records=packed, idempotency_key=idempotency_key)
             try:
                 await self._history.push(session_id, message, len(records))
@@ -384,6 +363,18 @@ class LiveSessions:
         """How many tokens `chat` would read of it."""
         return await self._engine.count_prompt(asked, self._reference(model))
 
+    async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts as vectors."""
+        known = await asyncio.to_thread(embedding_models, self._config)
+        named = model or next(iter(known), "")
+        try:
+            rows, n_tokens = await self._engine.embed(texts, self._reference(named))
+        except ModelRefused as refused:
+            names = ", ".join(known) or "none; give one a [model.NAME] table"
+            raise ModelRefused(f"{refused}; configured for embeddings: {names}") from refused
+        vectors = tuple(tuple(row) for row in rows.tolist())
+        return Embeddings(named or self.model_id, vectors, n_tokens)
+
     def count_tokens(self, session_id: str, text: str) -> int:
         """The tokens of a text, as the session's model would read it."""
         self._owner(session_id)
@@ -421,7 +412,7 @@ class LiveSessions:
 
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""
-        self._subscribers.publish(event)
+        self._metrics.subscribers_dropped(self._subscribers.publish(event))
 
     # -- inside -------------------------------------------------------------------
 
@@ -476,27 +467,6 @@ class LiveSessions:
         if touch:
             owner.last_used_ms = int(time.time() * 1000)
         return owner
-
-    def _check_text(self, view: SessionView, text: str, path: str) -> None:
-        """A text that can be an item of the session's window."""
-        if not text.strip():
-            raise ValidationFault(f"expected a text, got an empty one at {path}", path)
-        if len(text) > PUSH_TEXT_CHARS_MAX:
-            raise ValidationFault(
-                f"expected a text of at most {PUSH_TEXT_CHARS_MAX} characters, got {len(text)} "
-                f"at {path}",
-                path,
-            )
-        bound = view.spec.window_tokens or view.context_tokens - view.prefix_tokens
-        # A token has one byte at least, so that most texts need not be counted.
-        if len(text.encode(errors="replace")) < bound:
-            return
-        tokens = self._engine.count_tokens(text + "\n", view.session_id)
-        if tokens > bound:
-            raise ContextFull(
-                f"expected a text of at most {bound} tokens, what the session's window takes, "
-                f"got {tokens} at {path}"
-            )
 
     @staticmethod
     def _seen(owner: SessionOwner, idempotency_key: str) -> bool:

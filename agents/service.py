@@ -22,6 +22,7 @@ from flashfeed.models.ownership import OwnedSessions, Owner
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
     AppendAck,
+    Embeddings,
     Fields,
     Inspection,
     ModelView,
@@ -31,6 +32,12 @@ from flashfeed.models.views import (
     SessionView,
     Warmed,
 )
+
+PUSH_RECORDS_MAX: Final = 1000
+"""Records and texts of one push."""
+
+PUSH_TEXT_CHARS_MAX: Final = 100_000
+"""Characters of a text that is pushed."""
 
 
 @dataclass(slots=True)
@@ -200,6 +207,12 @@ class SessionService(Protocol):
 
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
+
+    async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts as vectors. `model` "" is the first configured one that gives embeddings.
+        Raises ModelUnknown; ModelRefused, which names those that do; RequestError, which
+        names a text by its place (`input.2`); Overloaded.
+        """
 
     async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
         """Decode a conversation over the session's data ahead of its next turn, which then

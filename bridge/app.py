@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from fastapi import FastAPI
@@ -12,13 +13,14 @@ from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import Ownership, SessionService
 
-from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
-from .caller import Sessions
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai, realm_socket
+from .caller import Sessions, Tenant
 from .cluster import ClusterDoor, cluster_router
 from .forward import Forward
 from .gate import Gate
 from .health import health_response
 from .limits import Allowances
+from .metrics import BridgeMetrics
 from .peers import ClusterPeers
 from .request_ids import HEADERS as REQUEST_ID_HEADERS
 from .request_ids import RequestIds
@@ -56,8 +58,11 @@ def create_app(
     app.state.keys = settings.keys
     app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
     app.state.service = service
+    app.state.started_s = time.monotonic()
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
+    app.state.stalled_s = settings.stalled_s
+    app.state.metrics = BridgeMetrics()
     errors.install(app)
     body_max = settings.body_bytes_max
     # The last that is added is the first that a request comes to.
@@ -83,6 +88,7 @@ def create_app(
     # Llama Stack's clients of 2025 look for OpenAI's routes there.
     app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
     app.include_router(events.router)
+    app.include_router(realm_socket.router)
     _add_unknown_socket(app)
     return app
 
@@ -115,9 +121,12 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
         return health_response(service)
 
     @app.get("/metrics", tags=["server"])
-    async def metrics(sessions: Sessions) -> Response:
-        """The worker's metrics in Prometheus' text format; to a tenant, its own."""
-        return Response(await sessions.metrics(), headers={"Content-Type": METRICS_TYPE})
+    async def metrics(sessions: Sessions, tenant: Tenant) -> Response:
+        """The worker's metrics, and the bridge's, in Prometheus' text format; to a tenant,
+        its own."""
+        own: BridgeMetrics = app.state.metrics
+        text = await sessions.metrics() + (b"" if tenant else own.render())
+        return Response(text, headers={"Content-Type": METRICS_TYPE})
 
 
 def _add_unknown_socket(app: FastAPI) -> None:

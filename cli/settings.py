@@ -16,6 +16,8 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
+from flashfeed.agents.metrics import Metrics
+from flashfeed.agents.supplies import Supplies
 from flashfeed.bridge.forwarded import SECRET_CHARS_MIN
 from flashfeed.bridge.keys import Keys, joined, read_key_list
 from flashfeed.bridge.origins import ANY_ORIGIN
@@ -25,7 +27,7 @@ from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
 from flashfeed.codecs.presets import mapping_spec, preset_names
-from flashfeed.codecs.registry import decoder, text_codec
+from flashfeed.codecs.registry import codec, codec_names, text_codec
 from flashfeed.models.config import BridgeConfig, Config, FeedConfig
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappingSpec
@@ -103,6 +105,7 @@ def bridge_settings(config: Config) -> BridgeSettings:
         tls=(Path(bridge.tls_cert).expanduser(), Path(bridge.tls_key).expanduser())
         if bridge.tls_cert
         else None,
+        pipelines=config.pipelines,
     )
 
 
@@ -239,7 +242,13 @@ def _cross_checks(config: Config) -> list[str]:
                 f"({config.engine.context_tokens}), got {template.context}"
             )
     for name, feed in config.feeds.items():
-        check(f"feeds.{name}.codec", partial(decoder, feed.codec))
+        if feed.codec in codec_names():
+            check(f"feeds.{name}.codec_options", partial(_check_codec, feed, config))
+        else:
+            problems.append(
+                f"feeds.{name}.codec: expected one of {', '.join(codec_names())}, "
+                f'got "{feed.codec}"{nearest(feed.codec, codec_names())}'
+            )
         if feed.template not in config.templates:
             problems.append(
                 f"feeds.{name}.template: expected one of {', '.join(sorted(config.templates))}, "
@@ -269,6 +278,11 @@ def _cross_checks(config: Config) -> list[str]:
             f"({config.kafka.request_timeout_s}), got {config.kafka.session_timeout_s}"
         )
     return problems
+
+
+def _check_codec(feed: FeedConfig, config: Config) -> None:
+    # What the worker will use is made here as well: it connects to nothing before it starts.
+    codec(feed.codec, feed.codec_options, Supplies(config, Metrics()).outside)
 
 
 def _bridge_checks(bridge: BridgeConfig) -> list[str]:

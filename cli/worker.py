@@ -138,7 +138,7 @@ async def _run(config: Config, trace: Path | None) -> int:
     try:
         service = await worker.start()
         if config.bridge.enabled:
-            cluster = Cluster(service, peers) if peers is not None else None
+            cluster = Cluster(service.everywhere, peers) if peers is not None else None
             app = create_app(service, bridge_options, cluster)
             server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()

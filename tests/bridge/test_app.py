@@ -90,10 +90,10 @@ async def test_refusals_are_in_the_envelope(http, method, path, status, code):
         ),
         ("/v1/sessions/init", {"type": "iot", "prompt": "\ud800"}, "prompt", ""),
         ("/v1/sessions/s1/generate", {"max_tokens": 0}, "max_tokens", "greater"),
-        ("/v1/sessions/s1/generate", {"messages": [{}]}, "messages[0].role", "str"),
+        ("/v1/sessions/s1/generate", {"messages": [{}]}, "messages.0.role", "str"),
         ("/v1/sessions/s1/generate", {"messages": []}, "messages", "length >= 1"),
         ("/v1/sessions/s1/generate", {"messages": [{}], "prompt": "p"}, "prompt", "both"),
-        ("/v1/sessions/s1/generate", {"tools": [{}]}, "tools[0].name", "str"),
+        ("/v1/sessions/s1/generate", {"tools": [{}]}, "tools.0.name", "str"),
         ("/v1/sessions/s1/generate", {"top_k": 4}, "top_k", "not known here"),
         (
             "/v1/sessions/s1/generate",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
@@ -173,11 +173,12 @@ def _providers(service: SessionService) -> list[Words]:
 
 
 def _routes(listed: Sequence[BaseRoute]) -> Iterator[Words]:
-    for route in listed:
-        if isinstance(route, APIRoute):
+    # The app holds included routers as they are: their routes are not in its own list.
+    for route in iter_route_contexts(listed):
+        if isinstance(route.original_route, APIRoute):
             for method in sorted(route.methods or ()):
                 yield {
-                    "route": route.path,
+                    "route": route.path_format,
                     "method": method,
                     "provider_types": [PROVIDER_TYPE],
                 }

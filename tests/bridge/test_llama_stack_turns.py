@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from llama_stack_client import AsyncLlamaStackClient, InternalServerError, NotFoundError
 
@@ -165,8 +166,6 @@ async def test_a_session_of_the_same_id_is_not_the_agents(
     other = memory.get
 
     def younger(one: str) -> Any:
-        import msgspec
-
         return msgspec.structs.replace(other(one), created_ms=1)
 
     monkeypatch.setattr(memory, "get", younger)
@@ -190,18 +189,19 @@ async def test_a_conversation_too_long_to_keep_is_refused(
 
 async def test_pages_of_agents_and_sessions(bridge, client, agent_id, session_id):
     other = await client.agents.session.create(agent_id, session_name="o")
-    async with httpx.AsyncClient(base_url=f"{bridge}/v1/agents") as http:
-        listed = (await http.get("", params={"limit": 1})).json()
+    async with httpx.AsyncClient(base_url=bridge) as http:
+        listed = (await http.get("/v1/agents", params={"limit": 1})).json()
         assert [one["agent_id"] for one in listed["data"]] == [agent_id]
         assert (listed["has_more"], listed["url"]) == (False, "/v1/agents")
+        base = f"/v1/agents/{agent_id}"
         pages = [
-            (await http.get(f"/{agent_id}/sessions", params={"limit": 1, "start_index": start}))
+            await http.get(f"{base}/sessions", params={"limit": 1, "start_index": start})
             for start in (0, 1, 2)
         ]
         shown = [[one["session_id"] for one in page.json()["data"]] for page in pages]
         assert shown == [[session_id], [other.session_id], []]
         assert [page.json()["has_more"] for page in pages] == [True, False, False]
-        refused = await http.get("", params={"limit": 0})
+        refused = await http.get("/v1/agents", params={"limit": 0})
         assert refused.status_code == 400
 
 

@@ -42,6 +42,7 @@ demo: $(READY)
 # mypy reads the import names, which differ from the folders, through these links.
 build/src/flashfeed: $(READY)
 	@mkdir -p $@ && for room in $(ROOMS); do ln -sfn ../../../$$room $@/$$room; done
+	@ln -sfn ../../../bridge/client $@/client
 
 # make lint   ruff, formatting included
 lint: $(READY)

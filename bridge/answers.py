@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -31,9 +31,20 @@ class WholeAnswer:
     tool_calls: tuple[ToolCall, ...]
     pieces: tuple[GeneratedPiece, ...]
 
+    @classmethod
+    def of(cls, pieces: Sequence[GeneratedPiece]) -> WholeAnswer:
+        """The pieces of a generation to its end."""
+        assert pieces, "a generation has a last piece"
+        return cls(
+            text="".join(piece.text for piece in pieces),
+            finish_reason=pieces[-1].finish_reason or "stop",
+            tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
+            pieces=tuple(pieces),
+        )
+
     @property
     def last(self) -> GeneratedPiece:
-        """The last piece, which alone has the counts of tokens."""
+        """The last piece, which has the reason and all the tokens."""
         return self.pieces[-1]
 
 
@@ -43,13 +54,7 @@ async def read_whole(pieces: AsyncGenerator[GeneratedPiece]) -> WholeAnswer:
     async with aclosing(pieces):
         async for piece in pieces:
             read.append(piece)
-    assert read, "a generation has a last piece"
-    return WholeAnswer(
-        text="".join(piece.text for piece in read),
-        finish_reason=read[-1].finish_reason or "stop",
-        tool_calls=tuple(call for piece in read for call in piece.tool_calls),
-        pieces=tuple(read),
-    )
+    return WholeAnswer.of(read)
 
 
 async def whole_answer(request: Request, pieces: AsyncGenerator[GeneratedPiece]) -> WholeAnswer:

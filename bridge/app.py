@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import (
-    errors,
-    llama_stack,
-    openai_chat,
-    openai_chat_store,
-    openai_completions,
-    openai_models,
-)
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
+from .caller import Sessions
 from .gate import Gate
-from .layerscale_v03 import health_response, layerscale_v03
+from .health import health_response
+from .limits import Allowances
+from .request_ids import HEADERS as REQUEST_ID_HEADERS
 from .request_ids import RequestIds
 from .settings import BridgeSettings
 
@@ -38,18 +35,31 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
         redirect_slashes=False,
     )
     app.state.closing = closing
+    app.state.settings = settings
+    app.state.keys = settings.keys
+    app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
+    app.state.service = service
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
     errors.install(app)
-    app.add_middleware(Gate, settings=settings, service=service)
+    app.add_middleware(Gate, settings=settings, service=service, allowances=allowances)
+    if settings.cors_origins:  # outside of the gate: a preflight has no key, a refusal is read
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", *REQUEST_ID_HEADERS],
+        )
     app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
     app.include_router(llama_stack.router)
-    app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
-    for dialect in (openai_chat, openai_chat_store, openai_completions, openai_models):
-        app.include_router(dialect.router)
-        # Llama Stack's clients of 2025 look for OpenAI's routes there.
-        app.include_router(dialect.router, prefix="/v1/openai", include_in_schema=False)
+    app.include_router(layerscale.router)
+    app.include_router(anthropic_messages.router)
+    app.include_router(openai.router)
+    # Llama Stack's clients of 2025 look for OpenAI's routes there.
+    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
+    app.include_router(events.router)
     _add_unknown_socket(app)
     return app
 
@@ -62,9 +72,9 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
         return health_response(service)
 
     @app.get("/metrics", tags=["server"])
-    async def metrics() -> Response:
-        """The worker's metrics in Prometheus' text format."""
-        return Response(await service.metrics(), headers={"Content-Type": METRICS_TYPE})
+    async def metrics(sessions: Sessions) -> Response:
+        """The worker's metrics in Prometheus' text format; to a tenant, its own."""
+        return Response(await sessions.metrics(), headers={"Content-Type": METRICS_TYPE})
 
 
 def _add_unknown_socket(app: FastAPI) -> None:

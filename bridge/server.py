@@ -9,12 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Generator
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flashfeed.models.errors import ConfigError
+
+from .keys import Keys
+from .origins import is_loopback
+from .settings import BridgeSettings
 
 DRAIN_S = 3
 CONNECTIONS_WAITING_MAX = 2048
@@ -36,9 +42,19 @@ class BridgeServer:
         return self._port
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError where the address cannot be had."""
+        """Listen. Raises ConfigError where the address cannot be had, a certificate cannot
+        be used, or anybody could come in."""
+        refuse_open(self._host, self._app.state.settings.keys)
+        config = self._config()
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            certificate, key = self._app.state.settings.tls
+            raise ConfigError(
+                f"bridge.tls_cert, bridge.tls_key: cannot use {certificate} and {key}: {error}"
+            ) from None
         listener = self._bind()
-        server = _Server(self._config())
+        server = _Server(config)
         serving = asyncio.create_task(server.serve([listener]), name="bridge")
         up = asyncio.create_task(server.up.wait())
         await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
@@ -73,17 +89,44 @@ class BridgeServer:
         return listener
 
     def _config(self) -> uvicorn.Config:
+        settings: BridgeSettings = self._app.state.settings
+        certificate, key = settings.tls or (None, None)
         return uvicorn.Config(
             self._app,
             log_config=None,  # the worker's logging is set up already
             access_log=False,
             lifespan="off",
             loop="none",
-            ws_max_size=self._app.state.body_bytes_max,
+            http=_Protocol,
+            # What is read of a head before it is whole. Some room above our own bound, so
+            # that a head not much too large is told so in our words.
+            h11_max_incomplete_event_size=2 * settings.header_bytes_max,
+            ws_max_size=settings.body_bytes_max,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
             timeout_graceful_shutdown=DRAIN_S,
             backlog=CONNECTIONS_WAITING_MAX,
             server_header=False,
         )
+
+
+def refuse_open(host: str, keys: Keys) -> None:
+    """Raises ConfigError where a bridge without keys would listen beyond this machine."""
+    if not keys and not is_loopback(host):
+        raise ConfigError(
+            f"bridge.host: without API keys the bridge listens on 127.0.0.1 alone, not on "
+            f"{host}; set bridge.keys_file or bridge.api_keys_env (`flashfeed keys new TENANT` "
+            "makes a key)"
+        )
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP/1.1, with a refusal that names the limit."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, or has a head that does not end."""
+        bound = self.config.h11_max_incomplete_event_size
+        super().send_400_response(f"{msg} A request's head has at most {bound} bytes.")
 
 
 class _Server(uvicorn.Server):

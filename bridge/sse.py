@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import json
 import math
-from collections.abc import AsyncGenerator, Awaitable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,6 +22,7 @@ HEARTBEAT: Final = b": heartbeat\n\n"
 LAST_WORDS_S: Final = 0.5
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 def ascii_json(value: Any) -> str:
@@ -32,10 +33,33 @@ def ascii_json(value: Any) -> str:
         return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False)
 
 
-def frame(data: Any, event: str | None = None) -> bytes:
+def frame(data: Any, event: str | None = None, event_id: str | None = None) -> bytes:
     """One server-sent event."""
+    identity = f"id: {event_id}\n" if event_id else ""
     name = f"event: {event}\n" if event else ""
-    return f"{name}data: {ascii_json(data)}\n\n".encode("ascii")
+    return f"{identity}{name}data: {ascii_json(data)}\n\n".encode("ascii")
+
+
+class EncodedOnce(Generic[E]):
+    """An event's bytes, encoded for the first of its readers and kept for the others.
+
+    A session's readers get the same object within moments, so the newest few are enough.
+    An object's id is its own for as long as it is kept here.
+    """
+
+    def __init__(self, encode: Callable[[E], bytes], kept_max: int = 64) -> None:
+        self._encode = encode
+        self._kept_max = kept_max
+        self._kept: dict[int, tuple[E, bytes]] = {}
+
+    def __call__(self, event: E) -> bytes:
+        """The event's bytes."""
+        kept = self._kept.get(id(event))
+        if kept is None:
+            kept = self._kept[id(event)] = (event, self._encode(event))
+            if len(self._kept) > self._kept_max:
+                del self._kept[next(iter(self._kept))]
+        return kept[1]
 
 
 async def run_until(main: Coroutine[Any, Any, T], *stops: Awaitable[Any]) -> T | None:
@@ -83,6 +107,8 @@ class EventStream(Response):
         self._started = False
         self._ended = False
         self._last_sent = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._beating: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the frames until they end, the client goes or the server closes."""
@@ -104,13 +130,13 @@ class EventStream(Response):
         headers = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(headers)
         lock = asyncio.Lock()
-        heart = asyncio.create_task(self._beat(send, lock))
         try:
             await self._send(first, send, lock)
+            self._beat_in(self._heartbeat_s, send, lock)
             async for data in self._frames:
                 await self._send(data, send, lock)
         finally:
-            heart.cancel()
+            self._stop_beating()
         await self._end(send)
 
     async def _end(self, send: Send) -> None:
@@ -122,13 +148,28 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": data, "more_body": True})
             self._last_sent = asyncio.get_running_loop().time()
 
-    async def _beat(self, send: Send, lock: asyncio.Lock) -> None:
+    # A timer, not a task that sleeps: a thousand quiet streams hold a thousand of them.
+
+    def _beat_in(self, seconds: float, send: Send, lock: asyncio.Lock) -> None:
         loop = asyncio.get_running_loop()
-        self._last_sent = loop.time()
-        while True:
-            await asyncio.sleep(self._last_sent + self._heartbeat_s - loop.time())
-            if loop.time() - self._last_sent >= self._heartbeat_s:
-                await self._send(HEARTBEAT, send, lock)
+        self._timer = loop.call_later(seconds, self._beat, send, lock)
+
+    def _beat(self, send: Send, lock: asyncio.Lock) -> None:
+        loop = asyncio.get_running_loop()
+        silent_s = loop.time() - self._last_sent
+        if silent_s < self._heartbeat_s:
+            self._beat_in(self._heartbeat_s - silent_s, send, lock)
+            return
+        # Where the lock is held a frame is on its way to a client that does not read.
+        if not lock.locked():
+            self._beating = loop.create_task(self._send(HEARTBEAT, send, lock))
+        self._beat_in(self._heartbeat_s, send, lock)
+
+    def _stop_beating(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
 
 
 def _finite(value: Any) -> Any:

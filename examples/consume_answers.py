@@ -1,18 +1,10 @@
-"""Print each answer of flashfeed as it comes: python examples/consume_answers.py HOST:PORT"""
+"""Print each answer of flashfeed that changed: python examples/consume_answers.py HOST:PORT"""
 
-import asyncio
 import sys
 
-import orjson
-from aiokafka import AIOKafkaConsumer
+from flashfeed.client import TopicEvents, Wanted
 
-
-async def main(brokers: str) -> None:
-    async with AIOKafkaConsumer("flashfeed.flash_ready", bootstrap_servers=brokers) as answers:
-        async for record in answers:
-            answer = orjson.loads(record.value)
-            if answer["changed"]:
-                print(answer["session_id"], answer["name"], answer["value"], answer["confidence"])
-
-
-asyncio.run(main(sys.argv[1]))
+with TopicEvents(sys.argv[1], wanted=Wanted(changed=True)) as events:
+    for event in events:
+        answer = event.data
+        print(answer.session_id, answer.name, answer.value, answer.confidence)

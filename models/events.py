@@ -89,6 +89,18 @@ def event_id(session_id: str, data_version: int, query_id: int, last_offset: int
     return hashlib.sha256(cause.encode()).hexdigest()[:32]
 
 
+def event_identity(data: FlashReady | DataUpdated) -> str:
+    """The CloudEvents id of that event."""
+    query_id = data.id if isinstance(data, FlashReady) else 0
+    return event_id(data.session_id, data.data_version, query_id, data.records_last)
+
+
+def event_type(data: FlashReady | DataUpdated) -> EventType:
+    """The CloudEvents type of that event."""
+    flash = isinstance(data, FlashReady)
+    return "flashfeed.flash_ready" if flash else "flashfeed.data_updated"
+
+
 def iso_time(seconds: float | None) -> str | None:
     """Seconds since 1970 as ISO 8601 in UTC, to the millisecond; None for None and for
     what no calendar has."""
@@ -102,14 +114,11 @@ def iso_time(seconds: float | None) -> str | None:
 
 def cloud_event(data: FlashReady | DataUpdated, source: str) -> OutEvent:
     """The event as it goes to Kafka, in binary mode, keyed by session."""
-    flash = isinstance(data, FlashReady)
-    kind: EventType = "flashfeed.flash_ready" if flash else "flashfeed.data_updated"
+    kind = event_type(data)
     time = data.evaluated_at if isinstance(data, FlashReady) else data.updated_at
-    query_id = data.id if isinstance(data, FlashReady) else 0
-    identity = event_id(data.session_id, data.data_version, query_id, data.records_last)
     headers: Headers = [
         ("ce_specversion", b"1.0"),
-        ("ce_id", identity.encode()),
+        ("ce_id", event_identity(data).encode()),
         ("ce_source", source.encode()),
         ("ce_type", kind.encode()),
         ("ce_time", time.encode()),

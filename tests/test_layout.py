@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ MAY_IMPORT = {
     "heads": {"models"},
     "agents": {"models", "codecs", "engine", "heads"},
     "bridge": {"models", "agents.service"},
-    "cli": {"models", "codecs", "engine", "heads", "agents", "bridge"},
+    "bridge/client": {"models"},
+    "cli": {"models", "codecs", "engine", "heads", "agents", "bridge", "client"},
 }
 
 
@@ -42,6 +45,14 @@ def test_a_room_imports_only_what_it_may(room: str) -> None:
     for path in files:
         for name in imports(path, room):
             assert any(name == one or name.startswith(f"{one}.") for one in allowed), (path, name)
+
+
+def test_the_client_is_light() -> None:
+    script = "import flashfeed.client, sys; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"faust", "llama_cpp", "fastapi", "uvicorn", "numpy", "flashfeed.bridge"}
+    assert not heavy & set(ran.stdout.split())
+    assert "aiokafka" in ran.stdout
 
 
 def test_kafka_and_http_stay_out_of_the_pure_rooms() -> None:

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from flashfeed import engine
@@ -150,6 +152,29 @@ def test_the_example_prints_answers(worker: Any) -> None:
     assert session.isalnum()
     assert query.startswith("q")
     assert 0 <= float(confidence) <= 1
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_the_events_of_a_session_are_printed(worker: Any) -> None:
+    script = ROOT / "examples" / "session_events.py"
+    body = {"type": "iot", "flash": [{"query": "Hot?", "choices": ["yes", "no"]}]}
+    with httpx.Client(base_url=f"{worker.url}/v1/sessions", timeout=60) as http:
+        session_id = http.post("/init", json=body).json()["session_id"]
+        http.post(f"/{session_id}/stream/push", json={"data": [{"sid": "a", "val": 1.5}]})
+        while http.get(f"/{session_id}/flash").json()["current_data_version"] == 0:
+            time.sleep(0.05)
+        with subprocess.Popen(
+            [sys.executable, "-u", str(script), worker.url, session_id],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            answer, updated = process.stdout.readline(), process.stdout.readline()
+            http.delete(f"/{session_id}")
+            assert process.wait(30) == 0  # the events end with the session
+    assert answer.split()[1:] in (["1", "yes"], ["1", "no"])
+    assert updated.split()[1:] == ["1"]
 
 
 @pytest.mark.broker

@@ -15,7 +15,6 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from flashfeed.agents.service import SessionService
-from flashfeed.models.errors import SessionUnknown
 from flashfeed.models.session import SessionSpec, WindowSpec
 
 from . import llama_stack_requests as requests
@@ -123,13 +122,10 @@ async def list_sessions(
 ) -> dict[str, Any]:
     """An agent's sessions with their turns, oldest first."""
     store.agent(sessions, agent_id)
-    listed = []
-    for session_id in store.session_ids(sessions, agent_id):
-        try:
-            listed.append(_session(sessions, agent_id, session_id, []))
-        except SessionUnknown:
-            continue  # another dialect has deleted it
-    return _page(listed, start_index, limit, f"/v1/agents/{agent_id}/sessions")
+    listed = store.sessions(sessions, agent_id)
+    page = _page(listed, start_index, limit, f"/v1/agents/{agent_id}/sessions")
+    page["data"] = [_with_turns(sessions, found, []) for found in page["data"]]
+    return page
 
 
 @router.delete("/v1/agents/{agent_id}/session/{session_id}", status_code=204)
@@ -148,8 +144,11 @@ async def delete_session_named(body: requests.SessionIdBody, sessions: Sessions)
 
 def _session(service: SessionService, agent_id: str, session_id: str, wanted: list[str]) -> Words:
     store.agent(service, agent_id)
-    found = store.session(service, agent_id, session_id)
-    turns = [record["turn"] for record in store.turns(service, session_id)]
+    return _with_turns(service, store.session(service, agent_id, session_id), wanted)
+
+
+def _with_turns(service: SessionService, found: Words, wanted: list[str]) -> Words:
+    turns = [record["turn"] for record in store.turns(service, found["session_id"])]
     return found | {"turns": [turn for turn in turns if not wanted or turn["turn_id"] in wanted]}
 
 

@@ -11,7 +11,7 @@ import contextlib
 from typing import Any, Final
 
 from flashfeed.agents.service import SessionService
-from flashfeed.models.errors import FlashfeedError, SessionUnknown
+from flashfeed.models.errors import FlashfeedError, SessionUnknown, Unavailable
 
 from .llama_stack_requests import AgentConfig
 from .llama_stack_words import Words
@@ -61,10 +61,17 @@ def agents(service: SessionService) -> list[Words]:
 
 
 async def delete_agent(service: SessionService, agent_id: str) -> None:
-    """End an agent and its sessions; raises AgentUnknown."""
+    """End an agent and its sessions. Raises AgentUnknown; Unavailable where not every
+    session could be ended now: the others are, and the agent stays until all are."""
     agent(service, agent_id)
-    for session_id in session_ids(service, agent_id):
-        await delete_session(service, agent_id, session_id)
+    left: Unavailable | None = None
+    for session_id in _session_ids(service, agent_id):
+        try:
+            await delete_session(service, agent_id, session_id)
+        except Unavailable as error:
+            left = error
+    if left is not None:
+        raise left
     await service.documents.delete(AGENTS, agent_id)
 
 
@@ -82,14 +89,17 @@ def session(service: SessionService, agent_id: str, session_id: str) -> Words:
     """A session as clients read it, without its turns; raises SessionUnknown."""
     kept = _kept_session(service, agent_id, session_id)
     _expect_same(service, session_id, kept)
-    name, started_at = kept["session_name"], kept["started_at"]
-    return {"session_id": session_id, "session_name": name, "started_at": started_at}
+    return _shown(session_id, kept)
 
 
-def session_ids(service: SessionService, agent_id: str) -> list[str]:
-    """The sessions of an agent, oldest first."""
-    listed = service.documents.list(SESSIONS)
-    return [session_id for session_id, kept in listed if kept["agent_id"] == agent_id]
+def sessions(service: SessionService, agent_id: str) -> list[Words]:
+    """An agent's sessions that are still there, oldest first, as clients read them."""
+    created = {view.session_id: view.created_ms for view in service.sessions()}
+    return [
+        _shown(session_id, kept)
+        for session_id, kept in service.documents.list(SESSIONS)
+        if kept["agent_id"] == agent_id and created.get(session_id) == kept["created_ms"]
+    ]
 
 
 async def delete_session(service: SessionService, agent_id: str, session_id: str) -> None:
@@ -115,6 +125,16 @@ def turns(service: SessionService, session_id: str) -> list[Words]:
 async def put_turns(service: SessionService, session_id: str, records: list[Words]) -> None:
     """Keep a session's turns; RequestError where they are too large to keep."""
     await service.documents.put(TURNS, session_id, {"turns": records})
+
+
+def _session_ids(service: SessionService, agent_id: str) -> list[str]:
+    listed = service.documents.list(SESSIONS)
+    return [session_id for session_id, kept in listed if kept["agent_id"] == agent_id]
+
+
+def _shown(session_id: str, kept: Words) -> Words:
+    name, started_at = kept["session_name"], kept["started_at"]
+    return {"session_id": session_id, "session_name": name, "started_at": started_at}
 
 
 def _kept_session(service: SessionService, agent_id: str, session_id: str) -> Words:

@@ -13,6 +13,7 @@ import pytest
 from llama_stack_client import AsyncLlamaStackClient, InternalServerError, NotFoundError
 
 from flashfeed.agents.documents import DOCUMENT_BYTES_MAX
+from flashfeed.models.errors import Unavailable
 from flashfeed.models.session import SessionSpec
 
 QUESTION: Any = {"role": "user", "content": "Is it up?"}
@@ -228,3 +229,26 @@ async def test_what_cannot_be_read_is_a_bad_request_that_names_it(bridge, path, 
     assert response.status_code == 400, response.text
     assert response.json()["message"]
     assert response.json()["error"]["param"]
+
+
+async def test_an_agent_stays_until_each_of_its_sessions_is_ended(
+    client, memory, agent_id, session_id, monkeypatch
+):
+    other = (await client.agents.session.create(agent_id, session_name="o")).session_id
+    get = memory.get
+
+    def rebuilt(one: str) -> Any:
+        if one == session_id:
+            raise Unavailable("its partition is being rebuilt")
+        return get(one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "get", rebuilt)
+        with pytest.raises(InternalServerError, match="being rebuilt"):
+            await client.agents.delete(agent_id)
+    assert list(memory.held) == [session_id]
+    assert await kept(client, agent_id, session_id) == []
+    await client.agents.delete(agent_id)
+    assert not memory.held
+    with pytest.raises(NotFoundError):
+        await client.agents.session.retrieve(other, agent_id=agent_id)

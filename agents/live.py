@@ -7,6 +7,7 @@ feed brings.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections import defaultdict
@@ -21,6 +22,7 @@ from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
     ContextFull,
+    ModelRefused,
     Overloaded,
     RecordError,
     RequestError,
@@ -48,6 +50,7 @@ from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
     AppendAck,
+    Embeddings,
     Fields,
     Inspection,
     ModelView,
@@ -59,6 +62,7 @@ from flashfeed.models.views import (
 )
 
 from .documents import MemoryDocuments
+from .embedding_models import embedding_models
 from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
@@ -373,6 +377,18 @@ class LiveSessions:
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
         return await self._engine.count_prompt(asked, self._reference(model))
+
+    async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts as vectors."""
+        known = await asyncio.to_thread(embedding_models, self._config)
+        named = model or next(iter(known), "")
+        try:
+            rows, n_tokens = await self._engine.embed(texts, self._reference(named))
+        except ModelRefused as refused:
+            names = ", ".join(known) or "none; give one a [model.NAME] table"
+            raise ModelRefused(f"{refused}; configured for embeddings: {names}") from refused
+        vectors = tuple(tuple(row) for row in rows.tolist())
+        return Embeddings(named or self.model_id, vectors, n_tokens)
 
     def count_tokens(self, session_id: str, text: str) -> int:
         """The tokens of a text, as the session's model would read it."""

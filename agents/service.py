@@ -18,6 +18,7 @@ from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPr
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
     AppendAck,
+    Embeddings,
     Fields,
     Inspection,
     ModelView,
@@ -152,6 +153,12 @@ class SessionService(Protocol):
 
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
+
+    async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts as vectors. `model` "" is the first configured one that gives embeddings.
+        Raises ModelUnknown; ModelRefused, which names those that do; RequestError, which
+        names a text by its place (`input.2`); Overloaded.
+        """
 
     async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
         """Decode a conversation over the session's data ahead of its next turn, which then

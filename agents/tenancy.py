@@ -21,6 +21,7 @@ from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
     AppendAck,
+    Embeddings,
     Fields,
     Inspection,
     ModelView,
@@ -211,6 +212,13 @@ class TenantSessions:
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
         return await self._worker.count_prompt(asked, model)
+
+    async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts as vectors."""
+        self._check_tokens()
+        embedded = await self._worker.embed(texts, model)
+        self._spend(embedded.n_tokens)
+        return embedded
 
     async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
         """Decode a conversation over the session's data ahead of its next turn."""

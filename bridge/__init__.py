@@ -13,7 +13,7 @@ answers.py      a generation, whole or piece by piece, ended when its client goe
 openai_messages.py  a conversation in OpenAI's words as the service takes it
 openai_asker.py     whom a request asks: a session, or a model without data
 openai.py           OpenAI's dialect: chat completions and the kept ones, completions,
-openai_*.py         responses, conversations, models; of each, `*_requests.py` checks
+openai_*.py         responses, conversations, models, embeddings; of each, `*_requests.py` checks
                     what is asked and `*_bodies.py` says the answer
 llama_stack.py  Llama Stack's dialect, with llama_stack_*.py: agents and their turns,
                  inference, what the server says of itself

@@ -102,6 +102,15 @@ class ModelView(msgspec.Struct, frozen=True):
     context_tokens: int
 
 
+class Embeddings(msgspec.Struct, frozen=True):
+    """A vector of length 1 for each text, in order; `n_tokens` is what the model read of
+    them all, `model` its name."""
+
+    model: str
+    vectors: tuple[tuple[float, ...], ...]
+    n_tokens: int
+
+
 SessionEvent: TypeAlias = FlashReady | DataUpdated
 
 

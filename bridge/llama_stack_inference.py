@@ -115,6 +115,15 @@ async def batch_completion_named(
     return {"completion_message_batch": [_message(answer) for answer in answers]}
 
 
+@router.post("/v1/inference/embeddings")
+@router.post("/inference/embeddings", include_in_schema=False)
+async def embeddings(body: requests.EmbeddingsBody, sessions: Sessions) -> dict[str, Any]:
+    """Texts as vectors."""
+    embedded = await sessions.embed(body.texts(), body.model_id or body.model)
+    body.check_length(len(embedded.vectors[0]))
+    return {"embeddings": embedded.vectors}
+
+
 async def _chat(
     body: requests.ChatBody, request: Request, service: SessionService, version: Version
 ) -> dict[str, Any] | Response:

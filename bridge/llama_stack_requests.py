@@ -18,11 +18,19 @@ from flashfeed.models.records import StreamType
 from flashfeed.models.session import WINDOW_ITEMS_MAX
 
 from .errors import InvalidField, Unsupported
-from .llama_stack_words import Words, expect_none, openai_messages, tool_of_list, tool_of_parameters
+from .llama_stack_words import (
+    Words,
+    expect_none,
+    openai_messages,
+    plain_text,
+    tool_of_list,
+    tool_of_parameters,
+)
 from .openai_messages import chat_request
 
 ID: Final = r"^[A-Za-z0-9_.:-]{1,128}$"
 BATCH_MAX: Final = 32
+EMBEDDINGS_MAX: Final = 2048
 INFER_ITERS_MAX: Final = 100
 TOP_P_DEFAULT: Final = 0.95
 MAX_TOKENS_DEFAULT: Final = 1024
@@ -386,6 +394,31 @@ class CompletionBatchBody(InferenceBody):
     """Several texts."""
 
     content_batch: list[Any] = Field(min_length=1, max_length=BATCH_MAX)
+
+
+class EmbeddingsBody(Body):
+    """Texts to embed. `task_type` is for models that tell questions from answers, which
+    the ones here do not. `model` is 0.0.35's name for `model_id`."""
+
+    model_id: str = ""
+    model: str = ""
+    contents: list[Any] = Field(min_length=1, max_length=EMBEDDINGS_MAX)
+    output_dimension: int | None = Field(default=None, ge=1)
+    task_type: Literal["query", "document"] | None = None
+    text_truncation: Literal["none", "start", "end"] | None = None
+
+    def texts(self) -> list[str]:
+        """The texts. Raises InvalidField or Unsupported."""
+        if self.text_truncation not in (None, "none"):
+            message = "text_truncation: texts are taken whole, or refused where they are too long"
+            raise Unsupported(message, "text_truncation")
+        return [plain_text(one, f"contents.{place}") for place, one in enumerate(self.contents)]
+
+    def check_length(self, length: int) -> None:
+        """Raises Unsupported where vectors of another length were asked for."""
+        if self.output_dimension not in (None, length):
+            message = f"output_dimension: this model gives {length}, and is not cut short"
+            raise Unsupported(message, "output_dimension")
 
 
 def generate_options(

@@ -33,9 +33,9 @@ class NodeRun:
 Check = Callable[[Any, NodeRun], None]
 
 
-def node_run(script: str, url: str, model: str) -> NodeRun:
+def node_run(script: str, url: str, model: str, embedder: str) -> NodeRun:
     """Run one client's script to its end."""
-    command = ["node", str(CLIENTS / script), str(node_modules()), url, model]
+    command = ["node", str(CLIENTS / script), str(node_modules()), url, model, embedder]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=NODE_TIMEOUT_S
     )

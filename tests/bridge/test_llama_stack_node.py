@@ -14,6 +14,8 @@ from conftest import RunningWorker
 from llama_stack_asked import ASKED, KNOWN, asked_otherwise, model_id
 from llama_stack_node import Check, NodeRun, node_run
 
+from openai_worker import EMBEDDER, embedding_model
+
 QUESTION = {"role": "user", "content": ASKED}
 CHAT = [
     {"role": "system", "content": "Answer briefly."},
@@ -39,7 +41,7 @@ def went_on(url: str) -> str:
 
 def embedded(url: str, *texts: str) -> list[list[float]]:
     """The embeddings of texts, in OpenAI's words."""
-    body = {"model": model_id(url), "input": list(texts), "encoding_format": "float"}
+    body = {"model": EMBEDDER, "input": list(texts), "encoding_format": "float"}
     answer = httpx.post(f"{url}/v1/embeddings", json=body, timeout=60).raise_for_status().json()
     return [one["embedding"] for one in answer["data"]]
 
@@ -537,7 +539,8 @@ REFUSED: dict[str, dict[str, tuple[str, int]]] = {
 
 @pytest.fixture(scope="module")
 def runs(worker: RunningWorker) -> Iterator[dict[str, NodeRun]]:
-    """The runs there were."""
+    """The runs there were; beside them a model that gives embeddings."""
+    embedding_model(worker.log.parent)
     yield {}
 
 
@@ -547,7 +550,7 @@ def run(request: pytest.FixtureRequest, worker: RunningWorker, runs: dict[str, N
     version = request.getfixturevalue("client_version")
     if version not in runs:
         script = f"llama_stack_{version.replace('.', '_')}.mjs"
-        runs[version] = node_run(script, worker.url, model_id(worker.url))
+        runs[version] = node_run(script, worker.url, model_id(worker.url), EMBEDDER)
     return runs[version]
 
 

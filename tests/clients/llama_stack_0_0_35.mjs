@@ -1,6 +1,6 @@
 // Every method of llama-stack-client 0.0.35 that flashfeed answers.
-// node llama_stack_0_0_35.mjs NODE_MODULES URL MODEL
-import { Client, all, model, push, run, url } from "./llama_stack_run.mjs";
+// node llama_stack_0_0_35.mjs NODE_MODULES URL MODEL EMBEDDER
+import { Client, all, embedder, model, push, run, url } from "./llama_stack_run.mjs";
 
 const LlamaStackClient = Client("0.0.35");
 const client = new LlamaStackClient({ baseURL: url, maxRetries: 0 });
@@ -82,7 +82,7 @@ await run("inference.completion", () =>
   client.inference.completion({ model, content, sampling_params }),
 );
 await run("inference.embeddings.create", () =>
-  client.inference.embeddings.create({ model, contents: ["pump", ["valve", "open"]] }),
+  client.inference.embeddings.create({ model: embedder, contents: ["pump", ["valve", "open"]] }),
 );
 await run("batchInference.chatCompletion", () =>
   client.batchInference.chatCompletion({ model, messages_batch: [chat, chat], sampling_params }),

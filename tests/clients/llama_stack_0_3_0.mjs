@@ -1,6 +1,6 @@
 // Every method of llama-stack-client 0.3.0 that flashfeed answers.
-// node llama_stack_0_3_0.mjs NODE_MODULES URL MODEL
-import { Client, all, model, push, run, url } from "./llama_stack_run.mjs";
+// node llama_stack_0_3_0.mjs NODE_MODULES URL MODEL EMBEDDER
+import { Client, all, embedder, model, push, run, url } from "./llama_stack_run.mjs";
 
 const LlamaStackClient = Client("0.3.0");
 const client = new LlamaStackClient({ baseURL: url, maxRetries: 0 });
@@ -83,7 +83,7 @@ await run("inference.completion stream", async () =>
   all(await inference.completion({ ...asked, content, stream: true })),
 );
 await run("inference.embeddings", () =>
-  inference.embeddings({ model_id: model, contents: ["pump", "valve"] }),
+  inference.embeddings({ model_id: embedder, contents: ["pump", "valve"] }),
 );
 await run("inference.batchChatCompletion", () =>
   inference.batchChatCompletion({ ...asked, messages_batch: [chat, chat] }),
@@ -119,7 +119,7 @@ await run("completions.create stream", async () =>
   ),
 );
 await run("embeddings.create", () =>
-  client.embeddings.create({ model, input: ["pump", "valve"], encoding_format: "float" }),
+  client.embeddings.create({ model: embedder, input: ["pump", "valve"], encoding_format: "float" }),
 );
 const said = { model, input: "What is the capital of France?", temperature: 0, max_output_tokens: 16 };
 const response = await run("responses.create", () => client.responses.create(said));

@@ -1,7 +1,7 @@
 // Every method of llama-stack-client 0.7.3 that flashfeed answers. It has no agents: what
 // it asks of a live session it names in `session_id`.
-// node llama_stack_0_7_3.mjs NODE_MODULES URL MODEL
-import { Client, all, model, push, run, url } from "./llama_stack_run.mjs";
+// node llama_stack_0_7_3.mjs NODE_MODULES URL MODEL EMBEDDER
+import { Client, all, embedder, model, push, run, url } from "./llama_stack_run.mjs";
 
 const LlamaStackClient = Client("0.7.3");
 const client = new LlamaStackClient({ baseURL: url, maxRetries: 0 });
@@ -44,7 +44,7 @@ await run("completions.create stream", async () =>
   all(await client.completions.create({ model, prompt, max_tokens, temperature, stream: true })),
 );
 await run("embeddings.create", () =>
-  client.embeddings.create({ model, input: ["pump", "valve"], encoding_format: "float" }),
+  client.embeddings.create({ model: embedder, input: ["pump", "valve"], encoding_format: "float" }),
 );
 
 const said = { model, input: "What is the capital of France?", temperature: 0, max_output_tokens: 16 };

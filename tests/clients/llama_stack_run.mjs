@@ -1,12 +1,12 @@
 // What the runs of the Llama Stack clients share: each prints one JSON line a method.
 import { createRequire } from "node:module";
 
-const [, , modules, url, model] = process.argv;
+const [, , modules, url, model, embedder] = process.argv;
 const require = createRequire(`${modules}/`);
 
 export const Client = (version) => require(`${modules}/llama-stack-client-${version}`).default;
 export const shim = (version) => require(`${modules}/llama-stack-client-${version}/shims/web`);
-export { model, url };
+export { embedder, model, url };
 
 const plain = (value) => (value === undefined ? null : value);
 

@@ -58,7 +58,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.include_router(anthropic_messages.router)
     app.include_router(openai.router)
     # Llama Stack's clients of 2025 look for OpenAI's routes there.
-    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
+    app.include_router(openai.router, prefix="/v1/openai")
     app.include_router(events.router)
     _add_unknown_socket(app)
     return app

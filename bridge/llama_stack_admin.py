@@ -21,7 +21,7 @@ from flashfeed.models.errors import FlashfeedError, ModelUnknown
 from flashfeed.models.views import ModelView
 
 from .caller import Sessions
-from .llama_stack_requests import Body
+from .llama_stack_requests import Body, shown
 from .llama_stack_words import Words
 from .model_body import PROVIDER, model_body
 
@@ -51,18 +51,20 @@ class ModelsConfigured(FlashfeedError):
 class ModelBody(Body):
     """A model to register."""
 
+    model_config = shown({"model_id": "SmolLM2-135M-Instruct"})
+
     model_id: str
 
 
 @router.get("/v1/version")
-@router.get("/v1alpha/admin/version", include_in_schema=False)
+@router.get("/v1alpha/admin/version")
 async def version() -> dict[str, str]:
     """flashfeed's version."""
     return {"version": VERSION}
 
 
 @router.get("/v1/health", responses={503: {"description": "not ready"}})
-@router.get("/v1alpha/admin/health", include_in_schema=False)
+@router.get("/v1alpha/admin/health")
 async def health(sessions: Sessions) -> Response:
     """Whether the worker serves its sessions, in Llama Stack's words; LayerScale's client
     of 0.3, which asks here too, reads the status alone."""
@@ -72,7 +74,7 @@ async def health(sessions: Sessions) -> Response:
 
 
 @router.get("/v1/inspect/routes")
-@router.get("/v1alpha/admin/inspect/routes", include_in_schema=False)
+@router.get("/v1alpha/admin/inspect/routes")
 async def routes(request: Request, api_filter: ApiFilter = None) -> dict[str, list[Words]]:
     """Every route of this bridge. `api_filter` names a version; nothing is deprecated."""
     listed = sorted(_routes(request.app.routes), key=lambda one: (one["route"], one["method"]))
@@ -81,14 +83,14 @@ async def routes(request: Request, api_filter: ApiFilter = None) -> dict[str, li
 
 
 @router.get("/v1/providers")
-@router.get("/v1alpha/admin/providers", include_in_schema=False)
+@router.get("/v1alpha/admin/providers")
 async def providers(sessions: Sessions) -> dict[str, list[Words]]:
     """What answers each API: the worker itself."""
     return {"data": _providers(sessions)}
 
 
 @router.get("/v1/providers/{provider_id}")
-@router.get("/v1alpha/admin/providers/{provider_id}", include_in_schema=False)
+@router.get("/v1alpha/admin/providers/{provider_id}")
 async def provider(provider_id: str, sessions: Sessions) -> dict[str, Any]:
     """A provider by its id."""
     if provider_id != PROVIDER:
@@ -118,7 +120,7 @@ async def unregister_model(model_id: str, sessions: Sessions) -> None:
     raise ModelsConfigured(f"model {model_id} is the configuration's; take it out of there")
 
 
-@router.get("/models/list", include_in_schema=False)
+@router.get("/models/list")
 async def list_models_named(sessions: Sessions) -> dict[str, Any]:
     """The models as 0.0.35 reads them: its answer is one, so it is the default one; all
     are under `models`."""
@@ -126,7 +128,7 @@ async def list_models_named(sessions: Sessions) -> dict[str, Any]:
     return {**views[0], "models": views}
 
 
-@router.get("/models/get", include_in_schema=False)
+@router.get("/models/get")
 async def get_model_named(core_model_id: str, sessions: Sessions) -> dict[str, Any] | None:
     """A model as 0.0.35 asks for it: null where there is none."""
     try:

@@ -17,7 +17,7 @@ from pydantic import Field
 from flashfeed.agents.service import SessionService
 from flashfeed.models.session import SessionSpec, WindowSpec
 
-from . import llama_stack_requests as requests
+from . import llama_stack_agent_requests as requests
 from . import llama_stack_store as store
 from .caller import Sessions
 from .llama_stack_words import Words
@@ -37,7 +37,7 @@ def now_iso() -> str:
 
 
 @router.post("/v1/agents")
-@router.post("/agents/create", include_in_schema=False)
+@router.post("/agents/create")
 async def create_agent(body: requests.AgentBody, sessions: Sessions) -> dict[str, str]:
     """A new agent. What it is asked for and cannot be is refused here, not in its turns."""
     body.agent_config.check()
@@ -67,7 +67,7 @@ async def delete_agent(agent_id: str, sessions: Sessions) -> None:
     await store.delete_agent(sessions, agent_id)
 
 
-@router.post("/agents/delete", include_in_schema=False)
+@router.post("/agents/delete")
 async def delete_agent_named(body: requests.AgentIdBody, sessions: Sessions) -> Response:
     """End an agent, as 0.0.35 asks for it."""
     await store.delete_agent(sessions, body.agent_id)
@@ -75,7 +75,7 @@ async def delete_agent_named(body: requests.AgentIdBody, sessions: Sessions) -> 
 
 
 @router.post("/v1/agents/{agent_id}/session")
-@router.post("/v1alpha/agents/{agent_id}/session", include_in_schema=False)
+@router.post("/v1alpha/agents/{agent_id}/session")
 async def create_session(
     agent_id: str, body: requests.SessionBody, sessions: Sessions
 ) -> dict[str, str]:
@@ -92,7 +92,7 @@ async def create_session(
     return {"session_id": view.session_id}
 
 
-@router.post("/agents/session/create", include_in_schema=False)
+@router.post("/agents/session/create")
 async def create_session_named(body: requests.OldSessionBody, sessions: Sessions) -> dict[str, str]:
     """A new session, as 0.0.35 asks for it."""
     return await create_session(body.agent_id, body, sessions)
@@ -108,7 +108,8 @@ async def retrieve_session(
     return _session(sessions, agent_id, session_id, wanted)
 
 
-@router.api_route("/agents/session/get", methods=["GET", "POST"], include_in_schema=False)
+@router.get("/agents/session/get")
+@router.post("/agents/session/get")
 async def retrieve_session_named(
     agent_id: str, session_id: str, sessions: Sessions, body: requests.TurnIdsBody | None = None
 ) -> dict[str, Any]:
@@ -135,7 +136,7 @@ async def delete_session(agent_id: str, session_id: str, sessions: Sessions) -> 
     await store.delete_session(sessions, agent_id, session_id)
 
 
-@router.post("/agents/session/delete", include_in_schema=False)
+@router.post("/agents/session/delete")
 async def delete_session_named(body: requests.SessionIdBody, sessions: Sessions) -> Response:
     """End a session, as 0.0.35 asks for it."""
     await delete_session(body.agent_id, body.session_id, sessions)

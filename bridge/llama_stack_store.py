@@ -13,7 +13,7 @@ from typing import Any, Final
 from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError, SessionUnknown, Unavailable
 
-from .llama_stack_requests import AgentConfig
+from .llama_stack_agent_requests import AgentConfig
 from .llama_stack_words import Words
 
 AGENTS: Final = "llama_stack.agents"

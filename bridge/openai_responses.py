@@ -64,7 +64,7 @@ async def count_input_tokens(asked: ResponseBody, sessions: Sessions) -> dict[st
     return {"object": "response.input_tokens", "input_tokens": count}
 
 
-@router.get("", include_in_schema=False)
+@router.get("")
 async def list_responses(
     sessions: Sessions,
     after: After = "",

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
+from llama_stack_client import LlamaStackClient
 
+PYPI = "llama-stack-client 0.2.12 (PyPI)"
 READING = {"sid": "room4", "val": 31.5}
 ASKED = "Say the number."
 KNOWN = "The number is 31.5."
@@ -15,6 +17,11 @@ KNOWN = "The number is 31.5."
 
 GREEDY = {"strategy": {"type": "greedy"}, "max_tokens": 12}
 INSTRUCTIONS = "You watch machines. Answer briefly."
+
+
+def llama_stack(url: str) -> LlamaStackClient:
+    """A client that repeats nothing: a fault shows."""
+    return LlamaStackClient(base_url=url, max_retries=0, timeout=120)
 
 
 def push(url: str, session_id: str, *readings: dict[str, Any]) -> None:

@@ -1,9 +1,8 @@
-"""llama-stack-client 0.2.12 of PyPI against a real worker: every method, and what it gives
-against what the session holds."""
+"""Agents, sessions and turns of llama-stack-client 0.2.12 of PyPI, against a real worker and
+what the session holds."""
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,9 @@ from llama_stack_asked import (
     GREEDY,
     INSTRUCTIONS,
     KNOWN,
+    PYPI,
     asked_otherwise,
+    llama_stack,
     model_id,
     push,
     state,
@@ -26,10 +27,8 @@ from llama_stack_client import (
     BadRequestError,
     LlamaStackClient,
     NotFoundError,
-    PermissionDeniedError,
 )
 
-CLIENT = "llama-stack-client 0.2.12 (PyPI)"
 QUESTION = {"role": "user", "content": ASKED}
 WEATHER = {
     "name": "get_weather",
@@ -41,12 +40,12 @@ WEATHER = {
 
 
 def runs(method: str) -> pytest.MarkDecorator:
-    return pytest.mark.client(CLIENT, method)
+    return pytest.mark.client(PYPI, method)
 
 
 @pytest.fixture(scope="module")
 def client(worker: RunningWorker) -> Iterator[LlamaStackClient]:
-    with LlamaStackClient(base_url=worker.url, max_retries=0, timeout=120) as client:
+    with llama_stack(worker.url) as client:
         yield client
 
 
@@ -390,215 +389,3 @@ def test_a_turn_that_cannot_be_is_refused_and_not_kept(
     with pytest.raises(BadRequestError, match=message):
         client.agents.turn.create(session_id, agent_id=agent_id, **body, stream=stream)
     assert client.agents.session.retrieve(session_id, agent_id=agent_id).turns == []
-
-
-# -- inference ----------------------------------------------------------------------
-
-CONVERSATION = [
-    {"role": "system", "content": "Answer briefly."},
-    {"role": "user", "content": "What is the capital of France?"},
-]
-
-
-@runs("inference.chat_completion")
-def test_a_chat_is_answered_as_in_openais_words(client, worker, model):
-    answer = client.inference.chat_completion(
-        model_id=model, messages=CONVERSATION, sampling_params=GREEDY, logprobs={"top_k": 2}
-    )
-    choice = asked_otherwise(worker.url, CONVERSATION, max_tokens=12, logprobs=True, top_logprobs=2)
-    assert answer.completion_message.content == choice["message"]["content"]
-    tops = [
-        {top["token"]: top["logprob"] for top in token["top_logprobs"]}
-        for token in choice["logprobs"]["content"]
-    ]
-    assert [one.logprobs_by_token for one in answer.logprobs] == [
-        pytest.approx(top, abs=0.02) for top in tops
-    ]
-    counts = {one.metric: one.value for one in answer.metrics}
-    assert counts["total_tokens"] == counts["prompt_tokens"] + counts["completion_tokens"]
-    assert counts["prompt_tokens"] > 10
-
-
-@runs("inference.chat_completion")
-def test_a_streamed_chat_is_the_same_chat(client, model):
-    body: Any = {"model_id": model, "messages": CONVERSATION, "sampling_params": GREEDY}
-    whole = client.inference.chat_completion(**body)
-    events = [chunk.event for chunk in client.inference.chat_completion(**body, stream=True)]
-    assert events[0].event_type == "start"
-    assert events[-1].event_type == "complete"
-    assert events[-1].stop_reason == whole.completion_message.stop_reason
-    assert {event.event_type for event in events[1:-1]} == {"progress"}
-    assert "".join(event.delta.text for event in events) == whole.completion_message.content
-
-
-def test_a_chat_calls_the_tool_that_it_must(client, model):
-    parameters = {"city": {"param_type": "string", "description": "Where", "required": True}}
-    answer = client.inference.chat_completion(
-        model_id=model,
-        messages=[{"role": "user", "content": "What is the weather in Rome?"}],
-        tools=[{"tool_name": "get_weather", "description": "Weather", "parameters": parameters}],
-        tool_config={"tool_choice": "get_weather"},
-        sampling_params={"strategy": {"type": "greedy"}, "max_tokens": 40},
-    )
-    [call] = answer.completion_message.tool_calls
-    assert (call.tool_name, call.arguments) == ("get_weather", {"city": "Rome"})
-    assert answer.completion_message.stop_reason == "end_of_message"
-
-
-def test_a_chat_keeps_to_its_json_schema(client, model):
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    answer = client.inference.chat_completion(
-        model_id=model,
-        messages=[{"role": "user", "content": "Give a number."}],
-        response_format={"type": "json_schema", "json_schema": schema},
-        sampling_params={"strategy": {"type": "greedy"}, "max_tokens": 30},
-    )
-    assert httpx.Response(200, text=str(answer.completion_message.content)).json()["n"] is not None
-
-
-@runs("inference.completion")
-def test_a_text_is_gone_on_with(client, worker, model):
-    body: Any = {
-        "model_id": model,
-        "content": "The capital of France is",
-        "sampling_params": GREEDY,
-        "logprobs": {"top_k": 1},
-    }
-    answer = client.inference.completion(**body)
-    prompt = {"model": model, "prompt": body["content"], "temperature": 0, "max_tokens": 12}
-    other = httpx.post(f"{worker.url}/v1/completions", json=prompt, timeout=60).json()
-    assert answer.content == other["choices"][0]["text"]
-    assert answer.stop_reason == "out_of_tokens"
-    assert len(answer.logprobs) == 12
-    chunks = list(client.inference.completion(**body, stream=True))
-    assert "".join(chunk.content for chunk in chunks) == answer.content
-    assert [chunk.stop_reason for chunk in chunks][-2:] == [None, "out_of_tokens"]
-
-
-@runs("inference.batch_chat_completion")
-@runs("inference.batch_completion")
-def test_a_batch_is_its_single_ones(client, model):
-    more: Any = {"model_id": model, "sampling_params": GREEDY}
-    single = [
-        client.inference.chat_completion(messages=messages, **more)
-        for messages in (CONVERSATION, CONVERSATION[1:])
-    ]
-    batch = client.inference.batch_chat_completion(
-        messages_batch=[CONVERSATION, CONVERSATION[1:]], **more
-    )
-    assert [one.completion_message for one in batch.batch] == [
-        one.completion_message for one in single
-    ]
-    texts = ["One, two,", "The sky is"]
-    alone = [client.inference.completion(content=text, **more).content for text in texts]
-    both = client.inference.batch_completion(content_batch=texts, **more)
-    assert [one.content for one in both.batch] == alone
-
-
-def test_an_unknown_model_is_not_found(client):
-    with pytest.raises(NotFoundError, match="no model"):
-        client.inference.chat_completion(model_id="nope", messages=CONVERSATION)
-    config: Any = {"model": "nope", "instructions": ""}
-    agent_id = client.agents.create(agent_config=config).agent_id
-    with pytest.raises(NotFoundError, match="no model"):
-        client.agents.session.create(agent_id, session_name="s")
-    client.agents.delete(agent_id)
-
-
-def test_sampling_of_a_seed_is_the_same_twice_and_not_greedy(client, model):
-    def ask(seed: int) -> str:
-        answer = client.inference.completion(
-            model_id=model,
-            content="Once upon a time",
-            sampling_params={
-                "strategy": {"type": "top_p", "temperature": 1.5, "top_p": 0.99},
-                "max_tokens": 8,
-                "seed": seed,
-            },
-        )
-        return answer.content
-
-    assert ask(1) == ask(1)
-    assert len({ask(seed) for seed in range(4)}) > 1
-
-
-# -- what the server says of itself -------------------------------------------------
-
-
-@runs("models.list")
-@runs("models.retrieve")
-def test_models(client, worker, model):
-    models = client.models.list()
-    assert [one.identifier for one in models] == [model]
-    assert client.models.retrieve(model) == models[0]
-    assert (models[0].api_model_type, models[0].type) == ("llm", "model")
-    session = httpx.post(f"{worker.url}/v1/sessions/init", json={"type": "iot"}).json()
-    assert models[0].metadata["context_length"] == session["context"]
-    httpx.delete(f"{worker.url}/v1/sessions/{session['session_id']}")
-    with pytest.raises(NotFoundError):
-        client.models.retrieve("nope")
-
-
-@runs("models.register")
-@runs("models.unregister")
-def test_models_are_the_configurations(client, model):
-    assert client.models.register(model_id=model) == client.models.retrieve(model)
-    with pytest.raises(NotFoundError, match="known: "):
-        client.models.register(model_id="nope")
-    with pytest.raises(PermissionDeniedError):
-        client.models.unregister(model)
-
-
-@runs("inspect.health")
-@runs("inspect.version")
-def test_health_and_version(client):
-    assert client.inspect.health().status == "OK"
-    assert client.inspect.version().version == importlib.metadata.version("flashfeed")
-
-
-@runs("routes.list")
-def test_the_routes_are_those_of_openapi_and_more(client, worker):
-    listed = {(one.route, one.method) for one in client.routes.list()}
-    paths = httpx.get(f"{worker.url}/openapi.json").json()["paths"]
-    documented = {(path, method.upper()) for path, methods in paths.items() for method in methods}
-    assert documented <= listed
-    assert ("/agents/session/create", "POST") in listed
-
-
-@runs("providers.list")
-@runs("providers.retrieve")
-def test_the_providers_are_what_runs(client, model):
-    providers = client.providers.list()
-    assert {one.api for one in providers} == {"inference", "agents", "inspect"}
-    assert providers[0].health == {"status": "OK"}
-    assert providers[0].config["models"] == [model]
-    assert client.providers.retrieve(providers[0].provider_id) == providers[0]
-    with pytest.raises(NotFoundError):
-        client.providers.retrieve("ollama")
-
-
-@runs("tools.list")
-@runs("toolgroups.list")
-@runs("tool_runtime.list_tools")
-@runs("shields.list")
-def test_flashfeed_runs_no_tools_and_has_no_shields(client):
-    assert client.tools.list() == client.toolgroups.list() == client.shields.list() == []
-    assert client.tool_runtime.list_tools() == []
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda client: client.datasets.list(),
-        lambda client: client.vector_dbs.list(),
-        lambda client: client.safety.run_shield(messages=[], params={}, shield_id="x"),
-        lambda client: client.eval.jobs.retrieve("j", benchmark_id="b"),
-        lambda client: client.toolgroups.get("g"),
-        lambda client: client.shields.retrieve("s"),
-        lambda client: client.tool_runtime.invoke_tool(tool_name="t", kwargs={}),
-    ],
-)
-def test_what_flashfeed_does_not_have_is_a_json_404(client, ask):
-    with pytest.raises(NotFoundError) as refused:
-        ask(client)
-    assert refused.value.body["error"]["code"] == "route_not_found"

@@ -13,6 +13,7 @@ from flashfeed.models.session import WINDOW_ITEMS_MAX
 from .errors import Unsupported
 from .llama_stack_requests import (
     Body,
+    Part,
     ResponseFormat,
     SamplingParams,
     ToolChoice,
@@ -41,7 +42,7 @@ _CONFIG: Final = {
 _QUESTION: Final = {"role": "user", "content": "Is the room too hot?"}
 
 
-class ToolDef(Body):
+class ToolDef(Part):
     """A tool that the client runs."""
 
     name: str
@@ -53,7 +54,7 @@ class ToolDef(Body):
         return tool_of_list(self.name, self.description or "", self.parameters or [])
 
 
-class FunctionTool(Body):
+class FunctionTool(Part):
     """A tool in 0.0.35's words, where a tool's kind may also be one that a server runs."""
 
     type: str
@@ -69,13 +70,13 @@ class FunctionTool(Body):
         return tool_of_parameters(self.function_name, self.description or "", self.parameters or {})
 
 
-class ToolGroup(Body):
+class ToolGroup(Part):
     """A group of tools that a server runs."""
 
     name: str
 
 
-class AgentConfig(Body):
+class AgentConfig(Part):
     """What an agent is."""
 
     model: str = Field(max_length=200)
@@ -188,7 +189,7 @@ class SessionIdBody(Body):
     session_id: str
 
 
-class Document(Body):
+class Document(Part):
     """A text that a turn may look at."""
 
     content: Any

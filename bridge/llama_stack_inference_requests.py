@@ -13,6 +13,7 @@ from .errors import InvalidField, Unsupported
 from .llama_stack_requests import (
     Body,
     Logprobs,
+    Part,
     ResponseFormat,
     SamplingParams,
     ToolChoice,
@@ -36,7 +37,7 @@ _MESSAGES: Final = [{"role": "user", "content": "What is the capital of France?"
 _TEXT: Final = "The capital of France is"
 
 
-class InferenceTool(Body):
+class InferenceTool(Part):
     """A tool of one inference."""
 
     tool_name: str

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flashfeed.models.errors import RequestError
 from flashfeed.models.generation import GenerateOptions
@@ -29,13 +30,27 @@ def shown(*examples: Words) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": list(examples)})
 
 
-class Body(BaseModel):
-    """What every request has: strict types; what is not known is passed over."""
+class Part(BaseModel):
+    """A part of a request: strict types; what is not known is passed over."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
 
-class Strategy(Body):
+class Body(Part):
+    """A request. Much of it is kept and shown again: what cannot be written as JSON (half
+    of a surrogate pair, an integer beyond 64 bits) is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _writable(cls, data: Any) -> Any:
+        try:
+            orjson.dumps(data)
+        except orjson.JSONEncodeError as error:
+            raise ValueError(f"expected JSON that can be written again: {error}") from None
+        return data
+
+
+class Strategy(Part):
     """How the next token is drawn."""
 
     type: Literal["greedy", "top_p", "top_k"]
@@ -44,7 +59,7 @@ class Strategy(Body):
     top_k: int | None = Field(default=None, ge=0)
 
 
-class SamplingParams(Body):
+class SamplingParams(Part):
     """Sampling. In 0.0.35 `strategy` is a name, and its numbers stand beside it; 0 is
     everywhere the default."""
 
@@ -82,13 +97,13 @@ class SamplingParams(Body):
         return fields
 
 
-class Logprobs(Body):
+class Logprobs(Part):
     """How many of the likeliest tokens to report for each place."""
 
     top_k: int | None = Field(default=None, ge=0, le=20)
 
 
-class ResponseFormat(Body):
+class ResponseFormat(Part):
     """What the text must be: of a JSON schema, or of a grammar."""
 
     type: Literal["json_schema", "grammar"]
@@ -107,7 +122,7 @@ class ResponseFormat(Body):
         return {"grammar": self.bnf}
 
 
-class ToolConfig(Body):
+class ToolConfig(Part):
     """Whether tools are called. How a call is written is the model's own affair."""
 
     tool_choice: ToolChoice | None = None

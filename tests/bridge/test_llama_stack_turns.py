@@ -17,6 +17,7 @@ from flashfeed.models.errors import Unavailable
 from flashfeed.models.session import SessionSpec
 
 QUESTION: Any = {"role": "user", "content": "Is it up?"}
+JSON = {"content-type": "application/json"}
 ANSWER = "The trend is \u2028up"
 
 
@@ -229,6 +230,15 @@ async def test_what_cannot_be_read_is_a_bad_request_that_names_it(bridge, path, 
     assert response.status_code == 400, response.text
     assert response.json()["message"]
     assert response.json()["error"]["param"]
+
+
+@pytest.mark.parametrize("written", [r'"\ud800"', str(2**64), "1e999e"])
+async def test_what_cannot_be_written_again_is_refused(bridge, path, written):
+    body = f'{{"messages": [{{"role": "user", "content": "x", "more": {written}}}]}}'
+    async with httpx.AsyncClient(base_url=bridge) as http:
+        response = await http.post(path, content=body, headers=JSON)
+    assert response.status_code == 400
+    assert "JSON" in response.json()["message"]
 
 
 async def test_an_agent_stays_until_each_of_its_sessions_is_ended(

@@ -20,6 +20,7 @@ from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError, ModelUnknown
 from flashfeed.models.views import ModelView
 
+from .bounds import ModelName
 from .caller import Sessions
 from .llama_stack_requests import Body, shown
 from .llama_stack_words import Words
@@ -53,7 +54,7 @@ class ModelBody(Body):
 
     model_config = shown({"model_id": "SmolLM2-135M-Instruct"})
 
-    model_id: str
+    model_id: ModelName
 
 
 @router.get("/v1/version")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.records import StreamType
 from flashfeed.models.session import WINDOW_ITEMS_MAX
 
+from .bounds import NAMES_MAX, Description, Name, Names
 from .errors import Unsupported
 from .llama_stack_requests import (
     Body,
@@ -45,8 +46,8 @@ _QUESTION: Final = {"role": "user", "content": "Is the room too hot?"}
 class ToolDef(Part):
     """A tool that the client runs."""
 
-    name: str
-    description: str | None = None
+    name: Name
+    description: Description | None = None
     parameters: list[dict[str, Any]] | None = Field(default=None, max_length=100)
 
     def words(self) -> Words:
@@ -57,9 +58,9 @@ class ToolDef(Part):
 class FunctionTool(Part):
     """A tool in 0.0.35's words, where a tool's kind may also be one that a server runs."""
 
-    type: str
-    function_name: str | None = None
-    description: str | None = None
+    type: Name
+    function_name: Name | None = None
+    description: Description | None = None
     parameters: dict[str, dict[str, Any]] | None = None
 
     def words(self, where: str) -> Words:
@@ -73,7 +74,7 @@ class FunctionTool(Part):
 class ToolGroup(Part):
     """A group of tools that a server runs."""
 
-    name: str
+    name: Name
 
 
 class AgentConfig(Part):
@@ -85,14 +86,14 @@ class AgentConfig(Part):
     sampling_params: SamplingParams | None = None
     client_tools: list[ToolDef] | None = Field(default=None, max_length=64)
     tools: list[FunctionTool] | None = Field(default=None, max_length=64)
-    toolgroups: list[str | ToolGroup] | None = None
+    toolgroups: list[Name | ToolGroup] | None = Field(default=None, max_length=NAMES_MAX)
     tool_choice: ToolChoice | None = None
     tool_config: ToolConfig | None = None
-    tool_prompt_format: str | None = None
+    tool_prompt_format: Name | None = None
     response_format: ResponseFormat | None = None
     max_infer_iters: int | None = Field(default=None, ge=0, le=INFER_ITERS_MAX)
-    input_shields: list[str] | None = None
-    output_shields: list[str] | None = None
+    input_shields: Names | None = None
+    output_shields: Names | None = None
     enable_session_persistence: bool | None = Field(
         default=None, description="turns are always kept"
     )
@@ -148,7 +149,7 @@ class AgentIdBody(Body):
 
     model_config = shown({"agent_id": _AGENT_ID})
 
-    agent_id: str
+    agent_id: Name
 
 
 class SessionBody(Body):
@@ -169,7 +170,7 @@ class OldSessionBody(SessionBody):
 
     model_config = shown({"agent_id": _AGENT_ID, "session_name": "room 4"})
 
-    agent_id: str
+    agent_id: Name
 
 
 class TurnIdsBody(Body):
@@ -177,7 +178,7 @@ class TurnIdsBody(Body):
 
     model_config = shown({"turn_ids": [f"{_SESSION_ID}.1"]})
 
-    turn_ids: list[str] | None = None
+    turn_ids: Annotated[list[Name], Field(max_length=1000)] | None = None
 
 
 class SessionIdBody(Body):
@@ -185,15 +186,15 @@ class SessionIdBody(Body):
 
     model_config = shown({"agent_id": _AGENT_ID, "session_id": _SESSION_ID})
 
-    agent_id: str
-    session_id: str
+    agent_id: Name
+    session_id: Name
 
 
 class Document(Part):
     """A text that a turn may look at."""
 
     content: Any
-    mime_type: str
+    mime_type: Name
 
 
 class TurnBody(Body):
@@ -206,7 +207,7 @@ class TurnBody(Body):
     documents: list[Document] | None = Field(default=None, max_length=32)
     attachments: list[Document] | None = Field(default=None, max_length=32)
     tool_config: ToolConfig | None = None
-    toolgroups: list[str | ToolGroup] | None = None
+    toolgroups: list[Name | ToolGroup] | None = Field(default=None, max_length=NAMES_MAX)
 
 
 class OldTurnBody(TurnBody):
@@ -216,8 +217,8 @@ class OldTurnBody(TurnBody):
         {"agent_id": _AGENT_ID, "session_id": _SESSION_ID, "messages": [_QUESTION]}
     )
 
-    agent_id: str
-    session_id: str
+    agent_id: Name
+    session_id: Name
 
 
 class ResumeBody(Body):

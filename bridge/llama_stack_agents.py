@@ -123,7 +123,7 @@ async def list_sessions(
 ) -> dict[str, Any]:
     """An agent's sessions with their turns, oldest first."""
     store.agent(sessions, agent_id)
-    listed = store.sessions(sessions, agent_id)
+    listed = await store.sessions(sessions, agent_id)
     page = _page(listed, start_index, limit, f"/v1/agents/{agent_id}/sessions")
     page["data"] = [_with_turns(sessions, found, []) for found in page["data"]]
     return page

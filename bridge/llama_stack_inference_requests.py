@@ -9,6 +9,7 @@ from pydantic import Field
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.generation import GenerateOptions
 
+from .bounds import Count, Description, Messages, ModelName, Name
 from .errors import InvalidField, Unsupported
 from .llama_stack_requests import (
     Body,
@@ -40,8 +41,8 @@ _TEXT: Final = "The capital of France is"
 class InferenceTool(Part):
     """A tool of one inference."""
 
-    tool_name: str
-    description: str | None = None
+    tool_name: Name
+    description: Description | None = None
     parameters: dict[str, dict[str, Any]] | None = None
 
     def words(self) -> Words:
@@ -53,8 +54,8 @@ class InferenceBody(Body):
     """What an inference has, with whatever it is asked. `model` is 0.0.35's name for
     `model_id`."""
 
-    model_id: str = ""
-    model: str = ""
+    model_id: ModelName = ""
+    model: ModelName = ""
     sampling_params: SamplingParams | None = None
     response_format: ResponseFormat | None = None
     logprobs: Logprobs | None = None
@@ -78,7 +79,7 @@ class ToolsBody(InferenceBody):
     tools: list[InferenceTool] | None = Field(default=None, max_length=64)
     tool_choice: ToolChoice | None = None
     tool_config: ToolConfig | None = None
-    tool_prompt_format: str | None = None
+    tool_prompt_format: Name | None = None
 
     def request(self, messages: list[dict[str, Any]], where: str = "messages") -> ChatRequest:
         """The conversation as the service takes it."""
@@ -100,7 +101,7 @@ class ChatBatchBody(ToolsBody):
 
     model_config = shown({**_MODEL, "messages_batch": [_MESSAGES]})
 
-    messages_batch: list[list[dict[str, Any]]] = Field(min_length=1, max_length=BATCH_MAX)
+    messages_batch: list[Messages] = Field(min_length=1, max_length=BATCH_MAX)
 
 
 class CompletionBody(InferenceBody):
@@ -125,10 +126,10 @@ class EmbeddingsBody(Body):
 
     model_config = shown({"model_id": "my-bert", "contents": ["The trend is up."]})
 
-    model_id: str = ""
-    model: str = ""
+    model_id: ModelName = ""
+    model: ModelName = ""
     contents: list[Any] = Field(min_length=1, max_length=EMBEDDINGS_MAX)
-    output_dimension: int | None = Field(default=None, ge=1)
+    output_dimension: Count | None = Field(default=None, ge=1)
     task_type: Literal["query", "document"] | None = None
     text_truncation: Literal["none", "start", "end"] | None = None
 

@@ -14,15 +14,16 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flashfeed.models.errors import RequestError
-from flashfeed.models.generation import GenerateOptions
+from flashfeed.models.generation import REPETITION_PENALTY_MAX, GenerateOptions
 
+from .bounds import Count, Grammar, Name, Seed, StopTexts
 from .errors import InvalidField, Unsupported
 from .llama_stack_words import Words
 
 TOP_P_DEFAULT: Final = 0.95
 MAX_TOKENS_DEFAULT: Final = 1024
 
-ToolChoice: TypeAlias = str
+ToolChoice: TypeAlias = Name
 
 
 def shown(*examples: Words) -> ConfigDict:
@@ -56,7 +57,7 @@ class Strategy(Part):
     type: Literal["greedy", "top_p", "top_k"]
     temperature: float | None = Field(default=None, ge=0, le=5)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: Count | None = Field(default=None, ge=0)
 
 
 class SamplingParams(Part):
@@ -64,13 +65,13 @@ class SamplingParams(Part):
     everywhere the default."""
 
     strategy: Strategy | Literal["greedy", "top_p", "top_k"] = "greedy"
-    max_tokens: int | None = Field(default=None, ge=0, examples=[64])
-    repetition_penalty: float | None = None
-    stop: list[str] | None = None
+    max_tokens: Count | None = Field(default=None, ge=0, examples=[64])
+    repetition_penalty: float | None = Field(default=None, ge=0, le=REPETITION_PENALTY_MAX)
+    stop: StopTexts | None = None
     temperature: float | None = Field(default=None, ge=0, le=5)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
-    seed: int | None = Field(default=None, ge=0, description="goes beyond the client's fields")
+    top_k: Count | None = Field(default=None, ge=0)
+    seed: Seed | None = Field(default=None, description="goes beyond the client's fields")
 
     def fields(self) -> dict[str, Any]:
         """The fields of GenerateOptions that this sets."""
@@ -108,7 +109,7 @@ class ResponseFormat(Part):
 
     type: Literal["json_schema", "grammar"]
     json_schema: dict[str, Any] | None = None
-    bnf: str | dict[str, Any] | None = None
+    bnf: Grammar | dict[str, Any] | None = None
 
     def fields(self, where: str) -> dict[str, Any]:
         """The field of GenerateOptions that this sets."""
@@ -126,8 +127,8 @@ class ToolConfig(Part):
     """Whether tools are called. How a call is written is the model's own affair."""
 
     tool_choice: ToolChoice | None = None
-    tool_prompt_format: str | None = None
-    system_message_behavior: str | None = None
+    tool_prompt_format: Name | None = None
+    system_message_behavior: Name | None = None
 
 
 def generate_options(

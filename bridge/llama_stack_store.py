@@ -92,9 +92,10 @@ def session(service: SessionService, agent_id: str, session_id: str) -> Words:
     return _shown(session_id, kept)
 
 
-def sessions(service: SessionService, agent_id: str) -> list[Words]:
-    """An agent's sessions that are still there, oldest first, as clients read them."""
-    created = {view.session_id: view.created_ms for view in service.sessions()}
+async def sessions(service: SessionService, agent_id: str) -> list[Words]:
+    """An agent's sessions, whichever worker has them, oldest first and without their turns;
+    those that another dialect deleted are left out."""
+    created = {view.session_id: view.created_ms for view in await service.all_sessions()}
     return [
         _shown(session_id, kept)
         for session_id, kept in service.documents.list(SESSIONS)

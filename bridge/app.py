@@ -86,7 +86,7 @@ def create_app(
     app.include_router(anthropic_messages.router)
     app.include_router(openai.router)
     # Llama Stack's clients of 2025 look for OpenAI's routes there.
-    app.include_router(openai.router, prefix="/v1/openai")
+    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
     app.include_router(events.router)
     app.include_router(realm_socket.router)
     _add_unknown_socket(app)

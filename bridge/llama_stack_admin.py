@@ -58,14 +58,14 @@ class ModelBody(Body):
 
 
 @router.get("/v1/version")
-@router.get("/v1alpha/admin/version")
+@router.get("/v1alpha/admin/version", include_in_schema=False)
 async def version() -> dict[str, str]:
     """flashfeed's version."""
     return {"version": VERSION}
 
 
 @router.get("/v1/health", responses={503: {"description": "not ready"}})
-@router.get("/v1alpha/admin/health")
+@router.get("/v1alpha/admin/health", include_in_schema=False)
 async def health(sessions: Sessions) -> Response:
     """Whether the worker serves its sessions, in Llama Stack's words; LayerScale's client
     of 0.3, which asks here too, reads the status alone."""
@@ -75,7 +75,7 @@ async def health(sessions: Sessions) -> Response:
 
 
 @router.get("/v1/inspect/routes")
-@router.get("/v1alpha/admin/inspect/routes")
+@router.get("/v1alpha/admin/inspect/routes", include_in_schema=False)
 async def routes(request: Request, api_filter: ApiFilter = None) -> dict[str, list[Words]]:
     """Every route of this bridge. `api_filter` names a version; nothing is deprecated."""
     listed = sorted(_routes(request.app.routes), key=lambda one: (one["route"], one["method"]))
@@ -84,14 +84,14 @@ async def routes(request: Request, api_filter: ApiFilter = None) -> dict[str, li
 
 
 @router.get("/v1/providers")
-@router.get("/v1alpha/admin/providers")
+@router.get("/v1alpha/admin/providers", include_in_schema=False)
 async def providers(sessions: Sessions) -> dict[str, list[Words]]:
     """What answers each API: the worker itself."""
     return {"data": _providers(sessions)}
 
 
 @router.get("/v1/providers/{provider_id}")
-@router.get("/v1alpha/admin/providers/{provider_id}")
+@router.get("/v1alpha/admin/providers/{provider_id}", include_in_schema=False)
 async def provider(provider_id: str, sessions: Sessions) -> dict[str, Any]:
     """A provider by its id."""
     if provider_id != PROVIDER:

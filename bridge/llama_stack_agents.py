@@ -75,7 +75,7 @@ async def delete_agent_named(body: requests.AgentIdBody, sessions: Sessions) -> 
 
 
 @router.post("/v1/agents/{agent_id}/session")
-@router.post("/v1alpha/agents/{agent_id}/session")
+@router.post("/v1alpha/agents/{agent_id}/session", include_in_schema=False)
 async def create_session(
     agent_id: str, body: requests.SessionBody, sessions: Sessions
 ) -> dict[str, str]:
@@ -132,7 +132,6 @@ async def list_sessions(
 @router.delete("/v1/agents/{agent_id}/session/{session_id}", status_code=204)
 async def delete_session(agent_id: str, session_id: str, sessions: Sessions) -> None:
     """End a session with its turns."""
-    store.agent(sessions, agent_id)
     await store.delete_session(sessions, agent_id, session_id)
 
 
@@ -144,7 +143,6 @@ async def delete_session_named(body: requests.SessionIdBody, sessions: Sessions)
 
 
 def _session(service: SessionService, agent_id: str, session_id: str, wanted: list[str]) -> Words:
-    store.agent(service, agent_id)
     return _with_turns(service, store.session(service, agent_id, session_id), wanted)
 
 

@@ -140,6 +140,8 @@ def _shown(session_id: str, kept: Words) -> Words:
 
 def _kept_session(service: SessionService, agent_id: str, session_id: str) -> Words:
     kept = service.documents.get(SESSIONS, session_id)
+    if kept is None:
+        service.get(session_id)  # another worker may have it, and know of it sooner
     if kept is None or kept["agent_id"] != agent_id:
         raise SessionUnknown(f"agent {agent_id} has no session {session_id}")
     return kept

@@ -124,13 +124,11 @@ async def retrieve_step_named(
 
 
 def _agent_of(service: SessionService, agent_id: str, session_id: str) -> requests.AgentConfig:
-    config = store.agent_config(service, agent_id)
     store.session(service, agent_id, session_id)
-    return config
+    return store.agent_config(service, agent_id)
 
 
 def _turn(service: SessionService, agent_id: str, session_id: str, turn_id: str) -> Words:
-    store.agent(service, agent_id)
     store.session(service, agent_id, session_id)
     return turns.find_turn(store.turns(service, session_id), turn_id)
 

@@ -18,6 +18,7 @@ from llama_stack_client import (
     RateLimitError,
 )
 
+from flashfeed.bridge.keys import read_key_list
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.models.errors import FlashfeedError, Overloaded, Unavailable
 
@@ -118,7 +119,7 @@ async def test_without_a_connection_it_is_a_connection_error():
 
 
 async def test_a_client_without_a_key_is_not_let_in(serve, memory):
-    server = await serve(BridgeSettings(api_keys=("secret",)))
+    server = await serve(BridgeSettings(keys=read_key_list("tenant:a-key-of-somebody-or-other")))
     seen = await readme(f"http://127.0.0.1:{server.port}", "error")
     assert (seen["class"], seen["status"]) == ("AuthenticationError", 401)
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashfeed.codecs.mapping import Mapping, Source
+from flashfeed.codecs.plan import NEXT
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.feed import Fault
 from flashfeed.models.messages import PackedRecord, Records, encode_message
-from flashfeed.models.records import StreamType, record_fields
+from flashfeed.models.records import RecordType, record_fields
+from flashfeed.models.tenant import session_key
 
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter, Write
@@ -29,14 +31,16 @@ SESSION_ID_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed, ready to read: its decoder, compiled mapping and session names."""
+    """A feed, ready to read: its decoder, compiled mapping and session names. `tenant` is
+    its template's: whose sessions it feeds."""
 
     name: str
     template: str
-    type: StreamType
+    type: RecordType
     decode: Callable[[bytes | None], Any]
     mapping: Mapping
     session_id: Callable[[str], str]
+    tenant: str = ""
 
 
 @dataclass(slots=True)
@@ -98,8 +102,9 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                 topic=batch.topic,
                 partition=batch.partition,
                 template=feed.template,
+                may_change=feed.mapping.spec.final == NEXT,
             )
-            result.messages.append((session, message))
+            result.messages.append((session_key(feed.tenant, session), message))
     return result
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from typing import NamedTuple
 
 from aiokafka.partitioner import murmur2
 
@@ -20,6 +21,12 @@ APPLY_TIMEOUT_S = 30.0
 SETTLED_KEPT = 4096
 
 
+class _Pushed(NamedTuple):
+    session_id: str
+    records: int
+    n_bytes: int
+
+
 class History:
     """The records topic as this worker's callers write it."""
 
@@ -29,7 +36,7 @@ class History:
         self._partition_count = partition_count
         self._recent: OrderedDict[Written, FlashfeedError | None] = OrderedDict()
         self._waiters: dict[Written, asyncio.Future[None]] = {}
-        self._pushed: dict[Written, tuple[str, int]] = {}
+        self._pushed: dict[Written, _Pushed] = {}
 
     def partition_of(self, session_id: str) -> int:
         """The partition that a session's key hashes to (Kafka's default partitioner)."""
@@ -37,22 +44,23 @@ class History:
 
     async def push(self, session_id: str, message: Message, records: int) -> None:
         """Write a message of so many records; returns at Kafka's acknowledgement."""
-        written = await self._write(session_id, message)
+        written, n_bytes = await self._write(session_id, message)
         if written not in self._recent:
-            self._pushed[written] = (session_id, records)
+            self._pushed[written] = _Pushed(session_id, records, n_bytes)
 
-    def on_the_way(self, session_id: str, arrived: set[int]) -> int:
-        """Records pushed here that have not come back from Kafka: those that wait at the
-        owner (`arrived` are their offsets) are its own to count."""
-        return sum(
-            count
-            for written, (pushed_to, count) in self._pushed.items()
-            if pushed_to == session_id and written.offset not in arrived
-        )
+    def on_the_way(self, session_id: str, arrived: set[int]) -> tuple[int, int]:
+        """Records pushed here that have not come back from Kafka, and their messages' bytes:
+        those that wait at the owner (`arrived` are their offsets) are its own to count."""
+        away = [
+            one
+            for written, one in self._pushed.items()
+            if one.session_id == session_id and written.offset not in arrived
+        ]
+        return sum(one.records for one in away), sum(one.n_bytes for one in away)
 
     async def apply(self, session_id: str, message: Message) -> None:
         """Write a message and wait until its owner has applied it; raises its error."""
-        written = await self._write(session_id, message)
+        written, _ = await self._write(session_id, message)
         if written in self._recent:
             error = self._recent[written]
             if error is not None:
@@ -86,8 +94,8 @@ class History:
         """What was pushed to the partition is another worker's to apply."""
         self._pushed = {key: at for key, at in self._pushed.items() if key.partition != number}
 
-    async def _write(self, session_id: str, message: Message) -> Written:
+    async def _write(self, session_id: str, message: Message) -> tuple[Written, int]:
         number = self.partition_of(session_id)
         key, value = session_id.encode(), encode_message(message)
         [written] = await self._writer.write([Write(self._topic, key, value, partition=number)])
-        return written
+        return written, len(value)

@@ -12,6 +12,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Literal
 
 import msgspec
 
@@ -19,9 +20,11 @@ from flashfeed.engine import Engine
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
+    ContextFull,
     Overloaded,
     RecordError,
     RequestError,
+    SessionBusy,
     SessionExists,
     SessionFailed,
     SessionUnknown,
@@ -42,6 +45,7 @@ from flashfeed.models.messages import (
 )
 from flashfeed.models.records import make_record
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
+from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
     AppendAck,
     Fields,
@@ -51,6 +55,7 @@ from flashfeed.models.views import (
     QueryView,
     SessionEvent,
     SessionView,
+    Warmed,
 )
 
 from .documents import MemoryDocuments
@@ -58,12 +63,16 @@ from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
 from .partitions import Partitions
-from .service import Documents, SessionService
+from .service import Allowance, Documents, SessionService
 from .session_outputs import version_events
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
+from .tenancy import TenantSessions
+from .warm_turns import WarmTurns
 
 PUSH_RECORDS_MAX = 1000
+PUSH_TEXT_CHARS_MAX = 100_000
+ENDED_REASONS = ("stop", "length", "tool_calls")
 KEPT_REASONS = ("stop", "length")  # a generation that was cancelled leaves nothing
 
 
@@ -88,6 +97,7 @@ class LiveSessions:
         self._lag = lag
         self._subscribers = Subscribers()
         self._documents = MemoryDocuments()
+        self._warm = WarmTurns()
         self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._history.settled)
         partitions.on_revoked(self._on_revoked)
@@ -114,9 +124,13 @@ class LiveSessions:
         """What the dialects keep beside the sessions."""
         return self._documents.of("")
 
-    def of(self, tenant: str) -> SessionService:
+    def documents_of(self, tenant: str) -> Documents:
+        """What the dialects keep for one tenant."""
+        return self._documents.of(tenant)
+
+    def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
         """This service as one tenant may use it."""
-        return self
+        return TenantSessions(self, tenant, allowance) if tenant else self
 
     def models(self) -> list[ModelView]:
         """The models that a request may name, the default one first."""
@@ -130,7 +144,9 @@ class LiveSessions:
 
     def get(self, session_id: str) -> SessionView:
         """The session now."""
-        return self._view(self._owner(session_id))
+        view = self._view(self._owner(session_id, touch=False))
+        self._owner(session_id)
+        return view
 
     def sessions(self) -> list[SessionView]:
         """Every live session."""
@@ -169,18 +185,35 @@ class LiveSessions:
         """The worker's metrics."""
         return self._metrics.render(self._lag())
 
+    def new_id(self, scope: str = "") -> str:
+        """A key that is free: the scope, and an id after it. Its partition is this worker's."""
+        mine = set(self._partitions.numbers)
+        if not mine:
+            raise Unavailable("this worker owns no partition yet")
+        while True:
+            session_id = scope + uuid.uuid4().hex
+            if self._history.partition_of(session_id) in mine:
+                return session_id
+
     # -- what changes a session ---------------------------------------------------
 
     async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
         """A new session, applied by its owner when this returns."""
+        room = spec.context or self._config.engine.context_tokens
+        if spec.window_tokens > room:
+            raise RequestError(
+                f"window: expected at most {room} tokens, what the session's context takes, "
+                f"got {spec.window_tokens}"
+            )
         if spec.context > self._config.engine.context_tokens:
             raise RequestError(
                 f"context: expected at most {self._config.engine.context_tokens} tokens, "
                 f"got {spec.context}"
             )
         if session_id is None:
-            session_id = self._local_id()
-        elif self._find(session_id) is not None:
+            session_id = self.new_id()
+        check_session_id(session_id.removeprefix(scope_of(spec.tenant)))
+        if self._find(session_id) is not None:
             raise SessionExists(f"session {session_id} exists already")
         if len(self._partitions.live()) >= self.sessions_max:
             raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
@@ -195,9 +228,9 @@ class LiveSessions:
         self._subscribers.end(lambda one: one == session_id)
 
     async def push(
-        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+        self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
-        """Write records; returns at Kafka's acknowledgement."""
+        """Write records and texts; returns at Kafka's acknowledgement."""
         owner = self._owner(session_id)
         view = self._view(owner)
         if len(records) > PUSH_RECORDS_MAX:
@@ -205,6 +238,9 @@ class LiveSessions:
                 f"expected at most {PUSH_RECORDS_MAX} records a push, got {len(records)}"
             )
         for place, fields in enumerate(records):
+            if isinstance(fields, str):
+                self._check_text(view, fields, f"$.data[{place}]")
+                continue
             try:
                 make_record(view.spec.type, fields)
             except RecordError as error:
@@ -219,7 +255,10 @@ class LiveSessions:
         if records:
             now_ms = int(time.time() * 1000)
             packed = tuple(
-                PackedRecord(0, place, now_ms, fields) for place, fields in enumerate(records)
+                PackedRecord(
+                    0, place, now_ms, {"text": fields} if isinstance(fields, str) else fields
+                )
+                for place, fields in enumerate(records)
             )
             message = Records(type=view.spec.type, records=packed, idempotency_key=idempotency_key)
             try:
@@ -228,7 +267,9 @@ class LiveSessions:
                 if idempotency_key:  # the same key again writes nothing twice
                     raise Unavailable(str(error)) from error
                 raise
-        return PushAck(len(records), self._view(owner))
+        # A key that was seen before moves nothing: what it brought is in the version now.
+        repeated = bool(idempotency_key) and view.version > 0 and self._seen(owner, idempotency_key)
+        return PushAck(len(records), self._view(owner), view.version - repeated)
 
     async def append(self, session_id: str, text: str) -> AppendAck:
         """Add text to the context."""
@@ -264,7 +305,7 @@ class LiveSessions:
         the session's history as an append."""
         owner = self._owner(session_id)
         self._check_takes(owner, asked, options)
-        owner.last_used_ms = int(time.time() * 1000)
+        self._warm.take_over(session_id)
         self._generating[session_id] += 1
         pieces = self._engine.generate(session_id, asked, options)
         tokens = 0
@@ -274,6 +315,7 @@ class LiveSessions:
                 async for piece in pieces:
                     tokens = piece.n_tokens
                     texts.append(piece.text)
+                    owner.turns += piece.finish_reason in ENDED_REASONS
                     ended = piece.finish_reason in KEPT_REASONS
                     if ended and any(texts) and not options.clear_after:
                         assert isinstance(asked, str)  # or it was refused
@@ -282,10 +324,30 @@ class LiveSessions:
                     yield piece
         finally:
             await pieces.aclose()
+            owner.last_used_ms = int(time.time() * 1000)
             self._metrics.generated(tokens)
             self._generating[session_id] -= 1
             if not self._generating[session_id]:
                 del self._generating[session_id]
+
+    async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
+        """Decode a conversation over the session's data ahead of its next turn."""
+        owner = self._owner(session_id)
+        if session_id in self._generating:
+            raise SessionBusy(f"session {session_id} is answering; warm it when that has ended")
+        before = self._view(owner)
+        with self._placed(owner):
+            length = before.n_tokens + await self._engine.count_turn(session_id, asked)
+            one_token = GenerateOptions(max_tokens=1)
+            pieces = self._engine.generate(session_id, asked, one_token)
+            last = await self._warm.run(session_id, pieces)
+        view = self._view(owner)
+        if last is None or last.finish_reason == "cancelled":
+            return Warmed("cancelled", length, before.n_tokens, view)
+        # The last token of a prompt is always decoded: its logits are asked for.
+        covered = last.cached_tokens >= last.prompt_tokens - 1
+        reason: Literal["warmed", "covered"] = "covered" if covered else "warmed"
+        return Warmed(reason, last.prompt_tokens, last.cached_tokens, view)
 
     def chat(
         self, asked: PlainPrompt, options: GenerateOptions, model: str = ""
@@ -329,7 +391,6 @@ class LiveSessions:
             raise RequestError(f"prompt and choices: {error}") from None
         if not query.choices:
             raise RequestError("choices: expected 2 or more, got none")
-        owner.last_used_ms = int(time.time() * 1000)
         with self._placed(owner):
             update = await self._engine.update(session_id, (), [query])
         self._metrics.asked(update.question_tokens + update.generated_tokens)
@@ -353,15 +414,6 @@ class LiveSessions:
         self._metrics.subscribers_dropped(self._subscribers.publish(event))
 
     # -- inside -------------------------------------------------------------------
-
-    def _local_id(self) -> str:
-        mine = set(self._partitions.numbers)
-        if not mine:
-            raise Unavailable("this worker owns no partition yet")
-        while True:
-            session_id = uuid.uuid4().hex
-            if self._history.partition_of(session_id) in mine:
-                return session_id
 
     @staticmethod
     @contextmanager
@@ -400,17 +452,45 @@ class LiveSessions:
             raise Unavailable("the session's partition is being rebuilt")
         return self._partitions.find(number, session_id)
 
-    def _owner(self, session_id: str) -> SessionOwner:
+    def _owner(self, session_id: str, touch: bool = True) -> SessionOwner:
         owner = self._find(session_id)
         if owner is None:
             raise SessionUnknown(f"no session {session_id}")
+        if touch:
+            owner.last_used_ms = int(time.time() * 1000)
         return owner
+
+    def _check_text(self, view: SessionView, text: str, path: str) -> None:
+        """A text that can be an item of the session's window."""
+        if not text.strip():
+            raise ValidationFault(f"expected a text, got an empty one at {path}", path)
+        if len(text) > PUSH_TEXT_CHARS_MAX:
+            raise ValidationFault(
+                f"expected a text of at most {PUSH_TEXT_CHARS_MAX} characters, got {len(text)} "
+                f"at {path}",
+                path,
+            )
+        bound = view.spec.window_tokens or view.context_tokens - view.prefix_tokens
+        # A token has one byte at least, so that most texts need not be counted.
+        if len(text.encode(errors="replace")) < bound:
+            return
+        tokens = self._engine.count_tokens(text + "\n", view.session_id)
+        if tokens > bound:
+            raise ContextFull(
+                f"expected a text of at most {bound} tokens, what the session's window takes, "
+                f"got {tokens} at {path}"
+            )
+
+    @staticmethod
+    def _seen(owner: SessionOwner, idempotency_key: str) -> bool:
+        return owner.state is not None and idempotency_key in owner.state.head.idempotency_keys
 
     def _view(self, owner: SessionOwner) -> SessionView:
         state = owner.state
         if state is None:
             raise SessionUnknown(f"no session {owner.session_id}")
         head = state.head
+        waiting, waiting_bytes = self._queue(owner)
         return SessionView(
             session_id=head.session_id,
             spec=head.spec,
@@ -419,7 +499,7 @@ class LiveSessions:
             context_tokens=head.spec.context or self._config.engine.context_tokens,
             prefix_tokens=head.prefix_tokens,
             data_count=head.records,
-            queue_size=self._queue_size(owner),
+            queue_size=waiting,
             queue_capacity=self._config.bridge.queue_records_max,
             counters=head.counters,
             answers=head.answers,
@@ -429,13 +509,18 @@ class LiveSessions:
             in_use=owner.busy or owner.session_id in self._generating,
             failed=head.failed,
             model=head.spec.model or self.model_id,
+            kv_tokens=self._engine.kv_tokens(owner.session_id),
+            evicted=head.evicted,
+            queue_bytes=waiting_bytes,
+            turns=owner.turns,
+            ready=head.ready,
         )
 
-    def _queue_size(self, owner: SessionOwner) -> int:
-        """Records written and not applied: those that wait at the owner, and pushes of
-        ours that have not come back from Kafka yet."""
-        on_the_way = self._history.on_the_way(owner.session_id, owner.waiting_offsets)
-        return owner.queued + on_the_way
+    def _queue(self, owner: SessionOwner) -> tuple[int, int]:
+        """Records written and not applied, and their messages' bytes: those that wait at the
+        owner, and pushes of ours that have not come back from Kafka yet."""
+        records, n_bytes = self._history.on_the_way(owner.session_id, owner.waiting_offsets)
+        return owner.queued + records, owner.queued_bytes + n_bytes
 
     def _on_revoked(self, number: int) -> None:
         """What this worker knew of the partition's sessions is another's to know."""

@@ -168,7 +168,8 @@ class Partitions:
                 session_id = (raw.key or b"").decode()
                 if not session_id:
                     raise DecodeFault("expected a session id as the key, got none", "$key")
-                routed.append((session_id, Waiting(int(raw.offset), message)))
+                one = Waiting(int(raw.offset), message, len(raw.value or b""))
+                routed.append((session_id, one))
             except (DecodeFault, UnicodeDecodeError) as fault:
                 letters.append(_letter(raw, fault))
         if letters:

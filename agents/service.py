@@ -10,7 +10,7 @@ Errors are those of models/errors.py.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Protocol
 
 from flashfeed.models.chat import ChatRequest
@@ -25,6 +25,7 @@ from flashfeed.models.views import (
     QueryView,
     SessionEvent,
     SessionView,
+    Warmed,
 )
 
 
@@ -47,6 +48,19 @@ class Documents(Protocol):
         """Remove a document; whether there was one."""
 
 
+class Allowance(Protocol):
+    """What a tenant may take. Each method raises LimitReached where it is too much."""
+
+    def session(self, held: int) -> AbstractContextManager[None]:
+        """Room for one session beside the `held` ones, while it is being made."""
+
+    def check_tokens(self) -> None:
+        """Whether the model may read and write for the tenant now."""
+
+    def spend_tokens(self, tokens: int) -> None:
+        """It did so many; never refuses, what is too much is waited for."""
+
+
 class SessionService(Protocol):
     """What a bridge may call. All methods run on the worker's event loop."""
 
@@ -57,9 +71,10 @@ class SessionService(Protocol):
     def models(self) -> list[ModelView]:
         """The models that a request may name, the default one first."""
 
-    def of(self, tenant: str) -> SessionService:
-        """This service as one tenant may use it: its own sessions and no others. "" is
-        whoever runs the worker, and sees all."""
+    def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
+        """This service as one tenant may use it: its own sessions and no others, within
+        the allowance. "" is whoever runs the worker, and sees all. Of a tenant's service
+        it gives a part, which shares the allowance and nothing else."""
 
     @property
     def documents(self) -> Documents:
@@ -89,13 +104,14 @@ class SessionService(Protocol):
         """End the session, and forget it."""
 
     async def push(
-        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+        self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
-        """Write records (plain fields of the session's type) for a session.
+        """Write records (plain fields of the session's type) and texts for a session.
 
         All or nothing: RecordError, with the path `$.data[2].c`, before anything is
-        written where one is wrong. A repeated idempotency key is acknowledged again
-        and applied once. Overloaded where the queue has no room.
+        written where one is wrong; ContextFull where a text is longer than its window.
+        A repeated idempotency key is acknowledged again and applied once. Overloaded where
+        the queue has no room.
         """
 
     async def append(self, session_id: str, text: str) -> AppendAck:
@@ -136,6 +152,12 @@ class SessionService(Protocol):
 
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
+
+    async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
+        """Decode a conversation over the session's data ahead of its next turn, which then
+        goes on from there. A turn, or a newer warm one, takes over. Raises SessionBusy
+        while a turn is under way, and what `generate` raises.
+        """
 
     def count_tokens(self, session_id: str, text: str) -> int:
         """The tokens of a text, as the session's model would read it."""

@@ -68,6 +68,7 @@ class SessionOwner:
         self.partition = partition
         self.state: SessionState | None = None
         self.last_used_ms = 0
+        self.turns = 0
         self.busy = False
         self.gone = False
         self._parts = parts
@@ -81,6 +82,12 @@ class SessionOwner:
         """Records that wait to be applied; a message read again after a crash does not."""
         applied = self.state.head.records_offset if self.state else -1
         return sum(one.records for one in self._waiting if one.offset > applied)
+
+    @property
+    def queued_bytes(self) -> int:
+        """What the messages that wait with records take on Kafka."""
+        applied = self.state.head.records_offset if self.state else -1
+        return sum(one.n_bytes for one in self._waiting if one.records and one.offset > applied)
 
     @property
     def waiting_offsets(self) -> set[int]:
@@ -221,7 +228,7 @@ class SessionOwner:
             self.state = None
         elif done.state is not None or done.step.creates:
             self.state = next_state(done.step, done.state, head)
-            self.last_used_ms = head.evaluated_ms or head.created_ms
+            self.last_used_ms = max(self.last_used_ms, head.evaluated_ms or head.created_ms)
 
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics

@@ -5,6 +5,8 @@
 - All records that wait become one version (invariant 3). A message that changes the
   session itself (create, delete, mark_prefix, queries) ends a step.
 - A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
+- What needs memory (a bar being built, a vital's last value) is in the head
+  (models/assembly.py); a record may so lead to none, one or several items.
 - A line may refer to the record before it only inside its own block (models/window.py),
   so that no context begins with a line that needs what has slid out.
 """
@@ -13,10 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 
+from flashfeed.codecs.assembly import assemble
 from flashfeed.codecs.registry import text_codec
+from flashfeed.codecs.text import TextCodec
 from flashfeed.models.errors import (
     FlashfeedError,
     RecordError,
@@ -31,16 +36,21 @@ from flashfeed.models.messages import (
     Create,
     Delete,
     MarkPrefix,
+    PackedRecord,
     Records,
     RemoveQuery,
+    pushed_text,
 )
 from flashfeed.models.origins import Origin, advance, is_new, origin_key
-from flashfeed.models.records import Record, make_record
-from flashfeed.models.session import QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
+from flashfeed.models.records import Record, make_record, record_fields
+from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
 from flashfeed.models.window import block_start
 
 from .session_step import LastRecord, Refused, SessionState, Step, Templates, Waiting
+
+_RAW: Final[dict[str, str]] = {"ohlcv": "trade"}
+"""What else a session of a type may be sent: what its own records are made of."""
 
 
 def plan_step(
@@ -61,7 +71,9 @@ def plan_step(
         empty = SessionSpec(type="event")
         step = Step(head=Head(session_id, empty, window_items=window_items))
     exists = state is not None
-    fresh_origins: dict[str, Origin] = {}
+    fresh_origins = {
+        origin_key(one.topic, one.partition): one for one in step.head.assembly.origins
+    }
     for one in taken:
         step.messages.append(one)
         if exists and one.offset <= step.head.records_offset:
@@ -77,14 +89,20 @@ def plan_step(
             step.head = msgspec.structs.replace(
                 step.head, records_offset=one.offset, first_offset=first
             )
+    origins = tuple(fresh_origins.values())
     if step.moves:
-        step.queries = step.head.spec.flash
+        spec = step.head.spec
+        step.queries = (*spec.flash, NEXT_WORD) if spec.pre_decode else spec.flash
         step.head = msgspec.structs.replace(
             step.head,
             version=step.head.version + 1,
-            origins=tuple(fresh_origins.values()),
+            origins=origins,
             event_time=_event_time(step),
         )
+        origins = ()
+    # What went into a bar that is not complete belongs to the version that has the bar.
+    assembly = msgspec.structs.replace(step.head.assembly, origins=origins)
+    step.head = msgspec.structs.replace(step.head, assembly=assembly)
     return step
 
 
@@ -161,7 +179,7 @@ def _fold_records(step: Step, offset: int, message: Records, origins: dict[str, 
     if head.failed:
         _refuse_all(step, message, "session_failed", head.failed)
         return
-    if message.type != head.spec.type:
+    if message.type not in (head.spec.type, _RAW.get(head.spec.type)):
         detail = (
             f"session {head.session_id} takes {head.spec.type} records, this one is {message.type}"
         )
@@ -182,21 +200,44 @@ def _fold_records(step: Step, offset: int, message: Records, origins: dict[str, 
         try:
             if message.topic:
                 advance(head.watermarks, key, one.offset, one.index)
-            record = make_record(message.type, one.fields)
-            number = head.count + len(step.items)
-            line = codec.render(record, _referable(step, number)).removesuffix("\n")
+            if (text := pushed_text(one.fields)) is not None:
+                _fold_text(step, text, offset, one.received_ms)
+                continue
+            came = make_record(message.type, one.fields)
+            done = assemble(
+                step.head.assembly, head.spec, came, message.may_change, one.received_ms / 1000
+            )
+            for record in done.records:
+                _add_record(step, codec, record, came is record, one, offset)
         except (RecordError, SessionFailed) as error:
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
-        step.items.append(Item(line, one.fields, offset))
-        step.last = LastRecord(record, number)
-        step.received_ms.append(one.received_ms)
-        step.moves = True
+        step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
+        step.taken += not done.late
+        step.late += done.late
         if message.topic:
             seen = origins.get(key)
             first = seen.first if seen else one.offset
             origins[key] = Origin(message.topic, message.partition, first, one.offset)
+
+
+def _fold_text(step: Step, text: str, offset: int, received_ms: int) -> None:
+    step.items.append(Item(text, offset=offset))
+    step.texts += 1
+    step.received_ms.append(received_ms)
+    step.moves = True
+
+
+def _add_record(
+    step: Step, codec: TextCodec, record: Record, as_it_came: bool, one: PackedRecord, offset: int
+) -> None:
+    number = step.head.count + len(step.items)
+    line = codec.render(record, _referable(step, number)).removesuffix("\n")
+    step.items.append(Item(line, one.fields if as_it_came else record_fields(record), offset))
+    step.last = LastRecord(record, number)
+    step.received_ms.append(one.received_ms)
+    step.moves = True
 
 
 def _referable(step: Step, number: int) -> Record | None:
@@ -246,7 +287,14 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
     has_hole = any(isinstance(message, Records) for message in messages)
     base = before.head if before is not None else msgspec.structs.replace(step.head, version=0)
     failed = replace(
-        step, items=[], queries=(), moves=False, marks_prefix=False, received_ms=[], refused=[]
+        step,
+        items=[],
+        queries=(),
+        moves=False,
+        marks_prefix=False,
+        received_ms=[],
+        refused=[],
+        texts=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

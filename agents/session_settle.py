@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from flashfeed.heads.prior import correct
-from flashfeed.models.session import Answer, AnsweredBy
+from flashfeed.models.session import NEXT_WORD, Answer, AnsweredBy
 from flashfeed.models.spec_hash import spec_hash
 from flashfeed.models.state import Counters, Head, Item, Prior
 from flashfeed.models.window import block_start, window_length
@@ -39,11 +39,12 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
     """The head after the engine did the step's work. `state` is the one it was planned on."""
     head = step.head
     counters = head.counters
-    applied = step.records + step.duplicates + len(step.refused)
+    applied = step.taken + step.texts + step.duplicates + step.late + len(step.refused)
     counters = Counters(
         processed=counters.processed + applied,
         dropped=counters.dropped,
         duplicates=counters.duplicates + step.duplicates,
+        late=counters.late + step.late,
         batches=counters.batches + bool(step.moves),
         process_us=counters.process_us + ran.process_us,
     )
@@ -71,6 +72,7 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
             "update_ms": ran.process_us / 1000,
             "pending": ran.pending,
             "priors": priors,
+            "ready": next((one for one in ran.answers if one.query_id == NEXT_WORD.id), None),
         }
     elif answers:
         changes["answers"] = (*head.answers, *answers)
@@ -134,6 +136,8 @@ def _corrected(step: Step, ran: Ran) -> tuple[tuple[Answer, ...], dict[int, Prio
     priors = dict(step.head.priors)
     answers = []
     for raw in ran.answers:
+        if raw.query_id == NEXT_WORD.id:
+            continue
         answer = msgspec.structs.replace(raw, evaluated_ms=ran.evaluated_ms, answered_by=by)
         if answer.probabilities and answer.query_id in calibrated:
             prior = priors.get(answer.query_id)

@@ -35,6 +35,7 @@ class Waiting(NamedTuple):
 
     offset: int
     message: Message
+    n_bytes: int = 0
 
     @property
     def records(self) -> int:
@@ -123,10 +124,14 @@ class Step:
     moves: bool = False
     marks_prefix: bool = False
     duplicates: int = 0
+    late: int = 0
+    taken: int = 0
+    texts: int = 0
 
     @property
     def records(self) -> int:
-        """Records that this step decodes."""
+        """Records that this step decodes, made of `taken` that came; pushed texts (`texts`)
+        are none."""
         return sum(item.fields is not None for item in self.items)
 
 

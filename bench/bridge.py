@@ -403,9 +403,8 @@ def main() -> None:
             with embedded_broker() as brokers:
                 figures |= measures[name](Path(folder), brokers)
     passes = True
+    figures = {k: round(v, 3) if isinstance(v, float) else v for k, v in figures.items()}
     for name, value in figures.items():
-        if isinstance(value, float):
-            figures[name] = value = round(value, 3)
         sign, bound = BOUNDS.get(name, ("", 0.0))
         good = not sign or (value >= bound if sign == ">=" else value <= bound)
         passes = passes and good

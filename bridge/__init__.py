@@ -11,15 +11,24 @@ caller.py       who makes a request: its tenant, and the sessions that this may 
 gate.py         API keys, origins, the size of bodies: before any route
 answers.py      a generation, whole or piece by piece, ended when its client goes
 openai_messages.py  a conversation in OpenAI's words as the service takes it
+openai_asker.py     whom a request asks: a session, or a model without data
+openai.py           OpenAI's dialect: chat completions and the kept ones, completions,
+openai_*.py         responses, conversations, models; of each, `*_requests.py` checks
+                    what is asked and `*_bodies.py` says the answer
+llama_stack.py  Llama Stack's dialect, with llama_stack_*.py: agents and their turns,
+                 inference, what the server says of itself
+model_body.py   a model as every client reads it
 errors.py       every error in one JSON envelope
 slow_clients.py  clients that do not read are cut off, whatever they speak
 metrics.py      the bridge's own metrics
+request_ids.py  an id for every request
 sse.py          server-sent events
 events.py       flashfeed's own event stream, which flashfeed.client reads
 client/         flashfeed.client, for programs downstream: a package of its own
 stats.py        statistics over a session's records; pure
-layerscale_v03*.py  the LayerScale 0.3 dialect: routes, requests, shapes, bodies,
-                    generate, socket
+anthropic_*.py  the Anthropic dialect: messages, requests, conversation, shapes
+health.py       whether the worker can serve
+layerscale*.py  the LayerScale dialects 0.3 and 0.8; read layerscale.py first
 
 May import models, and of agents the session service's contract alone; client/ models only.
 """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +19,8 @@ from .sse import EventStream, disconnected, run_until
 
 CLIENT_CLOSED_REQUEST = 499
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class WholeAnswer:
@@ -28,9 +31,20 @@ class WholeAnswer:
     tool_calls: tuple[ToolCall, ...]
     pieces: tuple[GeneratedPiece, ...]
 
+    @classmethod
+    def of(cls, pieces: Sequence[GeneratedPiece]) -> WholeAnswer:
+        """The pieces of a generation to its end."""
+        assert pieces, "a generation has a last piece"
+        return cls(
+            text="".join(piece.text for piece in pieces),
+            finish_reason=pieces[-1].finish_reason or "stop",
+            tool_calls=tuple(call for piece in pieces for call in piece.tool_calls),
+            pieces=tuple(pieces),
+        )
+
     @property
     def last(self) -> GeneratedPiece:
-        """The last piece, which alone has the counts of tokens."""
+        """The last piece, which has the reason and all the tokens."""
         return self.pieces[-1]
 
 
@@ -40,19 +54,18 @@ async def read_whole(pieces: AsyncGenerator[GeneratedPiece]) -> WholeAnswer:
     async with aclosing(pieces):
         async for piece in pieces:
             read.append(piece)
-    assert read, "a generation has a last piece"
-    return WholeAnswer(
-        text="".join(piece.text for piece in read),
-        finish_reason=read[-1].finish_reason or "stop",
-        tool_calls=tuple(call for piece in read for call in piece.tool_calls),
-        pieces=tuple(read),
-    )
+    return WholeAnswer.of(read)
 
 
 async def whole_answer(request: Request, pieces: AsyncGenerator[GeneratedPiece]) -> WholeAnswer:
     """The whole generation for a client that waits for it; stopped as soon as it is gone."""
+    return await until_gone(request, read_whole(pieces))
+
+
+async def until_gone(request: Request, main: Coroutine[Any, Any, T]) -> T:
+    """What a client waits for; cancelled as soon as it is gone or the server stops."""
     closing = closing_of(request)
-    result = await run_until(read_whole(pieces), disconnected(request.receive), closing.wait())
+    result = await run_until(main, disconnected(request.receive), closing.wait())
     if result is not None:
         return result
     if closing.is_set():

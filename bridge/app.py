@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
 
-from . import errors, events
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
+from .caller import Sessions, tenant_of
 from .gate import Gate
-from .layerscale_v03 import health_response, layerscale_v03
+from .health import health_response
+from .limits import Allowances
 from .metrics import BridgeMetrics
+from .request_ids import HEADERS as REQUEST_ID_HEADERS
+from .request_ids import RequestIds
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,14 +36,31 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
         redirect_slashes=False,
     )
     app.state.closing = closing
+    app.state.settings = settings
+    app.state.keys = settings.keys
+    app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
+    app.state.service = service
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
-    app.state.stalled_s = settings.stalled_s
     app.state.metrics = BridgeMetrics()
     errors.install(app)
-    app.add_middleware(Gate, settings=settings, service=service)
+    app.add_middleware(Gate, settings=settings, service=service, allowances=allowances)
+    if settings.cors_origins:  # outside of the gate: a preflight has no key, a refusal is read
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", *REQUEST_ID_HEADERS],
+        )
+    app.add_middleware(RequestIds)  # the last one added is the first one asked
     _add_worker_routes(app, service)
-    app.include_router(layerscale_v03(service, settings.heartbeat_s, closing))
+    app.include_router(llama_stack.router)
+    app.include_router(layerscale.router)
+    app.include_router(anthropic_messages.router)
+    app.include_router(openai.router)
+    # Llama Stack's clients of 2025 look for OpenAI's routes there.
+    app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
     app.include_router(events.router)
     _add_unknown_socket(app)
     return app
@@ -52,10 +74,13 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
         return health_response(service)
 
     @app.get("/metrics", tags=["server"])
-    async def metrics() -> Response:
-        """The worker's metrics, and the bridge's, in Prometheus' text format."""
-        own: BridgeMetrics = app.state.metrics
-        text = await service.metrics() + own.render()
+    async def metrics(request: Request, sessions: Sessions) -> Response:
+        """The worker's metrics and the bridge's in Prometheus' text format; to a tenant, its
+        own."""
+        text = await sessions.metrics()
+        if not tenant_of(request):
+            own: BridgeMetrics = app.state.metrics
+            text += own.render()
         return Response(text, headers={"Content-Type": METRICS_TYPE})
 
 

@@ -1,7 +1,11 @@
-"""Errors as HTTP answers: {"error": {"message", "type", "param", "code"}}.
+"""Errors as HTTP answers, in one envelope that every client reads:
 
-The status, the code and whether a retry makes sense come from the error's class
-(models/errors.py); `type` is the family that OpenAI-like clients know, by status.
+{"type": "error", "error": {"message", "type", "param", "code"}, "message", "request_id"}
+
+OpenAI and LayerScale read what is under `error`, Anthropic also `type` and
+`request_id`, Llama Stack for JavaScript the outer `message`. The status, the code and
+whether a retry makes sense come from the error's class (models/errors.py); `type` is
+the family by status, in Anthropic's words, whose client has them as an enumeration.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from starlette.responses import JSONResponse, Response
 
 from flashfeed.models.errors import FlashfeedError, RecordError
 
+from .request_ids import HEADERS as REQUEST_ID_HEADERS
+from .request_ids import current_request_id
+
 log = logging.getLogger(__name__)
 
 _TYPES: Mapping[int, str] = {
@@ -28,6 +35,8 @@ _TYPES: Mapping[int, str] = {
     409: "conflict_error",
     413: "request_too_large",
     429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
 }
 
 
@@ -62,8 +71,13 @@ class QueryUnknown(FlashfeedError):
 
 def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
     """The envelope of an error."""
-    family = "server_error" if status >= 500 else _TYPES.get(status, "invalid_request_error")
-    return {"error": {"message": message, "type": family, "param": param, "code": code}}
+    family = _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return {
+        "type": "error",
+        "error": {"message": message, "type": family, "param": param, "code": code},
+        "message": message,
+        "request_id": current_request_id(),
+    }
 
 
 def error_response(
@@ -74,7 +88,11 @@ def error_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """An error as an HTTP response."""
-    return JSONResponse(error_body(status, code, message, param), status, headers)
+    # Here too: the answer to a failure does not pass the middleware that names requests.
+    named = dict.fromkeys(REQUEST_ID_HEADERS, current_request_id())
+    return JSONResponse(
+        error_body(status, code, message, param), status, named | dict(headers or {})
+    )
 
 
 def flashfeed_response(error: FlashfeedError) -> Response:

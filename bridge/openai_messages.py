@@ -5,6 +5,7 @@ Several dialects carry it: chat completions, LayerScale's generate and warm, Lla
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ def chat_request(
         return msgspec.convert(flat, ChatRequest)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
-        param = path.rstrip("`").removeprefix("$").removeprefix(".") or "messages"
+        place = re.sub(r"\[(\d+)\]", r".\1", path.rstrip("`").removeprefix("$"))
+        param = place.removeprefix(".") or "messages"
         raise InvalidField(f"{param}: {message}", param) from None
 
 

@@ -9,14 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Generator
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from flashfeed.models.errors import ConfigError
 
-from .slow_clients import cutting_protocols
+from .keys import Keys
+from .origins import is_loopback
+from .settings import BridgeSettings
+from .slow_clients import cutting
 
 DRAIN_S = 3
 CONNECTIONS_WAITING_MAX = 2048
@@ -38,9 +44,19 @@ class BridgeServer:
         return self._port
 
     async def start(self) -> None:
-        """Listen. Raises ConfigError where the address cannot be had."""
+        """Listen. Raises ConfigError where the address cannot be had, a certificate cannot
+        be used, or anybody could come in."""
+        refuse_open(self._host, self._app.state.settings.keys)
+        config = self._config()
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            certificate, key = self._app.state.settings.tls
+            raise ConfigError(
+                f"bridge.tls_cert, bridge.tls_key: cannot use {certificate} and {key}: {error}"
+            ) from None
         listener = self._bind()
-        server = _Server(self._config())
+        server = _Server(config)
         serving = asyncio.create_task(server.serve([listener]), name="bridge")
         up = asyncio.create_task(server.up.wait())
         await asyncio.wait([serving, up], return_when=asyncio.FIRST_COMPLETED)
@@ -75,21 +91,46 @@ class BridgeServer:
         return listener
 
     def _config(self) -> uvicorn.Config:
-        state = self._app.state
-        http, websocket = cutting_protocols(state.stalled_s, state.metrics)
+        settings: BridgeSettings = self._app.state.settings
+        certificate, key = settings.tls or (None, None)
+        metrics, stalled_s = self._app.state.metrics, settings.stalled_s
         return uvicorn.Config(
             self._app,
-            http=http,
-            ws=websocket,
+            http=cutting("http", _Protocol, stalled_s, metrics),
+            ws=cutting("websocket", AutoWebSocketsProtocol, stalled_s, metrics),
             log_config=None,  # the worker's logging is set up already
             access_log=False,
             lifespan="off",
             loop="none",
-            ws_max_size=state.body_bytes_max,
+            # What is read of a head before it is whole. Some room above our own bound, so
+            # that a head not much too large is told so in our words.
+            h11_max_incomplete_event_size=2 * settings.header_bytes_max,
+            ws_max_size=settings.body_bytes_max,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
             timeout_graceful_shutdown=DRAIN_S,
             backlog=CONNECTIONS_WAITING_MAX,
             server_header=False,
         )
+
+
+def refuse_open(host: str, keys: Keys) -> None:
+    """Raises ConfigError where a bridge without keys would listen beyond this machine."""
+    if not keys and not is_loopback(host):
+        raise ConfigError(
+            f"bridge.host: without API keys the bridge listens on 127.0.0.1 alone, not on "
+            f"{host}; set bridge.keys_file or bridge.api_keys_env (`flashfeed keys new TENANT` "
+            "makes a key)"
+        )
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's HTTP/1.1, with a refusal that names the limit."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, or has a head that does not end."""
+        bound = self.config.h11_max_incomplete_event_size
+        super().send_400_response(f"{msg} A request's head has at most {bound} bytes.")
 
 
 class _Server(uvicorn.Server):

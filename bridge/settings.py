@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from flashfeed.models.config import LimitsConfig
+
+from .keys import Keys
 
 
 @dataclass(frozen=True)
 class BridgeSettings:
     """The bridge's own piece of the configuration.
 
-    `api_keys`: with any, every route but health, metrics and the API's description
-    wants one of them. `body_bytes_max` bounds a request's body and a WebSocket frame.
-    `heartbeat_s`: an event stream that was silent this long says so. `stalled_s`: a client
-    that has not read for so long, its buffer full, is cut off.
+    `keys`: with any, every route but health and the API's description wants one of them,
+    and each tenant has its `tenant_limits`, or `limits`. `metrics_open` lets /metrics do
+    without a key. `cors_origins` are the origins whose pages may call. `tls` are a
+    certificate's file and its key's. `body_bytes_max` bounds a request's body and a
+    WebSocket frame, `header_bytes_max` headers, path and query together. `heartbeat_s`: an
+    event stream that was silent this long says so; a client that has not read for
+    `stalled_s`, its buffer full, is cut off.
     """
 
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    keys: Keys = field(default_factory=Keys)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    tenant_limits: Mapping[str, LimitsConfig] = field(default_factory=dict)
+    metrics_open: bool = False
+    cors_origins: tuple[str, ...] = ()
+    tls: tuple[Path, Path] | None = None
     body_bytes_max: int = 8 * 1024 * 1024
+    header_bytes_max: int = 32 * 1024
     heartbeat_s: float = 15.0
     stalled_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if any(not key for key in self.api_keys):
-            raise ValueError("expected API keys of at least one character, got an empty one")
-        if self.body_bytes_max < 1 or self.heartbeat_s <= 0 or self.stalled_s <= 0:
-            raise ValueError("expected body_bytes_max >= 1, heartbeat_s > 0 and stalled_s > 0")
+        if (
+            min(self.body_bytes_max, self.header_bytes_max) < 1
+            or min(self.heartbeat_s, self.stalled_s) <= 0
+        ):
+            raise ValueError("expected byte limits of 1 or more and times above 0")

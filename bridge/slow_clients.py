@@ -16,9 +16,6 @@ import struct
 import termios
 from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
-from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
-
 from .metrics import BridgeMetrics, Connection
 
 log = logging.getLogger(__name__)
@@ -26,10 +23,6 @@ log = logging.getLogger(__name__)
 # The kernel would let a client that does not read hold megabytes of its memory. It doubles
 # this number for its own bookkeeping.
 SEND_BUFFER_BYTES = 128 * 1024
-
-# uvicorn chooses the implementations; the types of what it chose say nothing of use here.
-_Http: Any = AutoHTTPProtocol
-_WebSocket: Any = AutoWebSocketsProtocol
 
 
 class _CutsOff:
@@ -94,11 +87,9 @@ def unread_bytes(transport: asyncio.Transport) -> int:
     return transport.get_write_buffer_size() + int(queued)
 
 
-def cutting_protocols(
-    stalled_s: float, metrics: BridgeMetrics
-) -> tuple[type[asyncio.Protocol], type[asyncio.Protocol]]:
-    """uvicorn's HTTP and WebSocket protocols for one server, with the clock."""
-    shared = {"stalled_s": stalled_s, "metrics": metrics}
-    http = type("CuttingHttp", (_CutsOff, _Http), {"kind": "http", **shared})
-    websocket = type("CuttingWebSocket", (_CutsOff, _WebSocket), {"kind": "websocket", **shared})
-    return http, websocket
+def cutting(
+    kind: Connection, protocol: Any, stalled_s: float, metrics: BridgeMetrics
+) -> type[asyncio.Protocol]:
+    """One of uvicorn's protocols, for one server, with the clock."""
+    shared = {"kind": kind, "stalled_s": stalled_s, "metrics": metrics}
+    return type(f"Cutting{protocol.__name__}", (_CutsOff, protocol), shared)

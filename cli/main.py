@@ -79,6 +79,20 @@ def parser() -> argparse.ArgumentParser:
     tail.add_argument("--json", action="store_true", help="one JSON object a line")
     tail.add_argument("-n", "--count", type=int, help="stop after that many events")
 
+    keys = commands.add_parser(
+        "keys",
+        help="make an API key for the bridge",
+        description="Make API keys. A key belongs to a tenant, who sees its own sessions and "
+        "no others; the worker holds the hashes of keys alone.",
+    )
+    new = keys.add_subparsers(dest="keys_command", metavar="COMMAND", required=True).add_parser(
+        "new",
+        help="print a new key, and the line of the keys file that lets it in",
+        description="Print a new key of 256 random bits on stdout, and on stderr the lines of "
+        "the keys file (bridge.keys_file) that let it in. The key is kept nowhere.",
+    )
+    new.add_argument("tenant", metavar="TENANT", help="whose key it is")
+
     broker = commands.add_parser(
         "broker",
         help="run the embedded broker alone",
@@ -153,6 +167,10 @@ def _run(args: argparse.Namespace) -> int:
                 limit=args.count,
             )
         )
+    if args.command == "keys":
+        from .keys import print_new_key
+
+        return print_new_key(args.tenant)
     if args.command == "broker":
         from .embedded_broker import run_broker
 

@@ -6,6 +6,7 @@ and, for an unknown key, the nearest known one.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable
 from functools import partial
@@ -15,14 +16,20 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
+from flashfeed.bridge.keys import Keys, joined, read_key_list
+from flashfeed.bridge.origins import ANY_ORIGIN
+from flashfeed.bridge.server import refuse_open
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
-from flashfeed.codecs.presets import load_preset, preset_names
+from flashfeed.codecs.presets import mapping_spec, preset_names
 from flashfeed.codecs.registry import decoder, text_codec
-from flashfeed.models.config import Config, FeedConfig
+from flashfeed.models.config import BridgeConfig, Config, FeedConfig
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappingSpec
+from flashfeed.models.tenant import TENANT_PATTERN, TENANT_RULE
+
+from .keys_file import read_keys_file
 
 
 def load(path: Path) -> Config:
@@ -54,32 +61,45 @@ def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
 
     Raises ConfigError, naming the feed's key.
     """
-    merged: dict[str, Any] = {}
-    if feed.preset:
-        if feed.preset not in preset_names():
-            raise ConfigError(
-                f"feeds.{name}.preset: expected one of {', '.join(sorted(preset_names()))}, "
-                f'got "{feed.preset}"{nearest(feed.preset, preset_names())}'
-            )
-        merged = load_preset(feed.preset)
-    overrides = feed.mapping_overrides()
-    fields = {**merged.get("map", {}), **overrides.pop("map", {})}
+    if feed.preset and feed.preset not in preset_names():
+        raise ConfigError(
+            f"feeds.{name}.preset: expected one of {', '.join(preset_names())}, "
+            f'got "{feed.preset}"{nearest(feed.preset, preset_names())}'
+        )
     try:
-        return msgspec.convert({**merged, **overrides, "map": fields}, MappingSpec)
-    except msgspec.ValidationError as error:
+        return mapping_spec(feed.preset or None, feed.mapping_overrides())
+    except ConfigError as error:
         hint = "" if feed.preset else "; name a preset or write the mapping's keys here"
         raise ConfigError(f"feeds.{name}: {error}{hint}") from None
 
 
 def bridge_settings(config: Config) -> BridgeSettings:
-    """The bridge's settings; its keys come from the environment."""
-    name = config.bridge.api_keys_env
-    if not name:
-        return BridgeSettings()
-    keys = tuple(key.strip() for key in secret(name).split(",") if key.strip())
-    if not keys:  # an open bridge is never what somebody meant who named the variable
-        raise ConfigError(f"environment variable {name} holds no key; expected key[,key...]")
-    return BridgeSettings(api_keys=keys)
+    """The bridge's settings, with the keys of the environment and of the keys file.
+
+    Raises ConfigError, naming what to set; never with a key in it.
+    """
+    bridge = config.bridge
+    keys, tenant_limits = Keys(), {}
+    if bridge.api_keys_env:
+        try:
+            keys = read_key_list(secret(bridge.api_keys_env))
+        except ConfigError as error:
+            raise ConfigError(f"environment variable {bridge.api_keys_env}: {error}") from None
+    if bridge.keys_file:
+        read = read_keys_file(Path(bridge.keys_file).expanduser(), bridge.limits)
+        keys, tenant_limits = joined(keys, read.keys), read.limits
+    if bridge.enabled:
+        refuse_open(bridge.host, keys)
+    return BridgeSettings(
+        keys=keys,
+        limits=bridge.limits,
+        tenant_limits=tenant_limits,
+        metrics_open=bridge.metrics_open,
+        cors_origins=bridge.cors_origins,
+        tls=(Path(bridge.tls_cert).expanduser(), Path(bridge.tls_key).expanduser())
+        if bridge.tls_cert
+        else None,
+    )
 
 
 def session_name(feed: FeedConfig) -> Callable[[str], str]:
@@ -180,6 +200,10 @@ def _cross_checks(config: Config) -> list[str]:
     for name, template in config.templates.items():
         check(f"templates.{name}", template.spec)
         check(f"templates.{name}.text", partial(text_codec, template.text, template.type))
+        if template.tenant and re.fullmatch(TENANT_PATTERN, template.tenant) is None:
+            problems.append(
+                f"templates.{name}.tenant: expected {TENANT_RULE}, got {template.tenant!r}"
+            )
         if template.context > config.engine.context_tokens:
             problems.append(
                 f"templates.{name}.context: expected at most engine.context_tokens "
@@ -203,6 +227,7 @@ def _cross_checks(config: Config) -> list[str]:
             if topic in own
         ]
         check(f"feeds.{name}", partial(_check_mapping, name, feed, config))
+    problems += _bridge_checks(config.bridge)
     if config.kafka.session_timeout_s > config.kafka.request_timeout_s:
         problems.append(
             "kafka.session_timeout_s: expected at most kafka.request_timeout_s "
@@ -211,11 +236,43 @@ def _cross_checks(config: Config) -> list[str]:
     return problems
 
 
+def _bridge_checks(bridge: BridgeConfig) -> list[str]:
+    """What the file alone shows; whether keys and certificates can be read, the start does."""
+    problems: list[str] = []
+    has_keys = bool(bridge.api_keys_env or bridge.keys_file)
+    if bridge.enabled and not has_keys:
+        try:
+            refuse_open(bridge.host, Keys())
+        except ConfigError as error:
+            problems.append(str(error))
+    if bool(bridge.tls_cert) != bool(bridge.tls_key):
+        missing = "tls_key" if bridge.tls_cert else "tls_cert"
+        problems.append(f"bridge.{missing}: expected a file, as the other of the two is set")
+    for origin in bridge.cors_origins:
+        if origin == ANY_ORIGIN and not has_keys:
+            problems.append(
+                'bridge.cors_origins: "*" needs API keys: any page that a browser on this '
+                "machine shows could call the bridge"
+            )
+        elif origin != ANY_ORIGIN and not re.fullmatch(r"https?://[^/\s]+", origin):
+            problems.append(
+                "bridge.cors_origins: expected origins as browsers send them "
+                f'(https://app.example.com), got "{origin}"'
+            )
+    return problems
+
+
 def _check_mapping(name: str, feed: FeedConfig, config: Config) -> None:
     spec = feed_mapping(name, feed)
     Mapping(spec)
     template = config.templates.get(feed.template)
-    if template is not None and template.type != spec.model:
+    if template is not None and spec.model == "trade":
+        if template.type != "ohlcv" or template.bars is None:
+            raise ConfigError(
+                f"feeds.{name}.template: the feed's records are trades; expected a template of "
+                f"type ohlcv with `bars`, got {feed.template} of type {template.type}"
+            )
+    elif template is not None and template.type != spec.model:
         raise ConfigError(
             f"feeds.{name}.template: template {feed.template} is of type {template.type}, "
             f"the feed's records are {spec.model}"

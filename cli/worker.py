@@ -98,6 +98,7 @@ def feeds_of(config: Config) -> list[Feed]:
                 decode=decoder(feed.codec),
                 mapping=Mapping(spec),
                 session_id=session_name(feed),
+                tenant=config.templates[feed.template].tenant,
             )
         )
     return feeds
@@ -131,7 +132,8 @@ async def _run(config: Config, trace: Path | None) -> int:
                 create_app(service, bridge_options), config.bridge.host, config.bridge.port
             )
             await server.start()
-            log.info("bridge on http://%s:%d", config.bridge.host, server.port)
+            scheme = "https" if bridge_options.tls else "http"
+            log.info("bridge on %s://%s:%d", scheme, config.bridge.host, server.port)
         failed = asyncio.ensure_future(worker.failed())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,9 @@
 """Bytes to records, and records to the lines a model reads. Pure: no I/O, no clock.
 
 bytes    -> value    a decoder, one module a format (json.py)
-value    -> records  a mapping, compiled from its table to Python (mapping.py)
+value    -> records  a mapping, compiled from its table to Python (mapping.py); before it
+                     envelopes (unwrap.py), in it units (units.py), items that carry a
+                     name each (pivot.py); ready-made ones in presets/
 record   -> line     a text codec, one module a record type (text_ohlcv.py, ...)
 
 The one file access is reading a packaged preset. Nothing here raises on data except a

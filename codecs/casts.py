@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 import orjson
 
-from ..models.records import RECORD_TYPES, StreamType
+from ..models.records import RECORD_TYPES, RecordType
 from .paths import TimeUnit
 
 # Beyond this a time in seconds is past the year 5000: a unit mistaken for another.
@@ -145,7 +145,21 @@ def kind_name(value: Any) -> str:
     return "null" if value is None else type(value).__name__
 
 
-KIND_NAMES: Final = ("number", "string", "boolean", "object", "array", "null")
+KIND_NAMES: Final = ("number", "numeric", "string", "boolean", "object", "array", "null")
+
+
+def is_kind(value: Any, kinds: Sequence[str]) -> bool:
+    """Whether a value is of one of the JSON types; `numeric` is a number, or the text of
+    one."""
+    if kind_name(value) in kinds:
+        return True
+    if "numeric" not in kinds:
+        return False
+    try:
+        number(value)
+    except BadValue:
+        return False
+    return True
 
 
 def same_scalar(value: Any, wanted: Any) -> bool:
@@ -175,11 +189,46 @@ def message_text(payload: bytes | None) -> str | None:
 
 
 def header_text(headers: Sequence[tuple[str, bytes]], name: str) -> str | None:
-    """The last header of that name, which is the one that counts in Kafka."""
+    """The last header of that name, which is the one that counts in Kafka.
+
+    Azure's Kafka endpoints write headers as AMQP values (OASIS AMQP 1.0, part 1.6); their
+    first byte begins no UTF-8 text, so that they cannot be taken for one another.
+    """
     for key, payload in reversed(headers):
         if key == name:
+            if payload and payload[0] in _AMQP:
+                return _AMQP[payload[0]](payload)
             return message_text(payload)
     return None
+
+
+def _amqp_text(length_bytes: int) -> Callable[[bytes], str | None]:
+    def read(payload: bytes) -> str | None:
+        start = 1 + length_bytes
+        if len(payload) != start + int.from_bytes(payload[1:start], "big"):
+            raise BadValue("UTF-8 text, or an AMQP value")
+        return message_text(payload[start:])
+
+    return read
+
+
+def _amqp_integer(size: int) -> Callable[[bytes], str | None]:
+    def read(payload: bytes) -> str | None:
+        if len(payload) != 1 + size:
+            raise BadValue("UTF-8 text, or an AMQP value")
+        return str(int.from_bytes(payload[1:], "big", signed=True))
+
+    return read
+
+
+_AMQP: Final[dict[int, Callable[[bytes], str | None]]] = {
+    0xA1: _amqp_text(1),  # str8
+    0xB1: _amqp_text(4),  # str32
+    0xA3: _amqp_text(1),  # sym8
+    0xB3: _amqp_text(4),  # sym32
+    0x83: _amqp_integer(8),  # timestamp, ms
+    0x81: _amqp_integer(8),  # long
+}
 
 
 def show(value: Any) -> str:
@@ -195,7 +244,7 @@ def show(value: Any) -> str:
     return shown[:_SHOWN_CHARS_MAX] + "..." if cut else shown
 
 
-def record_fields(stream_type: StreamType) -> dict[str, Field]:
+def record_fields(stream_type: RecordType) -> dict[str, Field]:
     """The fields of a record type that a mapping fills (all but the timestamp)."""
     record = RECORD_TYPES[stream_type]
     hints = get_type_hints(record)
@@ -224,8 +273,10 @@ def _one_of(words: tuple[str, ...]) -> tuple[str, Callable[[Any], Any]]:
     expected = "one of " + ", ".join(words)
 
     def one_of(value: Any) -> str:
-        if type(value) is str and value in words:
-            return value
+        if type(value) is str:
+            for word in words:
+                if value == word or value.lower() == word.lower():
+                    return word
         raise BadValue(expected)
 
     return expected, one_of

@@ -25,8 +25,8 @@ from .casts import (
     flag,
     header_text,
     integer,
+    is_kind,
     iso_time,
-    kind_name,
     message_text,
     number,
     same_scalar,
@@ -35,7 +35,9 @@ from .casts import (
     session_key,
     text,
 )
+from .parts import Part
 from .paths import Choice, Constant, Expression, Index, Name, Path, Step, Template
+from .pivot import pivoted
 from .plan import Bound, Plan, When
 
 MapPart = Callable[..., MappedRecord | None]
@@ -75,10 +77,17 @@ class _Writer:
         key = self._key(plan.key)
         arguments = [f"timestamp={self._time()}"]
         arguments += [f"{bound.field.name}={self._field(bound)}" for bound in plan.fields]
+        if plan.pivot is not None:
+            pivot = self._constant(plan.pivot)
+            self._line(f"p = pivoted({pivot}, part({self._values()}), source)")
+            self._line("if not p: return None")
+            arguments.append("**p")
         self._line(f"return MappedRecord({key}, index, Record({', '.join(arguments)}))")
-        values = ", ".join(f"value_{level}" for level in range(self.depth + 1))
         body = "\n".join(f"    {line}" for line in self.lines)
-        return f"def map_part(index, source, k, {values}):\n{body}\n"
+        return f"def map_part(index, source, k, {self._values()}):\n{body}\n"
+
+    def _values(self) -> str:
+        return ", ".join(f"value_{level}" for level in range(self.depth + 1))
 
     def _line(self, line: str) -> None:
         self.lines.append(line)
@@ -95,7 +104,7 @@ class _Writer:
     def _when(self, when: When) -> None:
         value = self._value(when.choice, soft=True)
         if when.kinds:
-            self._line(f"if kind_name({value}) not in {self._constant(when.kinds)}: return None")
+            self._line(f"if not is_kind({value}, {self._constant(when.kinds)}): return None")
         elif all(type(wanted) is str for wanted in when.allowed):
             if len(when.allowed) == 1:
                 self._line(f"if {value} != {when.allowed[0]!a}: return None")
@@ -224,6 +233,11 @@ class _Writer:
         return f"select({access}, {step.key!a}, {step.wanted!a})"
 
 
+def _part(*values: Any) -> Part:
+    # A pivot's paths may go up; the keys between are not asked for.
+    return Part(values, (None,) * (len(values) - 1))
+
+
 def _get(value: Any, key: str) -> Any:
     return value.get(key) if type(value) is dict else None
 
@@ -251,9 +265,11 @@ _NAMES: Final[dict[str, Any]] = {
     "integer": integer,
     "iso_time": iso_time,
     "item": _item,
-    "kind_name": kind_name,
+    "is_kind": is_kind,
     "message_text": message_text,
     "number": number,
+    "part": _part,
+    "pivoted": pivoted,
     "same_scalar": same_scalar,
     "seconds": seconds,
     "select": _select,

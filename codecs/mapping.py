@@ -25,6 +25,7 @@ from ..models.feed import Fault, Mapped, MappedRecord, MappingSpec
 from .compiler import compile_plan
 from .parts import Part, Source, find_root, spread
 from .plan import make_plan
+from .unwrap import unwrap
 from .walk import walk
 
 __all__ = ["Mapping", "Source"]
@@ -48,6 +49,14 @@ class Mapping:
 
     def __call__(self, value: Any, source: Source) -> Mapped:
         """The records of one decoded message. Never raises."""
+        if self.spec.unwrap is None:
+            return self._map(value, source)
+        inner = unwrap(self.spec.unwrap, value)
+        if isinstance(inner, Fault):
+            return Mapped(faults=(inner,))
+        return _placed(self._map(inner.value, source), inner.path)
+
+    def _map(self, value: Any, source: Source) -> Mapped:
         if value is None:
             return _SKIPPED
         if self._simple:
@@ -86,3 +95,18 @@ class Mapping:
             else:
                 skipped += 1
         return Mapped(tuple(records), tuple(faults), skipped)
+
+
+def _placed(mapped: Mapped, path: str) -> Mapped:
+    """The same with faults that say where they lie in the message, not in the row."""
+    if not mapped.faults or path == "$":
+        return mapped
+    faults = tuple(
+        msgspec.structs.replace(
+            fault,
+            path=fault.path.replace("$", path),
+            detail=fault.detail.replace(fault.path, fault.path.replace("$", path)),
+        )
+        for fault in mapped.faults
+    )
+    return msgspec.structs.replace(mapped, faults=faults)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ..models.feed import Fault
 from .casts import BadValue, header_text, message_text, selects, show
 from .paths import Choice, Each, Index, Name, Path, Select, Step
-from .plan import Plan
+
+if TYPE_CHECKING:  # a plan may hold a pivot, which looks into parts
+    from .plan import Plan
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][\w-]*")
 
@@ -74,8 +76,8 @@ def spread(plan: Plan, value: Any) -> list[Part | Fault]:
 
 def _spread_one(plan: Plan, each: Each, part: Part) -> list[Part | Fault]:
     container = part.values[-1]
-    for name in each.names:
-        container = container.get(name) if isinstance(container, dict) else None
+    for names in each.names:
+        container = _one_of(container, names)
     values, keys = part.values, part.keys
     if each.kind == "[]" and isinstance(container, list | tuple):
         return [Part((*values, item), (*keys, place)) for place, item in enumerate(container)]
@@ -83,10 +85,22 @@ def _spread_one(plan: Plan, each: Each, part: Part) -> list[Part | Fault]:
         return [Part((*values, item), (*keys, name)) for name, item in container.items()]
     if each.optional and (container is None or not each.names):
         return [Part((*values, values[-1]), (*keys, None))]
-    path = where(plan, part) + "".join(_key_text(name) for name in each.names)
+    path = where(plan, part) + _names_text(each)
     expected = "an array" if each.kind == "[]" else "an object"
     got = "nothing" if container is None and each.names else show(container)
     return [Fault(reason="map", path=path, detail=f"expected {expected}, got {got} at {path}")]
+
+
+def _one_of(container: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(container, dict):
+        for name in names:
+            if container.get(name) is not None:
+                return container[name]
+    return None
+
+
+def _names_text(each: Each) -> str:
+    return "".join("|".join(map(_key_text, names)) for names in each.names)
 
 
 def where(plan: Plan, part: Part, up: int = 0) -> str:
@@ -95,7 +109,7 @@ def where(plan: Plan, part: Part, up: int = 0) -> str:
     depth = len(part.keys) - up
     for each, key in zip(plan.each[:depth], part.keys[:depth], strict=True):
         if key is not None:
-            path += "".join(_key_text(name) for name in each.names) + _key_text(key)
+            path += _names_text(each) + _key_text(key)
     return path
 
 
@@ -153,6 +167,16 @@ def present_text(plan: Plan, choice: Choice, part: Part, source: Source) -> str:
 def choice_text(plan: Plan, choice: Choice, part: Part) -> str:
     """All the places where a choice looks in this message."""
     return "|".join(_path_text(plan, path, part) for path in choice.paths)
+
+
+def item_text(plan: Plan, items: Choice, item: Part, choice: Choice, depth: int) -> str:
+    """The places where a choice looks in an item of a pivot; `depth` levels lie above it."""
+    part = Part(item.values[: depth + 1], item.keys[:depth])
+    place = item.keys[depth] if len(item.keys) > depth else None
+    within = next((path for path in items.paths if place is not None and path.steps), Path())
+    start = where(plan, part) + _steps_text(within.steps)
+    start += "" if place is None else _key_text(place)
+    return "|".join(start + _steps_text(path.steps) for path in choice.paths)
 
 
 def _path_text(plan: Plan, path: Path, part: Part) -> str:

@@ -12,6 +12,7 @@ r"""The grammar of a mapping's paths, as text to a small tree. No data is read h
     each      a[] a{} [] {}    the elements of an array, the values of an object;
               a[]?             where it is absent the value itself is the one part;
               a[]?.b{}         a chain: for each element, each value of its b
+              a|b.c[]          where a is absent, b.c
     time      path:unit        s, ms, us, ns since 1970, or iso
 
 Every fault is a ConfigError that quotes the text and says what was expected where.
@@ -87,9 +88,10 @@ Expression: TypeAlias = Choice | Template | Constant
 
 
 class Each(msgspec.Struct, frozen=True):
-    """One level of fanning out: the container's names, its kind, and whether it may be absent."""
+    """One level of fanning out: the names that lead to the container, each the first one
+    present of its alternatives; its kind, and whether it may be absent."""
 
-    names: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
     kind: Literal["[]", "{}"]
     optional: bool
 
@@ -146,13 +148,17 @@ def parse_time(text: str) -> tuple[Choice, TimeUnit]:
 def parse_each(text: str) -> tuple[Each, ...]:
     """A chain of levels."""
     levels: list[Each] = []
-    names: list[str] = []
+    names: list[tuple[str, ...]] = []
     position = 0
     while position < len(text):
         level = _LEVEL.match(text, position)
         if level is None:
             key, position = _parse_name(text, position, "a name, `[]` or `{}`")
-            names.append(key)
+            alternatives = [key]
+            while text.startswith("|", position):
+                key, position = _parse_name(text, position + 1, "a name")
+                alternatives.append(key)
+            names.append(tuple(alternatives))
         else:
             kind: Literal["[]", "{}"] = "[]" if level[1] == "[]" else "{}"
             levels.append(Each(tuple(names), kind, optional=level[2] is not None))

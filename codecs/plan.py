@@ -13,9 +13,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ..models.errors import ConfigError
-from ..models.feed import MappingSpec
-from ..models.records import StreamType
-from .casts import KIND_NAMES, BadValue, Field, record_fields
+from ..models.feed import MappingSpec, PivotSpec
+from ..models.records import RecordType
+from .casts import KIND_NAMES, BadValue, Field, number, record_fields
 from .nearest import nearest
 from .paths import (
     Choice,
@@ -32,8 +32,11 @@ from .paths import (
     parse_root,
     parse_time,
 )
+from .pivot import Pivot
+from .units import unit_cast
 
 ALWAYS: Final = "always"
+NEXT: Final = "next"
 EACH_LEVELS_MAX: Final = 8
 
 _Parsed = TypeVar("_Parsed")
@@ -58,7 +61,7 @@ class Bound(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """A mapping, parsed. `time` None takes the message's own timestamp."""
 
-    model: StreamType
+    model: RecordType
     key: Expression
     fields: tuple[Bound, ...]
     root: Choice | None
@@ -68,6 +71,7 @@ class Plan(msgspec.Struct, frozen=True):
     final: Choice | None
     time: Choice | None
     time_unit: TimeUnit
+    pivot: Pivot | None = None
 
 
 def make_plan(spec: MappingSpec) -> Plan:
@@ -77,11 +81,13 @@ def make_plan(spec: MappingSpec) -> Plan:
     if len(each) > EACH_LEVELS_MAX:
         raise ConfigError(f"mapping.each: expected at most {EACH_LEVELS_MAX} levels")
     time, unit = _at("time", parse_time, spec.time) or (None, "s")
-    final = _at("final", parse_choice, None if spec.final == ALWAYS else spec.final)
+    by_rule = spec.final in (ALWAYS, NEXT)
+    final = _at("final", parse_choice, None if by_rule else spec.final)
     plan = Plan(
         model=spec.model,
         key=_at("key", _parse_key, spec.key) or _missing_key(),
-        fields=_fields(spec),
+        fields=() if spec.pivot else _fields(spec),
+        pivot=_pivot(spec, spec.pivot) if spec.pivot else None,
         root=root,
         root_optional=root_optional,
         each=each,
@@ -115,14 +121,7 @@ def _parse_key(text: str) -> Expression:
 
 
 def _fields(spec: MappingSpec) -> tuple[Bound, ...]:
-    known = record_fields(spec.model)
-    for name in spec.map:
-        if name == "timestamp":
-            raise ConfigError('mapping.map.timestamp: give it as `time = "path:unit"` instead')
-        if name not in known:
-            raise ConfigError(
-                f"mapping.map.{name}: {spec.model} has no such field{nearest(name, known)}"
-            )
+    known = _known_fields(spec)
     bound = []
     for name, field in known.items():
         text = spec.map.get(name)
@@ -133,6 +132,54 @@ def _fields(spec: MappingSpec) -> tuple[Bound, ...]:
         elif field.required or not spec.map:
             bound.append(Bound(field, Choice((Path(steps=(Name(name),)),))))
     return tuple(bound)
+
+
+def _known_fields(spec: MappingSpec) -> dict[str, Field]:
+    """The record's fields, each with the cast from the unit that it comes in."""
+    known = record_fields(spec.model)
+    for name in spec.map:
+        if name == "timestamp":
+            raise ConfigError('mapping.map.timestamp: give it as `time = "path:unit"` instead')
+        if name not in known:
+            raise ConfigError(
+                f"mapping.map.{name}: {spec.model} has no such field{nearest(name, known)}"
+            )
+    for name, unit in spec.units.items():
+        if name not in known:
+            raise ConfigError(
+                f"mapping.units.{name}: {spec.model} has no such field{nearest(name, known)}"
+            )
+        if known[name].cast is not number:
+            raise ConfigError(f"mapping.units.{name}: expected a field that is a number")
+        try:
+            expected, cast = unit_cast(spec.model, name, unit)
+        except ConfigError as error:
+            raise ConfigError(f"mapping.units.{name}: {error}") from None
+        known[name] = msgspec.structs.replace(known[name], expected=expected, cast=cast)
+    return known
+
+
+def _pivot(spec: MappingSpec, table: PivotSpec) -> Pivot:
+    if not spec.map:
+        raise ConfigError("mapping.map: expected the names of a pivot's items, got none")
+    if spec.units:
+        raise ConfigError("mapping.units: a pivot has `unit`, the path of an item's own unit")
+    fields: dict[str, tuple[Field, int]] = {}
+    known = _known_fields(spec)
+    for field, text in spec.map.items():
+        for rank, code in enumerate(text.split("|")):
+            if not code or code in fields:
+                raise ConfigError(
+                    f"mapping.map.{field}: expected names that stand once, got {code!r} in {text!r}"
+                )
+            fields[code] = known[field], rank
+    paths = {
+        key: _at(f"pivot.{key}", parse_choice, getattr(table, key))
+        for key in ("items", "name", "value", "unit")
+    }
+    items, name, value = paths["items"], paths["name"], paths["value"]
+    assert items is not None and name is not None and value is not None
+    return Pivot(spec.model, items, name, value, paths["unit"], fields)
 
 
 def _bind(field: Field, expression: Expression) -> Bound:
@@ -180,6 +227,11 @@ def _check_scopes(plan: Plan) -> None:
         _check_scope("final", plan.final, depth)
     if plan.time is not None:
         _check_scope("time", plan.time, depth)
+    if plan.pivot is not None:
+        _check_scope("pivot.items", plan.pivot.items, depth)
+        for name in ("name", "value", "unit"):
+            if (choice := getattr(plan.pivot, name)) is not None:
+                _check_scope(f"pivot.{name}", choice, depth + 1)
     for bound in plan.fields:
         _check_scope(f"map.{bound.field.name}", bound.expression, depth)
 

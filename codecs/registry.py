@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from ..models.errors import ConfigError
-from ..models.records import RECORD_TYPES, StreamType
+from ..models.records import STREAM_TYPES, StreamType
 from . import json
 from .nearest import nearest
 from .text import TextCodec
@@ -52,7 +52,7 @@ def decoder_names() -> tuple[str, ...]:
 
 def default_text_codec(record_type: StreamType) -> str:
     """The name of a record type's default text codec, which is the type's own."""
-    if record_type not in RECORD_TYPES:
+    if record_type not in STREAM_TYPES:
         raise ConfigError(f"no record type called {record_type!r}")
     return record_type
 

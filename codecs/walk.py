@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from ..models.feed import Fault, MappedRecord
 from ..models.records import RECORD_TYPES
-from .casts import BadValue, flag, kind_name, same_scalar, session_key, show, text, time_cast
-from .parts import Part, Source, choice_text, first, present_text, where
+from .casts import BadValue, flag, is_kind, same_scalar, session_key, show, text, time_cast
+from .parts import Part, Source, choice_text, first, item_text, present_text, where
 from .paths import Choice, Constant, Expression, Template
+from .pivot import Pivot, PivotFault, pivoted
 from .plan import Bound, Plan, When
 
 _FAULTS_SHOWN_MAX: Final = 4
@@ -60,6 +61,11 @@ class _Walk:
             value = self._field(bound)
             if value is not None:
                 fields[bound.field.name] = value
+        if plan.pivot is not None:
+            items = self._pivoted(plan.pivot)
+            if not items and not self.stops:
+                return None
+            fields |= items
         if self.stops:
             return self._fault()
         try:
@@ -69,6 +75,14 @@ class _Walk:
             detail = f"{error} at {path}"
             return Fault(reason="validate", path=path, detail=detail, index=self.index)
         return MappedRecord(key=key, index=self.index, record=record)
+
+    def _pivoted(self, pivot: Pivot) -> dict[str, Any]:
+        try:
+            return pivoted(pivot, self.part, self.source)
+        except PivotFault as fault:
+            path = item_text(self.plan, pivot.items, fault.item, fault.choice, len(self.part.keys))
+            self.stops.append(_Stop(fault.expected, show(fault.got), path))
+            return {}
 
     def _time(self) -> dict[str, Any]:
         if self.plan.time is None:
@@ -132,7 +146,7 @@ class _Walk:
         except BadValue:
             return False
         if when.kinds:
-            return kind_name(value) in when.kinds
+            return is_kind(value, when.kinds)
         return any(same_scalar(value, wanted) for wanted in when.allowed)
 
     def _fault(self) -> Fault:

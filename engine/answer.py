@@ -27,6 +27,7 @@ class Pending:
         self._scores: list[float] = [0.0] * len(asked.choices)
         self._log_probabilities: list[float] = []
         self._gap = 0.0
+        self._first = -1
         self.written: list[int] = []
         self.ended = bool(asked.choices)
 
@@ -42,7 +43,7 @@ class Pending:
                 self._scores[place] += float(row[choice[0]])
         else:
             first = pick_greedy(row, with_gap=True)
-            self._gap = first.gap
+            self._gap, self._first = first.gap, first.token
             self._write(first)
 
     def go_on(self, row: Row) -> None:
@@ -62,6 +63,7 @@ class Pending:
             confidence=geometric_mean(self._log_probabilities),
             logit_gap=self._gap,
             n_tokens=len(self.written),
+            first_token=self._first,
         )
 
     def _write(self, picked: Picked) -> None:

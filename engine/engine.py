@@ -251,6 +251,14 @@ class Engine:
         finally:
             homes.release(home)
 
+    async def count_turn(self, session_id: str, asked: ChatRequest) -> int:
+        """How many tokens `generate` would read after what the session holds; nothing is
+        decoded. Raises SessionUnknown, RequestError."""
+        session = self._open_sessions()[session_id]
+        with self._open_homes().using(session.home) as home:
+            prompt = await asyncio.to_thread(make_prompt, home.model, asked, GenerateOptions(), "")
+        return len(prompt.tokens)
+
     async def _write(
         self, session_id: str, make: Callable[[Model, str], Prompt]
     ) -> AsyncGenerator[GeneratedPiece]:
@@ -369,6 +377,13 @@ class Engine:
         session = sessions.get(session_id)
         with self._open_homes().using(session.home if session else sessions.home) as home:
             return len(home.model.tokens(text))
+
+    def kv_tokens(self, session_id: str) -> int:
+        """The session's tokens whose keys and values are there now: none where it waits to
+        be decoded, or to be brought back."""
+        session = self._open_sessions().get(session_id)
+        senior = session.senior if session is not None else None
+        return senior.length if senior is not None else 0
 
     def model_hash_of(self, session_id: str) -> str:
         """The hash of the model that a session lives on; the default's where it is not open."""

@@ -17,16 +17,17 @@ class StopText:
         self._decoder: Final = utf_8.IncrementalDecoder("replace")
         self._held = ""
 
-    def add(self, raw: bytes) -> tuple[str, bool]:
-        """The text that is free to go, and whether a stop string ends it."""
+    def add(self, raw: bytes) -> tuple[str, str]:
+        """The text that is free to go, and the stop string that ends it; "" where none does."""
         self._held += self._decoder.decode(raw)
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            return self._held[: min(found)], True
+            at, stop = min(found, key=lambda one: one[0])
+            return self._held[:at], stop
         keep = max((self._overlap(stop) for stop in self._stops), default=0)
         free = self._held[: len(self._held) - keep]
         self._held = self._held[len(free) :]
-        return free, False
+        return free, ""
 
     def rest(self) -> str:
         """What was held back, when nothing more comes; half a character is dropped."""

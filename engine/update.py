@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flashfeed.models.errors import EngineError
+from flashfeed.models.errors import ContextFull, EngineError
 from flashfeed.models.session import Answer, FlashQuery
 from flashfeed.models.window import window_start
 
@@ -79,6 +79,12 @@ def update_steps(
     start = window_start(session.spec.window, session.count + len(new))
     n_new = sum(len(item) for item in new[max(0, start - session.count) :])
     held = session.n_tokens(max(start, session.first), session.count) if session.items else 0
+    bound = session.spec.window_tokens
+    if bound and held + n_new > bound:
+        raise ContextFull(
+            f"session {session.id!r}: its window takes {bound} tokens of data; "
+            f"{held} and {n_new} more are too many"
+        )
     room = session.context_tokens - len(session.prefix) - held - n_new
     rounds = plan_rounds(asked, session.home.settings.forks, room)
     if room < 0 or rounds is None:

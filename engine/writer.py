@@ -58,9 +58,9 @@ class Writer:
         # In some vocabularies the tags of a call are control tokens, which have no text.
         if not raw and self._tagged:
             raw = self._model.piece(picked.token, True)
-        text, stopped = self._text.add(raw)
-        if stopped:
-            self._send(self._calls.add(text) + self._calls.end(), "stop")
+        text, stop = self._text.add(raw)
+        if stop:
+            self._send(self._calls.add(text) + self._calls.end(), "stop", stop=stop)
             return None
         if self.n_tokens >= self._max_tokens:
             self._send(self._calls.add(text), None, picked)
@@ -78,12 +78,12 @@ class Writer:
         parts: tuple[str | ToolCall, ...],
         reason: Finish | None,
         picked: Picked | None = None,
+        stop: str = "",
     ) -> None:
         calls = tuple(part for part in parts if isinstance(part, ToolCall))
         self._called = self._called or bool(calls)
         if reason == "stop" and self._called:
             reason = "tool_calls"
-        ended = reason is not None
         self._emit(
             GeneratedPiece(
                 text="".join(part for part in parts if isinstance(part, str)),
@@ -98,8 +98,9 @@ class Writer:
                 logit_gap=picked.gap if picked else 0.0,
                 top=self._top(picked) if picked else (),
                 tool_calls=calls,
-                prompt_tokens=self._prompt_tokens if ended else 0,
-                cached_tokens=self._cached_tokens if ended else 0,
+                stop=stop,
+                prompt_tokens=self._prompt_tokens,
+                cached_tokens=self._cached_tokens,
             )
         )
 

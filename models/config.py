@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from .assembly import BarSpec, Merge
+from .feed import MappingSpec
 from .session import FlashQuery, SessionSpec, WindowSpec, with_query_ids
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -137,13 +139,34 @@ class ModelConfig(_Table, frozen=True, kw_only=True):
     kv_type: Literal["auto"] | KvType | None = None
 
 
+class LimitsConfig(_Table, frozen=True, kw_only=True):
+    """What one tenant may take of one worker; 0 is no limit. Requests and WebSocket frames
+    count alike. Tokens are those the model reads for the tenant's questions (what is
+    cached is free) and writes. A connection is a request, stream or WebSocket under way."""
+
+    sessions: Annotated[int, msgspec.Meta(ge=0)] = 16
+    requests_per_s: Annotated[float, msgspec.Meta(ge=0)] = 100.0
+    tokens_per_minute: Annotated[int, msgspec.Meta(ge=0)] = 200_000
+    connections: Annotated[int, msgspec.Meta(ge=0)] = 100
+
+
 class BridgeConfig(_Table, frozen=True, kw_only=True):
-    """The HTTP and WebSocket side; `enabled = false` leaves it out."""
+    """The HTTP and WebSocket side; `enabled = false` leaves it out.
+
+    Keys come from the environment (`tenant:key[,tenant:key...]`), from a file (README.md
+    has its format) or from both; without any the bridge listens on loopback only.
+    """
 
     enabled: bool = True
     host: NonEmpty = "127.0.0.1"
     port: Port = 8080
     api_keys_env: str = ""
+    keys_file: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    cors_origins: tuple[NonEmpty, ...] = ()
+    metrics_open: bool = False
+    limits: LimitsConfig = LimitsConfig()
     queue_records_max: Positive = 10_000
 
 
@@ -156,6 +179,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     context: Annotated[int, msgspec.Meta(ge=0)] = 0
     tenant: str = ""
     model: str = ""
+    bars: BarSpec | None = None
+    merge: Merge = ""
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
 
@@ -186,10 +211,13 @@ class FeedConfig(_Table, frozen=True, kw_only=True):
     when: dict[str, Any] = {}
     final: str = ""
     map: dict[str, str] = {}
+    units: dict[str, str | float] = {}
+    unwrap: str = ""
+    pivot: dict[str, str] = {}
 
     def mapping_overrides(self) -> dict[str, Any]:
         """The mapping keys that this feed sets itself."""
-        names = ("model", "key", "time", "root", "each", "when", "final", "map")
+        names = [name for name in MappingSpec.__struct_fields__ if hasattr(self, name)]
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
 

@@ -106,6 +106,14 @@ class SessionFailed(FlashfeedError):
     reason = "session_failed"
 
 
+class SessionBusy(FlashfeedError):
+    """A generation of the session is under way, and this would be in its way."""
+
+    status = 409
+    code = "session_busy"
+    reason = "session_busy"
+
+
 class ContextFull(SessionFailed):
     """The session's context window has no room for the new tokens."""
 
@@ -122,6 +130,17 @@ class Overloaded(FlashfeedError):
     reason = "overloaded"
     retriable = True
     retry_after_s: float = 1.0
+
+
+class LimitReached(Overloaded):
+    """A tenant took all that it may; the message names the limit. Other tenants notice
+    nothing. `retry_after_s`: when there is room again, as far as that is known."""
+
+    reason = "limit_reached"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(FlashfeedError):

@@ -5,11 +5,20 @@ The grammar is `codecs/mapping.py`'s business; here is only its shape.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from .records import Record, StreamType
+from .records import Record, RecordType
+
+
+class PivotSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a record's items are, and the paths inside one."""
+
+    items: str = "."
+    name: str
+    value: str
+    unit: str | None = None
 
 
 class MappingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -18,10 +27,13 @@ class MappingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `root` goes to a part of the value first, `each` fans out over an array or object,
     `when` skips what does not match (a counted skip, no fault), `key` says which
     session a record belongs to, `time` its event time (`path:unit`), `final` whether
-    a bar is closed (not final: skipped), `map` the record's fields.
+    a bar is closed (not final: skipped), `map` the record's fields, `units` the units of
+    those that come in others than the field's. `unwrap` takes an envelope off before all
+    that (codecs/unwrap.py); with `pivot` a record is made of items with a name each, and
+    `map` holds their names (codecs/pivot.py).
     """
 
-    model: StreamType
+    model: RecordType
     key: str
     time: str | None = None
     root: str | None = None
@@ -29,6 +41,9 @@ class MappingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     when: dict[str, Any] = {}
     final: str | None = None
     map: dict[str, str] = {}
+    units: dict[str, str | float] = {}
+    unwrap: Literal["debezium", "connect", "cloudevents", "ksql"] | None = None
+    pivot: PivotSpec | None = None
 
 
 class MappedRecord(msgspec.Struct, frozen=True):

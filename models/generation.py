@@ -123,9 +123,10 @@ class GeneratedPiece(msgspec.Struct, frozen=True):
 
     `text` may be empty (part of a character, or held back because a stop string may
     begin in it); the texts of all pieces joined are the answer. `position` is the
-    token's position in the fork. The last piece alone has `finish_reason` and the two
-    counts: `prompt_tokens` (all that the model read) and `cached_tokens` (those of them
-    that the session held already).
+    token's position in the fork. The last piece alone has `finish_reason`, and `stop` where
+    a stop string ended the answer: that one. Every piece has the two counts of what was
+    read before it: `prompt_tokens` (all that the model read) and `cached_tokens` (those of
+    them that the session held already).
 
     `raw` are the bytes of the piece's token, `log_probability` its natural
     log-probability, `logit_gap` its logit less the best other one's (below 0 where it
@@ -144,5 +145,6 @@ class GeneratedPiece(msgspec.Struct, frozen=True):
     logit_gap: float = 0.0
     top: tuple[TokenLogprob, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
+    stop: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0

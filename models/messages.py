@@ -13,7 +13,7 @@ import msgspec
 import orjson
 
 from .errors import DecodeFault
-from .records import StreamType
+from .records import RecordType
 from .session import FlashQuery, SessionSpec
 
 Fields: TypeAlias = dict[str, Any]
@@ -38,19 +38,29 @@ class PackedRecord(msgspec.Struct, frozen=True, array_like=True):
     fields: Fields
 
 
+def pushed_text(fields: Fields) -> str | None:
+    """The text of a record that is nothing but text, which a session of any type takes;
+    None for a record of a type."""
+    text = fields.get("text")
+    return text if len(fields) == 1 and isinstance(text, str) else None
+
+
 class Records(_Message, frozen=True, kw_only=True, tag="records"):
     """Records of one fetch for one session, all from one source partition.
 
     `template` names the session template that creates the session where it is not
     there yet. `topic` is "" for records pushed over HTTP: those have no source
-    offsets, and `idempotency_key` alone tells a repeat.
+    offsets, and `idempotency_key` alone tells a repeat. `may_change`: a candle may come
+    again, and is final when the next one begins. A record may be nothing but text
+    (`pushed_text`), whatever the type.
     """
 
-    type: StreamType
+    type: RecordType
     records: tuple[PackedRecord, ...]
     topic: str = ""
     partition: int = 0
     template: str = ""
+    may_change: bool = False
 
 
 class Create(_Message, frozen=True, kw_only=True, tag="create"):

@@ -7,7 +7,7 @@ the event's own time (a candle's start). NaN and infinities are refused everywhe
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -20,6 +20,9 @@ Name = Annotated[str, msgspec.Meta(max_length=200)]
 Int = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 
 StreamType: TypeAlias = Literal["ohlcv", "iot", "vitals", "spatial", "event"]
+"""What a session holds."""
+RecordType: TypeAlias = StreamType | Literal["trade"]
+"""What a feed's mapping makes; trades become an ohlcv session's candles."""
 
 
 class _Record(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -54,6 +57,22 @@ class Ohlcv(_Record, frozen=True, kw_only=True):
             raise ValueError(f"expected high >= low, got h={self.h} l={self.l}")
         if self.v < 0:
             raise ValueError(f"expected volume >= 0, got v={self.v}")
+
+
+class Trade(_Record, frozen=True, kw_only=True):
+    """One trade: price, size, who took the initiative, and the symbol where it is known.
+    No session holds trades: their owner builds candles of them."""
+
+    p: float
+    q: float
+    side: Literal["buy", "sell"] | None = None
+    sym: Name | None = None
+    timestamp: float | None = None
+
+    def __post_init__(self) -> None:
+        _Record.__post_init__(self)
+        if self.q < 0:
+            raise ValueError(f"expected size >= 0, got q={self.q}")
 
 
 class Iot(_Record, frozen=True, kw_only=True):
@@ -110,16 +129,18 @@ class Event(_Record, frozen=True, kw_only=True):
     timestamp: float | None = None
 
 
-Record: TypeAlias = Ohlcv | Iot | Vitals | Spatial | Event
+Record: TypeAlias = Ohlcv | Iot | Vitals | Spatial | Event | Trade
 
 VITAL_FIELDS: Final = ("hr", "bp_s", "bp_d", "spo2", "temp", "rr", "o2", "avpu")
 
+STREAM_TYPES: Final[tuple[StreamType, ...]] = get_args(StreamType)
 RECORD_TYPES: Final[dict[str, type[Record]]] = {
     "ohlcv": Ohlcv,
     "iot": Iot,
     "vitals": Vitals,
     "spatial": Spatial,
     "event": Event,
+    "trade": Trade,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from .assembly import BarSpec, Merge, duration_s
 from .records import StreamType
 
 QUERIES_MAX = 20
@@ -60,6 +61,11 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     `context` is the context window in tokens, 0 for the engine's default; `text` the
     text codec, "" for the type's default. `tenant` is whose session it is: nothing is
     shared across tenants. `model` is a model's name, "" for the worker's default.
+    `window_tokens` bounds the data under an `exact` or `shift` window (0: the context
+    does): where it would hold more, the window is halved. With `pre_decode` each update
+    also asks what the model would say next by itself. `bars` makes an ohlcv session's
+    candles of trades or finer candles; `merge` (a duration) joins a vitals session's
+    single signs for as long as each is fresh.
     """
 
     type: StreamType
@@ -70,13 +76,27 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     text: str = ""
     tenant: Name = ""
     model: Name = ""
+    window_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    pre_decode: bool = False
+    bars: BarSpec | None = None
+    merge: Merge = ""
 
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:
             raise ValueError(f"expected at most {QUERIES_MAX} flash queries, got {len(self.flash)}")
+        if self.bars is not None and self.type != "ohlcv":
+            raise ValueError(f"expected bars in an ohlcv session only, got type {self.type}")
+        if self.merge:
+            duration_s(self.merge)
+            if self.type != "vitals":
+                raise ValueError(f"expected merge in a vitals session only, got type {self.type}")
         ids = [query.id for query in self.flash if query.id]
         if len(set(ids)) != len(ids):
             raise ValueError(f"expected flash queries with different ids, got {ids}")
+
+
+NEXT_WORD = FlashQuery(query="", max_tokens=1)
+"""What a `pre_decode` session is asked by itself: its id 0 is no standing question's."""
 
 
 def with_query_ids(spec: SessionSpec) -> SessionSpec:
@@ -111,7 +131,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     `confidence` is a probability in 0..1: the softmax over the choices, or the
     geometric mean of a free answer's token probabilities. `logit_gap` is the distance
     of the best from the second best (choices: in log-probability; free: first token's
-    logits). `n_tokens` counts the generated tokens (0 for choices). `evaluated_ms` and
+    logits). `n_tokens` counts the generated tokens (0 for choices), and `first_token` is
+    the id of the first one (-1 for choices). `evaluated_ms` and
     `answered_by` are the owner's to fill in, and so is `raw`: where it is set, the
     answer is corrected (heads/prior.py) and `raw` is what it was before.
     """
@@ -121,6 +142,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     confidence: float
     logit_gap: float
     n_tokens: int = 0
+    first_token: int = -1
     probabilities: dict[str, float] = {}
     evaluated_ms: int = 0
     answered_by: AnsweredBy = AnsweredBy(model="", spec="")

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from .assembly import Assembly
 from .origins import Origin, Watermark
 from .session import Answer, SessionSpec, WindowSpec
 
@@ -49,6 +50,7 @@ class Counters(msgspec.Struct, frozen=True):
     processed: int = 0
     dropped: int = 0
     duplicates: int = 0
+    late: int = 0
     batches: int = 0
     process_us: int = 0
 
@@ -72,9 +74,11 @@ class Head(msgspec.Struct, frozen=True):
     `decoded_tokens` (questions and answers too), `update_ms` (time of the step),
     `pending` (records that waited when it was answered), `version_records` (records in
     its context), `version_first` and `version_offset` (records offsets of the oldest and
-    the newest item in it) belong to the last version, and `previous` holds each query's
+    the newest item in it), `ready` (what the model says next by itself, under
+    `pre_decode`) belong to the last version, and `previous` holds each query's
     answer before it, so that its events can be published again, byte for byte, under the
-    same ids. `priors` are by query id. `failed` says why the session takes no more
+    same ids. `priors` are by query id; `assembly` is what later records
+    are put together with. `failed` says why the session takes no more
     records; "" while it does.
     """
 
@@ -111,7 +115,9 @@ class Head(msgspec.Struct, frozen=True):
     ingest_tokens: int = 0
     decoded_tokens: int = 0
     update_ms: float = 0.0
+    ready: Answer | None = None
     failed: str = ""
+    assembly: Assembly = Assembly()
 
     @property
     def window(self) -> WindowSpec:
@@ -125,6 +131,11 @@ class Head(msgspec.Struct, frozen=True):
     def written(self) -> int:
         """Items ever applied in this life of the session."""
         return self.base + self.count
+
+    @property
+    def evicted(self) -> int:
+        """Items that have slid out of the window in this life of the session."""
+        return self.written - self.items - len(self.frozen)
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ A bridge turns these into its dialect's words; it never reaches behind them.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -18,9 +18,13 @@ class SessionView(msgspec.Struct, frozen=True):
     """A session as its owner holds it now.
 
     Tokens: `n_tokens` the session holds, `prefix_tokens` of them before the data,
-    `context_tokens` its window. Items: `data_count` records in the context. Queue
-    (records): `queue_size` written and not yet applied, `queue_capacity` the bound.
-    Times: ms since 1970. `model` is the name of what answers, as clients see it.
+    `context_tokens` its window, `kv_tokens` those whose keys and values are there now (a
+    session that was evicted comes back when it is used). Items: `data_count` records in the
+    context, `evicted` what has slid out of it. Queue (records and texts): `queue_size`
+    written and not yet applied, `queue_bytes` of messages, `queue_capacity` the bound.
+    `turns` are the generations that this worker ended, and `ready` is what the model says
+    next by itself (None but under `pre_decode`). Times: ms since 1970. `model` is the name
+    of what answers, as clients see it.
     """
 
     session_id: str
@@ -40,17 +44,36 @@ class SessionView(msgspec.Struct, frozen=True):
     in_use: bool
     failed: str = ""
     model: str = ""
+    kv_tokens: int = 0
+    evicted: int = 0
+    queue_bytes: int = 0
+    turns: int = 0
+    ready: Answer | None = None
 
     @property
     def total_enqueued(self) -> int:
-        """Records ever accepted: processed (the dropped among them) and still queued."""
+        """Records and texts ever accepted: processed (the dropped among them) and still queued."""
         return self.counters.processed + self.queue_size
 
 
 class PushAck(msgspec.Struct, frozen=True):
-    """What became of a push: records written, and the session's view after it."""
+    """What became of a push: records and texts written, and the session's view after it.
+    `version` is a data version that they are not in: once they are applied, it is past."""
 
     pushed: int
+    view: SessionView
+    version: int = 0
+
+
+class Warmed(msgspec.Struct, frozen=True):
+    """What became of a warm turn. warmed: the whole conversation is decoded. covered: it
+    was before. cancelled: a turn took over. Tokens: `prompt_tokens` of data and
+    conversation, `cached_tokens` of them that the session held already (of a cancelled
+    one: the data's alone)."""
+
+    finish_reason: Literal["warmed", "covered", "cancelled"]
+    prompt_tokens: int
+    cached_tokens: int
     view: SessionView
 
 

@@ -1,13 +1,21 @@
 """Mappings for feeds people already have: one TOML table a feed, in this folder.
 
-A preset is a MappingSpec's table. A feed's own keys replace the preset's, except that
-`map` is merged key by key.
+A preset is a MappingSpec's table, and beside it
+
+    about      what it reads, in a line
+    checked    against what its sample was checked: a producer's own code, or its documents
+    codec      how its messages are encoded; json where it does not say
+    [[sample]] a message (topic, value or hex, key, headers, timestamp_ms) and what it must
+               give: records (session key and fields), skipped
+
+A feed's own keys replace the preset's, except that `map` and `units` are merged key by key.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -16,6 +24,51 @@ import msgspec
 from ...models.errors import ConfigError
 from ...models.feed import MappingSpec
 from ..nearest import nearest
+
+_MERGED = ("map", "units")
+
+
+class SampleRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A record that a sample must give: its session key, and its fields."""
+
+    key: str
+    fields: dict[str, Any]
+
+
+class Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A message as it lies on the topic: `value` as text, or `hex` where it is no text."""
+
+    topic: str = "topic"
+    value: str = ""
+    hex: str = ""
+    key: str | None = None
+    timestamp_ms: int = 0
+    headers: dict[str, str] = {}
+    headers_hex: dict[str, str] = {}
+    records: tuple[SampleRecord, ...] = ()
+    skipped: int = 0
+
+    @property
+    def payload(self) -> bytes:
+        """The message's value."""
+        return bytes.fromhex(self.hex) if self.hex else self.value.encode()
+
+    @property
+    def header_list(self) -> list[tuple[str, bytes]]:
+        """The message's headers."""
+        texts = [(name, value.encode()) for name, value in self.headers.items()]
+        return texts + [(name, bytes.fromhex(value)) for name, value in self.headers_hex.items()]
+
+
+class Preset(msgspec.Struct, frozen=True):
+    """A preset's file. `mapping` is its MappingSpec's table."""
+
+    name: str
+    about: str
+    checked: str
+    codec: str
+    mapping: dict[str, Any]
+    samples: tuple[Sample, ...]
 
 
 def preset_names() -> tuple[str, ...]:
@@ -29,20 +82,35 @@ def preset_names() -> tuple[str, ...]:
     )
 
 
-def load_preset(name: str) -> dict[str, Any]:
-    """A preset's table. Raises ConfigError for an unknown name."""
+@cache
+def preset(name: str) -> Preset:
+    """A preset by name. Raises ConfigError for an unknown one."""
     known = preset_names()
     if name not in known:
         raise ConfigError(f"no preset called {name!r}{nearest(name, known)}")
-    return tomllib.loads((files(__package__) / f"{name}.toml").read_text("utf-8"))
+    table = tomllib.loads((files(__package__) / f"{name}.toml").read_text("utf-8"))
+    return Preset(
+        name=name,
+        about=table.pop("about"),
+        checked=table.pop("checked"),
+        codec=table.pop("codec", "json"),
+        samples=msgspec.convert(table.pop("sample", []), tuple[Sample, ...]),
+        mapping=table,
+    )
 
 
-def mapping_spec(preset: str | None, own: Mapping[str, Any]) -> MappingSpec:
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset's mapping table. Raises ConfigError for an unknown name."""
+    return dict(preset(name).mapping)
+
+
+def mapping_spec(name: str | None, own: Mapping[str, Any]) -> MappingSpec:
     """The mapping of a feed: its own keys over those of its preset, if it names one."""
-    table = load_preset(preset) if preset else {}
+    table = load_preset(name) if name else {}
     merged = {**table, **own}
-    if "map" in table and isinstance(own.get("map"), Mapping):
-        merged["map"] = {**table["map"], **own["map"]}
+    for key in _MERGED:
+        if key in table and isinstance(own.get(key), Mapping):
+            merged[key] = {**table[key], **own[key]}
     known = MappingSpec.__struct_fields__
     for key in merged:
         if key not in known:

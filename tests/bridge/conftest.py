@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from flashfeed.agents.documents import MemoryDocuments, TenantDocuments
+from flashfeed.agents.service import Allowance
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
@@ -39,6 +40,7 @@ from flashfeed.models.views import (
     QueryView,
     SessionEvent,
     SessionView,
+    Warmed,
 )
 
 QUEUE_CAPACITY = 100
@@ -131,13 +133,16 @@ class MemoryService:
         del self.held[session_id]
 
     async def push(
-        self, session_id: str, records: Sequence[Fields], idempotency_key: str = ""
+        self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
         s = self._at(session_id)
+        version = s.version
         if self.push_error is not None:
             raise self.push_error
         fields = []
         for place, record in enumerate(records):
+            if isinstance(record, str):
+                raise ValidationFault("this one takes no texts", f"$.data[{place}]")
             try:
                 fields.append(record_fields(make_record(s.spec.type, record)))
             except ValidationFault as fault:
@@ -150,7 +155,7 @@ class MemoryService:
             if self.apply_at_once:
                 self.apply(session_id)
                 await asyncio.sleep(0.005)  # the events are out before the acknowledgement
-        return PushAck(len(fields), self.get(session_id))
+        return PushAck(len(fields), self.get(session_id), version)
 
     def apply(self, session_id: str) -> None:
         """Apply what waits, answer the questions, and send the events."""
@@ -247,7 +252,7 @@ class MemoryService:
     def models(self) -> list[ModelView]:
         return [ModelView(self.model_id, True, 2048)]
 
-    def of(self, tenant: str) -> MemoryService:
+    def of(self, tenant: str, allowance: Allowance | None = None) -> MemoryService:
         return self
 
     @property
@@ -293,6 +298,9 @@ class MemoryService:
                 yield GeneratedPiece(text, 10 + place, place, 0.5, "stop" if last else None)
         finally:
             self.generating -= 1
+
+    async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
+        return Warmed("warmed", 9, 4, self.get(session_id))
 
     async def answer(
         self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0

@@ -317,10 +317,6 @@ def test_a_push_with_a_wrong_record_writes_nothing(client, session_id, records, 
 
 
 def test_what_is_not_there_is_said(client, session_id):
-    with pytest.raises(BadRequestError, match="not supported yet"):
-        client.sessions.query(session_id, messages=[{"role": "user", "content": "x"}])
-    with pytest.raises(NotFoundError, match="no route POST /v1/chat/completions"):
-        client.chat.create(messages=[{"role": "user", "content": "x"}])
     with pytest.raises(NotFoundError):
         client.sessions.push("nobody", CANDLES)
     with pytest.raises(NotFoundError):

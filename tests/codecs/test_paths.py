@@ -78,9 +78,13 @@ def test_expressions(text: str, tree: object) -> None:
     [
         ("[]", [Each((), "[]", False)]),
         ("[]?", [Each((), "[]", True)]),
-        ("fields{}", [Each(("fields",), "{}", False)]),
-        ("a.b[]", [Each(("a", "b"), "[]", False)]),
-        ("metrics[]?.fields{}", [Each(("metrics",), "[]", True), Each(("fields",), "{}", False)]),
+        ("fields{}", [Each((("fields",),), "{}", False)]),
+        ("a.b[]", [Each((("a",), ("b",)), "[]", False)]),
+        (
+            "metrics[]?.fields{}",
+            [Each((("metrics",),), "[]", True), Each((("fields",),), "{}", False)],
+        ),
+        ("a|b.c[]", [Each((("a", "b"), ("c",)), "[]", False)]),
         ("[].{}", [Each((), "[]", False), Each((), "{}", False)]),
     ],
 )

@@ -7,10 +7,10 @@ import pytest
 from flashfeed.cli.sample_data import candles, cryptofeed_json, glucose, telegraf_json
 from flashfeed.codecs.json import decode
 from flashfeed.codecs.mapping import Mapping, Source
-from flashfeed.codecs.presets import load_preset, mapping_spec, preset_names
+from flashfeed.codecs.presets import Sample, load_preset, mapping_spec, preset, preset_names
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappedRecord
-from flashfeed.models.records import Iot, Ohlcv
+from flashfeed.models.records import Iot, Ohlcv, record_fields
 
 CANDLES = Source(b"candles", "candles-NASDAQ-AAPL-USD", 1)
 METRICS = Source(b"cgm-01", "telegraf", 1)
@@ -19,6 +19,30 @@ METRICS = Source(b"cgm-01", "telegraf", 1)
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_compiles(name: str) -> None:
     Mapping(mapping_spec(name, {}))
+
+
+SAMPLES = [(name, sample) for name in preset_names() for sample in preset(name).samples]
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_says_what_it_reads_and_how_that_was_checked(name: str) -> None:
+    one = preset(name)
+    assert one.about and one.checked
+    assert any(sample.records for sample in one.samples), "a golden sample that gives records"
+
+
+@pytest.mark.parametrize(("name", "sample"), SAMPLES, ids=[name for name, _ in SAMPLES])
+def test_a_sample_gives_just_its_records(name: str, sample: Sample) -> None:
+    key = sample.key.encode() if sample.key is not None else None
+    source = Source(key, sample.topic, sample.timestamp_ms, sample.header_list)
+    mapped = Mapping(mapping_spec(name, {}))(decode(sample.payload), source)
+    assert not mapped.faults
+    got = [(one.key, record_fields(one.record)) for one in mapped.records]
+    wanted = [(one.key, one.fields) for one in sample.records]
+    assert [key for key, _ in got] == [key for key, _ in wanted]
+    for (_, fields), (_, expected) in zip(got, wanted, strict=True):
+        assert fields == pytest.approx(expected)
+    assert mapped.skipped == sample.skipped
 
 
 def test_names() -> None:

@@ -11,7 +11,7 @@ from flashfeed.codecs.registry import (
     text_codec_names,
 )
 from flashfeed.models.errors import ConfigError
-from flashfeed.models.records import RECORD_TYPES, StreamType
+from flashfeed.models.records import STREAM_TYPES, StreamType
 
 
 def test_decoders() -> None:
@@ -21,7 +21,7 @@ def test_decoders() -> None:
         decoder("jsn")
 
 
-@pytest.mark.parametrize("record_type", RECORD_TYPES)
+@pytest.mark.parametrize("record_type", STREAM_TYPES)
 def test_every_type_has_a_default(record_type: StreamType) -> None:
     codec = text_codec("", record_type)
     assert codec.name == default_text_codec(record_type)

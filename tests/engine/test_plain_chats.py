@@ -53,6 +53,18 @@ async def test_a_next_turn_decodes_only_what_is_new(engine: Engine) -> None:
     assert fresh[-1].cached_tokens < first[-1].prompt_tokens
 
 
+async def test_every_piece_says_what_was_read_and_the_last_one_what_ended_it(
+    engine: Engine,
+) -> None:
+    request = ChatRequest(messages=(SYSTEM, QUESTION))
+    options = GenerateOptions(max_tokens=12, stop=("nothing", "Par"))
+    pieces = [piece async for piece in engine.chat(request, options)]
+    assert {piece.prompt_tokens for piece in pieces} == {await engine.count_prompt(request)}
+    assert len({piece.cached_tokens for piece in pieces}) == 1
+    assert [piece.stop for piece in pieces] == [""] * (len(pieces) - 1) + ["Par"]
+    assert "Par" not in text(pieces)
+
+
 async def test_a_text_is_gone_on_with_as_it_stands(engine: Engine) -> None:
     start = Continuation("One, two, three, four,")
     answer = await ask(engine, start)

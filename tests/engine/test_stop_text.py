@@ -11,18 +11,22 @@ from flashfeed.engine.stop_text import StopText
 def test_stop_strings_are_found_wherever_tokens_cut_them(size: int) -> None:
     raw = "grüße ##END# ##END## not this".encode()
     text = StopText(("##END##", "never"))
-    out, stopped = "", False
+    out, stop = "", ""
     for at in range(0, len(raw), size):
-        piece, stopped = text.add(raw[at : at + size])
+        piece, stop = text.add(raw[at : at + size])
         out += piece
-        if stopped:
+        if stop:
             break
-    assert stopped
+    assert stop == "##END##"
     assert out == "grüße ##END# "
 
 
 def test_text_held_back_comes_at_the_end_and_half_a_character_never() -> None:
     text = StopText(("stop",))
-    assert text.add(b"now sto") == ("now ", False)
-    assert text.add("ü".encode()[:1]) == ("", False)
+    assert text.add(b"now sto") == ("now ", "")
+    assert text.add("ü".encode()[:1]) == ("", "")
     assert text.rest() == "sto"
+
+
+def test_the_first_stop_string_in_the_text_is_the_one() -> None:
+    assert StopText(("late", "early", "ear")).add(b"an early and a late one") == ("an ", "early")

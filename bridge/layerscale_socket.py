@@ -1,4 +1,4 @@
-"""A session's WebSocket in LayerScale 0.3's words: push in, events out.
+"""A session's WebSocket in LayerScale's words: push in, events out.
 
 Frames are {"type", "data"}. From the client: push, ping, close; from here: connected,
 the session's events, push_ack, pong, error. A frame that is wrong is answered with an
@@ -17,10 +17,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError, SessionUnknown
-from flashfeed.models.views import Fields, PushAck, SessionEvent
+from flashfeed.models.views import Fields, SessionEvent
 
 from .errors import flashfeed_response
-from .layerscale_v03_bodies import connected, session_event
+from .layerscale_answer_bodies import connected, session_event
+from .layerscale_bodies import pushed
+from .layerscale_requests import pushed_data
 from .sse import ascii_json, run_until
 
 log = logging.getLogger(__name__)
@@ -31,9 +33,9 @@ TRY_AGAIN_LATER = 1013
 
 
 class Push(msgspec.Struct, frozen=True, tag="push"):
-    """Records for the session; `idempotency_key` as the HTTP header of that name."""
+    """Records and texts; `idempotency_key` as the HTTP header of that name."""
 
-    data: list[Fields]
+    data: str | list[Fields | str]
     idempotency_key: str = ""
 
 
@@ -143,7 +145,7 @@ class _Socket:
         async with self._turn:
             try:
                 ack = await self._service.push(
-                    self._session_id, push.data, idempotency_key=push.idempotency_key
+                    self._session_id, pushed_data(push.data), idempotency_key=push.idempotency_key
                 )
             except FlashfeedError as error:
                 await self._send_error(str(error), error.status)
@@ -153,7 +155,7 @@ class _Socket:
                 message = "the push failed and may have been written all the same"
                 await self._send_error(message, 500)
                 return
-            await self.send("push_ack", _acknowledged(ack))
+            await self.send("push_ack", dict(pushed(ack)))
 
     async def _send_error(self, message: str, code: int) -> None:
         await self.send("error", {"message": message, "code": code})
@@ -169,16 +171,3 @@ class _Socket:
         else:
             reason = "this client fell too far behind its events; connect again"
             await self._websocket.close(TRY_AGAIN_LATER, reason)
-
-
-def _acknowledged(ack: PushAck) -> dict[str, Any]:
-    view = ack.view
-    return {
-        "pushed": ack.pushed,
-        "dropped": 0,
-        "queue_size": view.queue_size,
-        "pending": view.queue_size,
-        "total_pushed": view.total_enqueued,
-        "total_dropped": view.counters.dropped,
-        "data_version": view.version,
-    }

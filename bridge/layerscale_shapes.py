@@ -1,6 +1,8 @@
-"""The shapes that a LayerScale 0.3 client reads, for type checks and OpenAPI.
+"""The shapes of sessions and their data as LayerScale clients read them, for type checks
+and OpenAPI. Of clients 0.3 and 0.8: where both read one body, it has the fields of both.
 
-layerscale_v03_bodies.py fills them and says what the fields mean.
+layerscale_bodies.py fills them and says what the fields mean; those of questions and
+answers are in layerscale_answer_shapes.py.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from flashfeed.models.records import StreamType
 
 
 class Created(TypedDict):
-    """The answer to a create."""
+    """The answer to a create (0.3)."""
 
     session_id: str
     type: StreamType
@@ -24,8 +26,32 @@ class Created(TypedDict):
     pos_max: int
 
 
+class Session(TypedDict):
+    """A session (0.8). Absent: `frozen_end` and `window` where they are not set,
+    `ready_token` and `ready_gap` where it is not ready."""
+
+    id: str
+    object: Literal["session"]
+    created: int
+    last_used: int
+    tokens: int
+    kv_tokens: int
+    busy: bool
+    turns: int
+    data_end: int
+    data_version: int
+    pending: int
+    pre_decode: bool
+    ready: bool
+    evicted: int
+    frozen_end: NotRequired[int]
+    window: NotRequired[int]
+    ready_token: NotRequired[int]
+    ready_gap: NotRequired[float]
+
+
 class Summary(TypedDict):
-    """A session in the list."""
+    """A session in the list (0.3)."""
 
     session_id: str
     type: StreamType
@@ -39,11 +65,13 @@ class Summary(TypedDict):
 
 
 class SessionList(TypedDict):
-    """All sessions."""
+    """All sessions: `sessions` for 0.3, `data` for 0.8, the same ones in the same order."""
 
     sessions: list[Summary]
     count: int
     max_sessions: int
+    object: Literal["list"]
+    data: list[Session]
 
 
 class DataRegion(TypedDict):
@@ -51,10 +79,11 @@ class DataRegion(TypedDict):
 
     start: int
     end: int
+    window_size: NotRequired[int]
 
 
 class State(TypedDict):
-    """A session with its context."""
+    """A session with its context (0.3)."""
 
     session_id: str
     type: StreamType
@@ -80,10 +109,13 @@ class Deleted(TypedDict):
 
     success: bool
     session_id: str
+    id: str
+    object: Literal["session.deleted"]
+    deleted: bool
 
 
 class Appended(TypedDict):
-    """The answer to an append."""
+    """The answer to an append (0.3)."""
 
     n_tokens_added: int
     total_tokens: int
@@ -91,14 +123,15 @@ class Appended(TypedDict):
 
 
 class PrefixMarked(TypedDict):
-    """The answer to mark_prefix."""
+    """The answer to mark_prefix (0.3)."""
 
     prefix_end: int
     message: str
 
 
 class Pushed(TypedDict):
-    """The acknowledgement of a push."""
+    """The acknowledgement of a push, of records or of texts: `queue_*` and `total_enqueued`
+    are what 0.3 calls `pending` and `total_pushed` in 0.8."""
 
     pushed: int
     dropped: int
@@ -106,6 +139,9 @@ class Pushed(TypedDict):
     queue_capacity: int
     total_enqueued: int
     total_dropped: int
+    pending: int
+    pending_bytes: int
+    total_pushed: int
     data_version: int
 
 
@@ -142,77 +178,9 @@ class DataInfo(TypedDict):
 
 
 class StreamStatus(TypedDict):
-    """A session's queue, counters and data."""
+    """A session's queue, counters and data (0.3)."""
 
     type: StreamType
     streaming: Streaming
     statistics: Statistics
     data: DataInfo
-
-
-class FlashEntry(TypedDict):
-    """A standing question with its latest answer."""
-
-    id: int
-    query: str
-    name: str
-    choices: list[str]
-    max_tokens: int
-    n_tokens: int
-    has_answer: bool
-    value: str
-    data_version: int
-    confidence: float
-    evaluated_at: int
-
-
-class FlashAdded(FlashEntry):
-    """The answer to a new standing question."""
-
-    total_flash_queries: int
-
-
-class FlashList(TypedDict):
-    """All standing questions of a session."""
-
-    flash_queries: list[FlashEntry]
-    count: int
-    current_data_version: int
-
-
-class FlashRemoved(TypedDict):
-    """The answer to the removal of a standing question."""
-
-    success: bool
-    remaining: int
-
-
-class Generated(TypedDict):
-    """A generation's result."""
-
-    text: str
-    n_tokens: int
-    total_tokens: int
-    pos_max: int
-    finish_reason: str
-    data_version: int
-    confidence: float
-    flash: NotRequired[bool]
-    flash_id: NotRequired[int]
-    logit_gap: NotRequired[float]
-
-
-class Model(TypedDict):
-    """A model."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-
-
-class ModelList(TypedDict):
-    """The models: one."""
-
-    object: Literal["list"]
-    data: list[Model]

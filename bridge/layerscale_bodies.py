@@ -1,33 +1,26 @@
-"""What a LayerScale 0.3 client reads: views and events in its words. Pure.
+"""Sessions and their data as LayerScale clients read them: views in their words. Pure.
 
 Tokens of a session stand at positions 0 to n_tokens - 1, so pos_max is n_tokens - 1
-(-1 for none) and pos_next is n_tokens. Times are ms since 1970; `cache_usage` is a
-share (0 to 1). Where the client knows a field as optional or not at all, it is extra.
+(-1 for none) and pos_next is n_tokens. Times are ms since 1970 for 0.3, seconds for 0.8;
+`cache_usage` is a share (0 to 1). Where a client knows a field as optional or not at all,
+it is extra.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
+from flashfeed.models.views import AppendAck, Inspection, PushAck, SessionView
 
-from flashfeed.models.events import DataUpdated, FlashReady
-from flashfeed.models.views import (
-    AppendAck,
-    Inspection,
-    PushAck,
-    QueryView,
-    SessionEvent,
-    SessionView,
-)
-
-from .layerscale_v03_shapes import (
+from .layerscale_shapes import (
     Appended,
     Created,
-    FlashEntry,
+    DataRegion,
+    Deleted,
     PrefixMarked,
     Pushed,
+    Session,
+    SessionList,
     State,
     StreamStatus,
     Summary,
@@ -35,7 +28,7 @@ from .layerscale_v03_shapes import (
 
 
 def created(view: SessionView) -> Created:
-    """A new session."""
+    """A new session (0.3)."""
     return {
         "session_id": view.session_id,
         "type": view.spec.type,
@@ -47,8 +40,48 @@ def created(view: SessionView) -> Created:
     }
 
 
-def summary(view: SessionView) -> Summary:
-    """A session as a line of the list."""
+def session(view: SessionView) -> Session:
+    """A session (0.8). All that it holds is durable, so `data_end` is `tokens`; `kv_tokens`
+    is less while it waits to be decoded again, after a crash or an eviction."""
+    body: Session = {
+        "id": view.session_id,
+        "object": "session",
+        "created": view.created_ms // 1000,
+        "last_used": view.last_used_ms // 1000,
+        "tokens": view.n_tokens,
+        "kv_tokens": view.kv_tokens,
+        "busy": view.in_use,
+        "turns": view.turns,
+        "data_end": view.n_tokens,
+        "data_version": view.version,
+        "pending": view.queue_size,
+        "pre_decode": view.spec.pre_decode,
+        "ready": view.ready is not None,
+        "evicted": view.evicted,
+    }
+    if view.prefix_tokens:
+        body["frozen_end"] = view.prefix_tokens
+    if view.spec.window_tokens:
+        body["window"] = view.spec.window_tokens
+    if view.ready is not None:
+        body["ready_token"] = view.ready.first_token
+        body["ready_gap"] = view.ready.logit_gap
+    return body
+
+
+def session_list(views: Sequence[SessionView], sessions_max: int) -> SessionList:
+    """All sessions, the oldest first."""
+    ordered = sorted(views, key=lambda view: (view.created_ms, view.session_id))
+    return {
+        "sessions": [_summary(view) for view in ordered],
+        "count": len(ordered),
+        "max_sessions": sessions_max,
+        "object": "list",
+        "data": [session(view) for view in ordered],
+    }
+
+
+def _summary(view: SessionView) -> Summary:
     return {
         "session_id": view.session_id,
         "type": view.spec.type,
@@ -63,8 +96,11 @@ def summary(view: SessionView) -> Summary:
 
 
 def state(inspection: Inspection) -> State:
-    """A session with its context as text."""
+    """A session with its context as text (0.3)."""
     view = inspection.view
+    region: DataRegion = {"start": view.prefix_tokens, "end": view.n_tokens}
+    if window_size := _window_size(view):
+        region["window_size"] = window_size
     return {
         "session_id": view.session_id,
         "type": view.spec.type,
@@ -74,7 +110,7 @@ def state(inspection: Inspection) -> State:
         "pos_max": view.n_tokens - 1,
         "pos_next": view.n_tokens,
         "prefix_end": view.prefix_tokens,
-        "data_region": {"start": view.prefix_tokens, "end": view.n_tokens},
+        "data_region": region,
         "data_count": view.data_count,
         "data_version": view.version,
         "cache_usage": _usage(view),
@@ -86,8 +122,19 @@ def state(inspection: Inspection) -> State:
     }
 
 
+def deleted(session_id: str) -> Deleted:
+    """What became of a delete."""
+    return {
+        "success": True,
+        "session_id": session_id,
+        "id": session_id,
+        "object": "session.deleted",
+        "deleted": True,
+    }
+
+
 def appended(ack: AppendAck) -> Appended:
-    """What became of an append."""
+    """What became of an append (0.3)."""
     return {
         "n_tokens_added": ack.added_tokens,
         "total_tokens": ack.view.n_tokens,
@@ -96,7 +143,7 @@ def appended(ack: AppendAck) -> Appended:
 
 
 def prefix_marked(view: SessionView) -> PrefixMarked:
-    """What became of a mark_prefix."""
+    """What became of a mark_prefix (0.3)."""
     return {
         "prefix_end": view.prefix_tokens,
         "message": f"the first {view.prefix_tokens} tokens are the session's prefix",
@@ -104,7 +151,11 @@ def prefix_marked(view: SessionView) -> PrefixMarked:
 
 
 def pushed(ack: PushAck) -> Pushed:
-    """What became of a push. A push is whole or refused, so it drops nothing itself."""
+    """What became of a push. A push is whole or refused, so it drops nothing itself.
+
+    `data_version` is one that what was pushed is not in: client 0.8 waits until the
+    session's is past it.
+    """
     view = ack.view
     return {
         "pushed": ack.pushed,
@@ -113,12 +164,16 @@ def pushed(ack: PushAck) -> Pushed:
         "queue_capacity": view.queue_capacity,
         "total_enqueued": view.total_enqueued,
         "total_dropped": view.counters.dropped,
-        "data_version": view.version,
+        "pending": view.queue_size,
+        "pending_bytes": view.queue_bytes,
+        "total_pushed": view.total_enqueued,
+        "data_version": ack.version,
     }
 
 
 def stream_status(view: SessionView) -> StreamStatus:
-    """A session's queue, counters and data. `running` ends when the session failed."""
+    """A session's queue, counters and data (0.3). `running` ends when the session failed;
+    there is no `process_interval_us`: what comes is taken at once."""
     counters = view.counters
     batches = counters.batches
     return {
@@ -149,61 +204,11 @@ def stream_status(view: SessionView) -> StreamStatus:
     }
 
 
-def flash_entry(view: QueryView) -> FlashEntry:
-    """A standing question; before its first answer the answer's fields are empty."""
-    answer = view.answer
-    return {
-        "id": view.query.id,
-        "query": view.query.query,
-        "name": view.query.name,
-        "choices": list(view.query.choices),
-        "max_tokens": view.query.max_tokens,
-        "n_tokens": view.n_tokens,
-        "has_answer": answer is not None,
-        "value": answer.value if answer else "",
-        "data_version": view.data_version if answer else 0,
-        "confidence": answer.confidence if answer else 0.0,
-        "evaluated_at": view.evaluated_ms if answer else 0,
-    }
-
-
-def connected(view: SessionView, n_queries: int) -> dict[str, Any]:
-    """The first event of every stream."""
-    return {
-        "session_id": view.session_id,
-        "data_version": view.version,
-        "flash_queries": n_queries,
-    }
-
-
-def session_event(event: SessionEvent) -> tuple[str, dict[str, Any]]:
-    """An event's name and data.
-
-    All that the Kafka event says goes along, but the record type is called
-    `stream_type`: the client takes a `type` in the data for the event's name.
-    """
-    data: dict[str, Any] = msgspec.to_builtins(event)
-    data["stream_type"] = data.pop("type")
-    if isinstance(event, FlashReady):
-        data["evaluated_at"] = iso_ms(event.evaluated_at)
-        return "flash_ready", data
-    return "data_updated", data | _moved(event)
-
-
-def _moved(event: DataUpdated) -> dict[str, Any]:
-    return {"updated_at": iso_ms(event.updated_at), "pos_next": event.n_tokens}
-
-
-def iso_ms(text: str) -> int:
-    """ISO 8601 as ms since 1970."""
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
-
-
 def _usage(view: SessionView) -> float:
     return view.n_tokens / view.context_tokens if view.context_tokens else 0.0
 
 
 def _window_size(view: SessionView) -> int:
-    """Items; 0 where the session keeps everything."""
+    """Items; 0 where the session keeps everything, or its window counts tokens."""
     window = view.spec.window
-    return 0 if window.mode == "grow" else window.items
+    return 0 if window.mode == "grow" or view.spec.window_tokens else window.items

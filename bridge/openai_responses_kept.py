@@ -1,0 +1,111 @@
+"""What is kept of responses and conversations, and what a new response goes on from.
+
+A response is kept with its own input; what came before it is read along the chain of
+previous responses. A conversation is one list of items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from flashfeed.agents.service import Documents
+from flashfeed.models.chat import MESSAGES_MAX
+from flashfeed.models.errors import FlashfeedError
+
+from .errors import InvalidField
+from .openai_bodies import Json
+from .openai_responses_requests import ResponseBody
+
+RESPONSE: Final = "response"
+CONVERSATION: Final = "conversation"
+
+
+class ResponseUnknown(FlashfeedError):
+    """No response of that id is kept."""
+
+    status = 404
+    code = "not_found"
+
+
+class ConversationUnknown(FlashfeedError):
+    """There is no conversation of that id."""
+
+    status = 404
+    code = "not_found"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a response goes on from: the items, and the session that was asked last."""
+
+    items: list[Json] = field(default_factory=list)
+    session_id: str = ""
+
+
+def before(documents: Documents, asked: ResponseBody) -> Before:
+    """What a request goes on from.
+
+    Raises InvalidField where a response of the chain is not kept, ConversationUnknown.
+    """
+    if asked.conversation_id and asked.previous_response_id:
+        message = "previous_response_id: expected it or a conversation, got both"
+        raise InvalidField(message, "previous_response_id")
+    if asked.conversation_id:
+        return Before(list(kept_conversation(documents, asked.conversation_id)["items"]))
+    turns: list[list[Json]] = []
+    session_id = ""
+    place: str | None = asked.previous_response_id
+    while place and len(turns) < MESSAGES_MAX:
+        kept = documents.get(RESPONSE, place)
+        if kept is None:
+            message = f"previous_response_id: response {place!r} is not kept"
+            raise InvalidField(message, "previous_response_id")
+        response = kept["response"]
+        if response["conversation"]:
+            message = (
+                f"previous_response_id: response {place!r} belongs to conversation "
+                f"{response['conversation']['id']!r}; please go on with that"
+            )
+            raise InvalidField(message, "previous_response_id")
+        session_id = session_id or kept["session_id"]
+        turns.append([*kept["input"], *response["output"]])
+        place = response["previous_response_id"]
+    return Before([item for turn in reversed(turns) for item in turn], session_id)
+
+
+async def keep_response(
+    documents: Documents, response: Json, items: Sequence[Json], session_id: str
+) -> None:
+    """Keep what was asked and answered: the response where it says so, and both in its
+    conversation. Raises RequestError where that is too large."""
+    if response["store"]:
+        kept = {"response": response, "input": list(items), "session_id": session_id}
+        await documents.put(RESPONSE, response["id"], kept)
+    if response["conversation"]:
+        conversation_id = response["conversation"]["id"]
+        await add_items(documents, conversation_id, [*items, *response["output"]])
+
+
+def kept_response(documents: Documents, response_id: str) -> Json:
+    """A response that is kept, with its input. Raises ResponseUnknown."""
+    kept = documents.get(RESPONSE, response_id)
+    if kept is None:
+        raise ResponseUnknown(f"no response {response_id!r} is kept")
+    return kept
+
+
+def kept_conversation(documents: Documents, conversation_id: str) -> Json:
+    """A conversation with its items. Raises ConversationUnknown."""
+    kept = documents.get(CONVERSATION, conversation_id)
+    if kept is None:
+        raise ConversationUnknown(f"there is no conversation {conversation_id!r}")
+    return kept
+
+
+async def add_items(documents: Documents, conversation_id: str, items: Sequence[Json]) -> None:
+    """Items at a conversation's end. Raises ConversationUnknown, RequestError."""
+    kept = kept_conversation(documents, conversation_id)
+    kept["items"] += items
+    await documents.put(CONVERSATION, conversation_id, kept)

@@ -6,22 +6,30 @@ feeds' topics ─► FeedAgent ─► flashfeed.records ─► Partitions ─►
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
+from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.views import SessionEvent
 
 from . import transport
+from .claims import Claims
 from .connection import broker_list, faust_credentials
+from .documents import Shelf
 from .feeds import Feed, FeedAgent
+from .followed_topic import FollowedTopic, Take
 from .kafka_writer import KafkaWriter
 from .live import LiveSessions
 from .metrics import Metrics
+from .owners import Owners
 from .partitions import Partitions, Settled
+from .service import Peers
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts
 from .step_writer import OrderedStepWriter
@@ -35,27 +43,40 @@ WATCH_S = 0.5
 class Worker:
     """One worker process: a Faust app, the sessions it owns, and their service."""
 
-    def __init__(self, config: Config, engine: Engine, feeds: list[Feed]) -> None:
+    def __init__(
+        self, config: Config, engine: Engine, feeds: list[Feed], peers: Peers | None = None
+    ) -> None:
         self._config = config
+        self._peers = peers
         self._engine = engine
         self._feeds = feeds
-        self._metrics = Metrics()
         self._writer = KafkaWriter(config.kafka, self.fail)
         self._steps = OrderedStepWriter(self._writer)
         self._specs: dict[str, SessionSpec] = {
             name: template.spec() for name, template in config.templates.items()
         }
+        asked = (query.label for spec in self._specs.values() for query in spec.flash)
+        self._metrics = Metrics(set(asked))
         self._failed: asyncio.Future[None] | None = None
         self._app: Any = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._owners = Owners(worker=uuid.uuid4().hex)
+        self._shelf = Shelf()
+        self._owners_topic = self._followed(config.topics.owners, self._owners.take)
+        self._documents_topic = self._followed(config.topics.documents, self._shelf.take)
+        self.claims = Claims(self._owners, self._owners_topic, config.kafka.session_timeout_s)
         self.partitions = Partitions(
             config.kafka,
             config.topics.changelog,
             config.topics.dead_letters,
             self._writer,
+            self.claims,
             self._owner_parts,
         )
         self.service: LiveSessions | None = None
+
+    def _followed(self, topic: str, take: Take) -> FollowedTopic:
+        return FollowedTopic(self._config.kafka, topic, self._writer, take, self.fail)
 
     def _owner_parts(self, settled: Settled, may_step: asyncio.Event) -> OwnerParts:
         topics = self._config.topics
@@ -79,16 +100,21 @@ class Worker:
         )
 
     async def start(self) -> LiveSessions:
-        """Create topics, connect, join the group. Returns the service, maybe not ready yet."""
+        """Create topics, connect, join the group. Returns the service, maybe not ready yet:
+        it takes partitions when `claims.announce` has said where its bridge is."""
         self._failed = asyncio.get_running_loop().create_future()
         feed_topics = await prepare_topics(self._config)
         await self._writer.start()
+        await asyncio.gather(self._owners_topic.start(), self._documents_topic.start())
         self.service = LiveSessions(
             self._config,
             self._engine,
             self._writer,
             self.partitions,
             await self._writer.partitions(self._config.topics.records),
+            self._owners,
+            (self._shelf, self._documents_topic),
+            self._peers,
             self._metrics,
             self._lag,
         )
@@ -113,7 +139,11 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._app is not None:
             await self._app.stop()
-        await self.partitions.revoke(self.partitions.numbers)
+        numbers = self.partitions.numbers
+        await self.partitions.revoke(numbers)
+        with contextlib.suppress(FlashfeedError):  # the next owner's claim says it as well
+            await self.claims.give_back(numbers)
+        await asyncio.gather(self._owners_topic.stop(), self._documents_topic.stop())
         await self._writer.stop()
 
     async def failed(self) -> None:

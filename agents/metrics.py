@@ -1,10 +1,11 @@
 """The worker's metrics, in one registry of its own. SI base units; labels bounded:
-never a session id. `/metrics` of the bridge renders them."""
+never a session id, and of questions the configuration's names alone: what a tenant calls
+its own is nobody else's to read. `/metrics` of the bridge renders them."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -15,10 +16,16 @@ LATENCY_BUCKETS_S = (
 )  # fmt: skip
 
 
-class Metrics:
-    """Every series that a worker exports; the methods are the events that move them."""
+OTHER_QUERY = "other"
+"""The label of every question that the configuration does not name."""
 
-    def __init__(self) -> None:
+
+class Metrics:
+    """Every series that a worker exports; the methods are the events that move them.
+    `queries` are the questions that have a label of their own."""
+
+    def __init__(self, queries: Collection[str] = ()) -> None:
+        self._named = frozenset(queries)
         self.registry = registry = CollectorRegistry()
         self._records = Counter(
             "flashfeed_records", "Source records by feed and result.", ["feed", "result"],
@@ -115,9 +122,10 @@ class Metrics:
 
     def answer(self, query: str, changed: bool, corrected: bool) -> None:
         """An answer was published; `corrected`: the model alone would have said another."""
-        self._answers.labels(query, str(changed).lower()).inc()
+        label = query if query in self._named else OTHER_QUERY
+        self._answers.labels(label, str(changed).lower()).inc()
         if corrected:
-            self._corrected.labels(query).inc()
+            self._corrected.labels(label).inc()
 
     def window_halved(self) -> None:
         """A session's window has no room and is smaller from now on."""

@@ -16,13 +16,20 @@ import struct
 import termios
 from typing import Any
 
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
+
 from .metrics import BridgeMetrics, Connection
+from .request_heads import BoundedHeads
 
 log = logging.getLogger(__name__)
 
 # The kernel would let a client that does not read hold megabytes of its memory. It doubles
 # this number for its own bookkeeping.
 SEND_BUFFER_BYTES = 128 * 1024
+
+# The types say nothing of use here: of WebSockets uvicorn chooses the implementation.
+_Http: Any = BoundedHeads
+_WebSocket: Any = AutoWebSocketsProtocol
 
 
 class _CutsOff:
@@ -87,9 +94,11 @@ def unread_bytes(transport: asyncio.Transport) -> int:
     return transport.get_write_buffer_size() + int(queued)
 
 
-def cutting(
-    kind: Connection, protocol: Any, stalled_s: float, metrics: BridgeMetrics
-) -> type[asyncio.Protocol]:
-    """One of uvicorn's protocols, for one server, with the clock."""
-    shared = {"kind": kind, "stalled_s": stalled_s, "metrics": metrics}
-    return type(f"Cutting{protocol.__name__}", (_CutsOff, protocol), shared)
+def cutting_protocols(
+    stalled_s: float, metrics: BridgeMetrics
+) -> tuple[type[asyncio.Protocol], type[asyncio.Protocol]]:
+    """uvicorn's HTTP and WebSocket protocols for one server, with the clock."""
+    shared = {"stalled_s": stalled_s, "metrics": metrics}
+    http = type("CuttingHttp", (_CutsOff, _Http), {"kind": "http", **shared})
+    websocket = type("CuttingWebSocket", (_CutsOff, _WebSocket), {"kind": "websocket", **shared})
+    return http, websocket

@@ -14,7 +14,7 @@ from ..models.records import STREAM_TYPES, StreamType
 from . import json
 from .nearest import nearest
 from .text import TextCodec
-from .text_event import EventLine
+from .text_event import EventLine, TextOrEventLine
 from .text_format import PREFIX, FormatLine
 from .text_iot import IotLine
 from .text_ohlcv import OhlcvFull, OhlcvShort
@@ -34,6 +34,7 @@ _TEXT_CODECS: Final[dict[str, TextCodec]] = {
         VitalsLine(),
         SpatialLine(),
         EventLine(),
+        TextOrEventLine(),
     )
 }
 

@@ -65,6 +65,7 @@ model_source.py     what a reference means: packaged, a path, hf:, https:, a nam
 model_download.py   https, from allowed hosts, resumed; model_hash.py: a file's SHA-256
 model_probe.py      a file tried in a process of its own before it is used
 gguf.py             a file's header: what the model is and will take
+embed.py            texts as vectors, by models that give embeddings
 capabilities.py     what a kind of model can do here, and why not the rest
 packaged_model.py   the packaged model in its fastest form
 

@@ -46,6 +46,7 @@ class MemoryEngine:
 
     room: int = 10_000
     model_hash: str = "m"
+    model_name: str = "memory"
     held: dict[str, Held] = field(default_factory=dict)
     errors: deque[Exception] = field(default_factory=deque)
     opens: int = 0
@@ -68,6 +69,9 @@ class MemoryEngine:
         self.opens += 1
         self.held[session_id] = Held(spec.window, list(frozen), list(lines), count)
         return 1
+
+    def kv_tokens(self, session_id: str) -> int:
+        return len(self.held[session_id].lines) if session_id in self.held else 0
 
     async def update(
         self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]

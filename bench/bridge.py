@@ -314,6 +314,7 @@ async def served(home: Path, brokers: str) -> AsyncIterator[tuple[Engine, str]]:
     service = await worker.start()
     server = BridgeServer(create_app(service), config.bridge.host, port)
     await server.start()
+    worker.claims.announce(f"http://127.0.0.1:{port}")
     while not service.ready:
         await asyncio.sleep(0.05)
     try:

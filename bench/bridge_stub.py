@@ -69,6 +69,7 @@ async def serve(path: Path) -> None:
     service = await worker.start()
     server = BridgeServer(create_app(service), config.bridge.host, config.bridge.port)
     await server.start()
+    worker.claims.announce(f"http://127.0.0.1:{server.port}")
     failed = asyncio.ensure_future(worker.failed())
     await asyncio.wait({failed, asyncio.ensure_future(stop.wait())}, return_when="FIRST_COMPLETED")
     await server.stop()

@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: schemas demo test soak lint types check-python bench clients peers broker help clean setup
+.PHONY: fuzz schemas demo test soak lint types check-python bench clients peers broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -59,6 +59,10 @@ test: lint types
 # make soak   the engine's long tests: 1,000 windows, 2,000 operations (half an hour)
 soak: $(READY)
 	@$(BIN)/python tests/soak.py
+
+# make fuzz   20,000 broken requests and frames against a worker (a quarter of an hour)
+fuzz: $(READY)
+	@$(BIN)/python tests/fuzz/run_fuzz.py
 
 # make peers  compile llama-server, which bench/engine.py measures against (minutes, once)
 peers: $(READY)

@@ -100,7 +100,8 @@ def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:
     missing.
 
     Walked from the newest slot back: a slot's items end at its `written`. The last one
-    needed may reach back beyond the window; only its end is taken."""
+    needed may reach back beyond the window; only its end is taken. What a later slot has
+    written again is not taken from an earlier one."""
     newest_first: list[Item] = []
     expected = head.written
     for slot in sorted(slots, key=lambda slot: -slot.steps):
@@ -109,10 +110,11 @@ def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:
             break
         if not slot.items:
             continue
-        if slot.written != expected:
+        if slot.written < expected:
             break
-        newest_first += reversed(slot.items[-missing:])
-        expected -= len(slot.items)
+        items = slot.items[: max(0, len(slot.items) - (slot.written - expected))]
+        newest_first += reversed(items[-missing:])
+        expected -= len(items)
     return newest_first[::-1]
 
 

@@ -40,7 +40,6 @@ from flashfeed.models.messages import (
     Records,
     RemoveQuery,
 )
-from flashfeed.models.ownership import OwnedSessions, Owner
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
@@ -58,6 +57,7 @@ from flashfeed.models.views import (
 
 from .documents import Log, Shelf, TenantDocuments
 from .embedding_models import embedding_models
+from .everywhere import Everywhere
 from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
@@ -100,9 +100,11 @@ class LiveSessions:
         self._lag = lag
         self._subscribers = Subscribers()
         self._documents = documents
-        self._peers = peers
         self._warm = WarmTurns()
-        self.placement = Placement(owners, partitions, partition_count, passes_on=peers is not None)
+        self._placement = Placement(
+            owners, partitions, partition_count, passes_on=peers is not None
+        )
+        self.everywhere = Everywhere(self._placement, partitions, peers, self._view)
         self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._history.settled)
         partitions.on_revoked(self._on_revoked)
@@ -117,7 +119,7 @@ class LiveSessions:
     @property
     def ready(self) -> bool:
         """Whether a request for any session of this worker's is answered."""
-        return self.placement.ready
+        return self._placement.ready
 
     @property
     def sessions_max(self) -> int:
@@ -160,43 +162,16 @@ class LiveSessions:
 
     def sessions(self) -> list[SessionView]:
         """Every live session."""
-        return [self._view(owner) for owner in self._partitions.live()]
+        return self.sessions_of("")
+
+    def sessions_of(self, *scopes: str) -> list[SessionView]:
+        """The live sessions whose keys begin with one of these."""
+        live = self._partitions.live()
+        return [self._view(owner) for owner in live if owner.session_id.startswith(scopes)]
 
     async def all_sessions(self) -> list[SessionView]:
         """Every live session of every worker."""
-        here = self.owned_sessions()
-        others = self.placement.others()
-        asked = (self._peers.sessions_of(owner) for owner in others) if self._peers else ()
-        # One that fails must not leave the others running behind it.
-        told = await asyncio.gather(*asked, return_exceptions=True)
-        answers = [here]
-        for answer in told:
-            if isinstance(answer, BaseException):
-                raise answer
-            answers.append(answer)
-        numbers = [number for answer in answers for number in answer.partitions]
-        if self.placement.missing(set(numbers)) or len(set(numbers)) < len(numbers):
-            raise Unavailable("a part of the sessions is being taken over by another worker")
-        return [view for answer in answers for view in answer.sessions]
-
-    @property
-    def worker(self) -> str:
-        """This worker's name."""
-        return self.placement.worker
-
-    def accept(self, partition: int, epoch: int) -> None:
-        """Whether this worker serves the partition in that epoch."""
-        self.placement.accept(partition, epoch)
-
-    async def moved(self, owner: Owner) -> None:
-        """Returns when another worker takes the owner's partition."""
-        await self.placement.moved(owner)
-
-    def owned_sessions(self) -> OwnedSessions:
-        """The sessions of the partitions that this worker serves."""
-        served = self.placement.served()
-        owners = [one for one in self._partitions.live() if one.partition in served]
-        return OwnedSessions(tuple(served), tuple(self._view(owner) for owner in owners))
+        return await self.everywhere.all_sessions()
 
     def items(self, session_id: str) -> list[Fields]:
         """The records in the session's context."""
@@ -233,7 +208,7 @@ class LiveSessions:
 
     def new_id(self, scope: str = "") -> str:
         """A session id that is free, in a partition that this worker serves."""
-        return self.placement.new_id(scope)
+        return self._placement.new_id(scope)
 
     # -- what changes a session ---------------------------------------------------
 
@@ -478,7 +453,7 @@ class LiveSessions:
         return "" if model in (self.model_id, self._config.engine.model) else model
 
     def _find(self, session_id: str) -> SessionOwner | None:
-        return self._partitions.find(self.placement.here(session_id), session_id)
+        return self._partitions.find(self._placement.here(session_id), session_id)
 
     def _applied(self, session_id: str) -> SessionView:
         """The session after a change to it. Where it moved at that very moment it must not

@@ -92,6 +92,40 @@ class Metrics:
             registry=registry,
         )
 
+        self._paused = Gauge(
+            "flashfeed_paused_partitions",
+            "Feed partitions that wait for a schema or a birth.", registry=registry,
+        )  # fmt: skip
+        self._schemas = Counter(
+            "flashfeed_schema_requests",
+            "Requests to the schema registry: fetched, unknown or failed.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._births = Counter(
+            "flashfeed_births", "Sparkplug births: read, waited for, missing.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._sequence_gaps = Counter(
+            "flashfeed_sparkplug_sequence_gaps",
+            "Sparkplug messages that do not follow their node's last one.", registry=registry,
+        )  # fmt: skip
+
+    def paused(self, partitions: int) -> None:
+        """A feed partition more, or less, waits for what is outside."""
+        self._paused.inc(partitions)
+
+    def schema_request(self, result: str) -> None:
+        """The schema registry was asked."""
+        self._schemas.labels(result).inc()
+
+    def birth(self, result: str) -> None:
+        """A Sparkplug birth was read, waited for, or did not come."""
+        self._births.labels(result).inc()
+
+    def sequence_gap(self) -> None:
+        """Sparkplug messages are missing, or out of order."""
+        self._sequence_gaps.inc()
+
     def feed_batch(
         self, feed: str, read: int, mapped: int, skipped: int, letters: Sequence[DeadLetter]
     ) -> None:
@@ -108,10 +142,13 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in letters).items():
             self._dead_letters.labels(reason).inc(count)
 
-    def applied(self, applied: int, duplicates: int) -> None:
-        """Records reached their session, or were seen before."""
+    def applied(self, applied: int, duplicates: int, late: int, corrected: int) -> None:
+        """Records reached their session, were seen before, or came too late; `corrected` of
+        the applied took the place of another."""
         self._applied.labels("applied").inc(applied)
         self._applied.labels("duplicate").inc(duplicates)
+        self._applied.labels("late").inc(late)
+        self._applied.labels("correction").inc(corrected)
 
     def update(
         self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float

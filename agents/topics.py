@@ -8,6 +8,7 @@ import logging
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
+from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
 
@@ -39,6 +40,8 @@ def own_topics(config: Config) -> list[NewTopic]:
         topics.owners: compacted,
         topics.documents: compacted,
     }
+    if any(needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()):
+        policies[topics.births] = compacted
     return [
         NewTopic(
             name,

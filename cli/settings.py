@@ -16,6 +16,8 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
+from flashfeed.agents.metrics import Metrics
+from flashfeed.agents.supplies import Supplies
 from flashfeed.bridge.forwarded import SECRET_CHARS_MIN
 from flashfeed.bridge.keys import Keys, joined, read_key_list
 from flashfeed.bridge.origins import ANY_ORIGIN
@@ -24,8 +26,8 @@ from flashfeed.bridge.server import refuse_open
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
-from flashfeed.codecs.presets import mapping_spec, preset_names
-from flashfeed.codecs.registry import decoder, text_codec
+from flashfeed.codecs.presets import codec_name, mapping_spec, preset_names
+from flashfeed.codecs.registry import codec, codec_names, text_codec
 from flashfeed.models.config import BridgeConfig, Config, FeedConfig
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappingSpec
@@ -50,7 +52,7 @@ def load(path: Path) -> Config:
     config: Config | None = None
     if not problems:
         try:
-            config = msgspec.convert(raw, Config)
+            config = _with_codecs(msgspec.convert(raw, Config))
         except msgspec.ValidationError as error:
             problems.append(_wrong_value(str(error), raw))
     if config is not None:
@@ -58,6 +60,15 @@ def load(path: Path) -> Config:
     if problems or config is None:
         raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
     return config
+
+
+def _with_codecs(config: Config) -> Config:
+    """The configuration with every feed's codec named."""
+    feeds = {
+        name: msgspec.structs.replace(feed, codec=codec_name(feed.codec, feed.preset))
+        for name, feed in config.feeds.items()
+    }
+    return msgspec.structs.replace(config, feeds=feeds)
 
 
 def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
@@ -240,7 +251,13 @@ def _cross_checks(config: Config) -> list[str]:
                 f"({config.engine.context_tokens}), got {template.context}"
             )
     for name, feed in config.feeds.items():
-        check(f"feeds.{name}.codec", partial(decoder, feed.codec))
+        if feed.codec in codec_names():
+            check(f"feeds.{name}.codec_options", partial(_check_codec, feed, config))
+        else:
+            problems.append(
+                f"feeds.{name}.codec: expected one of {', '.join(codec_names())}, "
+                f'got "{feed.codec}"{nearest(feed.codec, codec_names())}'
+            )
         if feed.template not in config.templates:
             problems.append(
                 f"feeds.{name}.template: expected one of {', '.join(sorted(config.templates))}, "
@@ -270,6 +287,11 @@ def _cross_checks(config: Config) -> list[str]:
             f"({config.kafka.request_timeout_s}), got {config.kafka.session_timeout_s}"
         )
     return problems
+
+
+def _check_codec(feed: FeedConfig, config: Config) -> None:
+    # What the worker will use is made here as well: it connects to nothing before it starts.
+    codec(feed.codec, feed.codec_options, Supplies(config, Metrics()).outside)
 
 
 def _bridge_checks(bridge: BridgeConfig) -> list[str]:

@@ -7,14 +7,16 @@ import contextlib
 import dataclasses
 import logging
 import signal
+from functools import partial
 from pathlib import Path
 
 from flashfeed.agents.app import Worker
 from flashfeed.agents.feeds import Feed
 from flashfeed.bridge.app import Cluster, create_app
 from flashfeed.bridge.server import BridgeServer
+from flashfeed.codecs.codec import Outside
 from flashfeed.codecs.mapping import Mapping
-from flashfeed.codecs.registry import decoder
+from flashfeed.codecs.registry import codec
 from flashfeed.engine import Engine, EngineSettings
 from flashfeed.engine.homes import DEFAULT, Locate
 from flashfeed.engine.model_source import Catalogue, fetch
@@ -92,7 +94,7 @@ def locate_models(config: Config, models: Catalogue) -> Locate:
     return locate
 
 
-def feeds_of(config: Config) -> list[Feed]:
+def feeds_of(config: Config, outside: Outside) -> list[Feed]:
     """The configuration's feeds, compiled."""
     feeds = []
     for name, feed in config.feeds.items():
@@ -102,7 +104,7 @@ def feeds_of(config: Config) -> list[Feed]:
                 name=name,
                 template=feed.template,
                 type=spec.model,
-                decode=decoder(feed.codec),
+                codec=codec(feed.codec, feed.codec_options, outside),
                 mapping=Mapping(spec),
                 session_id=session_name(feed),
                 tenant=config.templates[feed.template].tenant,
@@ -126,7 +128,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         config.models.idle_unload_s,
     )
     engine.start()
-    worker = Worker(config, engine, feeds_of(config), peers)
+    worker = Worker(config, engine, partial(feeds_of, config), peers)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -136,7 +138,7 @@ async def _run(config: Config, trace: Path | None) -> int:
     try:
         service = await worker.start()
         if config.bridge.enabled:
-            cluster = Cluster(service, peers) if peers is not None else None
+            cluster = Cluster(service.everywhere, peers) if peers is not None else None
             app = create_app(service, bridge_options, cluster)
             server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()

@@ -65,6 +65,34 @@ class KafkaConfig(_Table, frozen=True, kw_only=True):
     tls: TlsConfig | None = None
 
 
+class SchemaRegistryConfig(_Table, frozen=True, kw_only=True):
+    """The schema registry of the feeds whose messages name their schemas.
+
+    `url` is Confluent's, or one that speaks its REST API, without a path of its own; of
+    Apicurio the API's root (.../apis/registry/v3, .../apis/registry/v2 for apicurio_v2).
+    `username` and a password, or `token_env`, log in. A request that fails is tried
+    `attempts` times, and from then on every `retry_max_s` while its partition stays paused.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern="^https?://[^ ]+$")]
+    kind: Literal["confluent", "apicurio", "apicurio_v2"] = "confluent"
+    username: str = ""
+    password_env: str = ""
+    password_file: str = ""
+    token_env: str = ""
+    ca_file: str = ""
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
+    attempts: Positive = 6
+    retry_max_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+
+    def __post_init__(self) -> None:
+        passwords = (self.password_env, self.password_file)
+        if (self.username and all(passwords)) or bool(self.username) != any(passwords):
+            raise ValueError("expected a username with exactly one of password_env, password_file")
+        if self.username and self.token_env:
+            raise ValueError("expected a username or token_env, got both")
+
+
 class TopicsConfig(_Table, frozen=True, kw_only=True):
     """The names of flashfeed's own topics; they are created where they are missing."""
 
@@ -76,6 +104,7 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
     answers: NonEmpty = "flashfeed.answers"
     owners: NonEmpty = "flashfeed.owners"
     documents: NonEmpty = "flashfeed.documents"
+    births: NonEmpty = "flashfeed.births"
 
     def __post_init__(self) -> None:
         names = [getattr(self, field) for field in self.__struct_fields__]
@@ -247,13 +276,15 @@ class FeedConfig(_Table, frozen=True, kw_only=True):
     """Topics somebody already has, and which template's sessions they feed.
 
     `topics` are names or patterns with `*`. The mapping is a preset's, this table's own
-    keys, or a preset with some keys of one's own. `session` names the session; `{key}`
-    is the mapping's key.
+    keys, or a preset with some keys of one's own. `codec` is the preset's, or json, where
+    it is left out; `codec_options` are its own.
+    `session` names the session; `{key}` is the mapping's key.
     """
 
     topics: Annotated[tuple[NonEmpty, ...], msgspec.Meta(min_length=1)]
     template: NonEmpty
-    codec: NonEmpty = "json"
+    codec: str = ""
+    codec_options: dict[str, Any] = {}
     preset: str = ""
     session: NonEmpty = "{key}"
     model: str = ""
@@ -278,6 +309,7 @@ class Config(_Table, frozen=True, kw_only=True):
     """The whole configuration."""
 
     kafka: KafkaConfig = KafkaConfig()
+    schema_registry: SchemaRegistryConfig | None = None
     topics: TopicsConfig = TopicsConfig()
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()

@@ -50,6 +50,30 @@ class DecodeFault(RecordError):
     reason = "decode"
 
 
+class FramingFault(DecodeFault):
+    """The bytes around the value are not the framing that the feed's codec expects."""
+
+    reason = "bad_framing"
+
+
+class UnknownSchema(DecodeFault):
+    """A message names a schema that the registry, or the configuration, does not have."""
+
+    reason = "unknown_schema"
+
+
+class BadSchema(DecodeFault):
+    """A schema is there and cannot be used; no message of it can be read."""
+
+    reason = "bad_schema"
+
+
+class BirthMissing(DecodeFault):
+    """A Sparkplug metric has only an alias, and no birth gave it a name in time."""
+
+    reason = "birth_missing"
+
+
 class MapFault(RecordError):
     """The value decoded, but a mapped field is missing or cannot be cast."""
 

@@ -74,13 +74,17 @@ class MemoryEngine:
         return len(self.held[session_id].lines) if session_id in self.held else 0
 
     async def update(
-        self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
+        self,
+        session_id: str,
+        lines: Sequence[str],
+        queries: Sequence[FlashQuery],
+        rewind: int = 0,
     ) -> Update:
         held = self._at(session_id)
         if self.errors:
             raise self.errors.popleft()
-        count = held.count + len(lines)
-        window = [*held.lines, *lines]
+        count = held.count - rewind + len(lines)
+        window = [*held.lines[: len(held.lines) - rewind], *lines]
         window = window[len(window) - window_length(held.window, count) :]
         self._check(held.frozen, [*window, *(query.query for query in queries)])
         held.lines, held.count = window, count

@@ -99,6 +99,13 @@ def preset(name: str) -> Preset:
     )
 
 
+def codec_name(own: str, preset_name: str) -> str:
+    """A feed's codec: its own, else its preset's, else json."""
+    if own or preset_name not in preset_names():
+        return own or "json"
+    return preset(preset_name).codec
+
+
 def load_preset(name: str) -> dict[str, Any]:
     """A preset's mapping table. Raises ConfigError for an unknown name."""
     return dict(preset(name).mapping)

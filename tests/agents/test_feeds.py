@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -10,11 +11,14 @@ import orjson
 from flashfeed.agents.feeds import PACK_RECORDS_MAX, Feed, read_batch
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.sample_data import candles, cryptofeed_json
-from flashfeed.codecs.json import decode
+from flashfeed.codecs.codec import Outside
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.presets import mapping_spec
+from flashfeed.codecs.registry import codec
 from flashfeed.models.messages import decode_message, encode_message
 from flashfeed.models.tenant import split_key
+
+OUTSIDE = Outside(read_file=lambda path: Path(path).read_bytes())
 
 
 class Raw(NamedTuple):
@@ -32,7 +36,7 @@ def feed(session: str = "{key}") -> Feed:
         name="candles",
         template="market",
         type="ohlcv",
-        decode=decode,
+        codec=codec("json", {}, OUTSIDE),
         mapping=Mapping(mapping_spec("cryptofeed", {})),
         session_id=lambda key: session.replace("{key}", key),
     )

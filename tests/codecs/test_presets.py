@@ -4,13 +4,18 @@ from typing import Any
 
 import pytest
 
+from flashfeed.agents.births import BirthBook
+from flashfeed.agents.metrics import Metrics
 from flashfeed.cli.sample_data import candles, cryptofeed_json, glucose, telegraf_json
 from flashfeed.codecs.json import decode
 from flashfeed.codecs.mapping import Mapping, Source
 from flashfeed.codecs.presets import Sample, load_preset, mapping_spec, preset, preset_names
+from flashfeed.codecs.registry import codec
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappedRecord
 from flashfeed.models.records import Iot, Ohlcv, record_fields
+
+from codec_samples import outside
 
 CANDLES = Source(b"candles", "candles-NASDAQ-AAPL-USD", 1)
 METRICS = Source(b"cgm-01", "telegraf", 1)
@@ -35,14 +40,16 @@ def test_every_preset_says_what_it_reads_and_how_that_was_checked(name: str) -> 
 def test_a_sample_gives_just_its_records(name: str, sample: Sample) -> None:
     key = sample.key.encode() if sample.key is not None else None
     source = Source(key, sample.topic, sample.timestamp_ms, sample.header_list)
-    mapped = Mapping(mapping_spec(name, {}))(decode(sample.payload), source)
-    assert not mapped.faults
-    got = [(one.key, record_fields(one.record)) for one in mapped.records]
+    read = codec(preset(name).codec, {}, outside(births=BirthBook(Metrics())))
+    mapping = Mapping(mapping_spec(name, {}))
+    parts = [mapping(value, source) for value in read(sample.payload, source)]
+    assert not [fault for mapped in parts for fault in mapped.faults]
+    got = [(one.key, record_fields(one.record)) for mapped in parts for one in mapped.records]
     wanted = [(one.key, one.fields) for one in sample.records]
     assert [key for key, _ in got] == [key for key, _ in wanted]
     for (_, fields), (_, expected) in zip(got, wanted, strict=True):
         assert fields == pytest.approx(expected)
-    assert mapped.skipped == sample.skipped
+    assert sum(mapped.skipped for mapped in parts) == sample.skipped
 
 
 def test_names() -> None:

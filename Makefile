@@ -60,7 +60,7 @@ test: lint types
 soak: $(READY)
 	@$(BIN)/python tests/soak.py
 
-# make fuzz   20,000 broken requests and frames against a worker (a quarter of an hour)
+# make fuzz   20,000 broken requests and frames against a worker (half an hour and more)
 fuzz: $(READY)
 	@$(BIN)/python tests/fuzz/run_fuzz.py
 

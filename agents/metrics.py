@@ -1,10 +1,11 @@
 """The worker's metrics, in one registry of its own. SI base units; labels bounded:
-never a session id. `/metrics` of the bridge renders them."""
+never a session id, and of questions the configuration's names alone: what a tenant calls
+its own is nobody else's to read. `/metrics` of the bridge renders them."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -15,10 +16,16 @@ LATENCY_BUCKETS_S = (
 )  # fmt: skip
 
 
-class Metrics:
-    """Every series that a worker exports; the methods are the events that move them."""
+OTHER_QUERY = "other"
+"""The label of every question that the configuration does not name."""
 
-    def __init__(self) -> None:
+
+class Metrics:
+    """Every series that a worker exports; the methods are the events that move them.
+    `queries` are the questions that have a label of their own."""
+
+    def __init__(self, queries: Collection[str] = ()) -> None:
+        self._named = frozenset(queries)
         self.registry = registry = CollectorRegistry()
         self._records = Counter(
             "flashfeed_records", "Source records by feed and result.", ["feed", "result"],
@@ -48,6 +55,9 @@ class Metrics:
             "flashfeed_corrected_answers",
             "Answers whose choice the prior correction changed.", ["query"], registry=registry,
         )  # fmt: skip
+        self._generations = Counter(
+            "flashfeed_generations", "Generations that decoded something.", registry=registry
+        )
         self._decode = Counter(
             "flashfeed_engine_decode_seconds", "Time inside llama_decode.", registry=registry
         )
@@ -71,6 +81,11 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self._dropped_subscribers = Counter(
+            "flashfeed_subscribers_dropped",
+            "Readers of a session's events let go because a whole queue waited for them.",
+            registry=registry,
+        )
         self._halvings = Counter(
             "flashfeed_window_halvings",
             "Windows made smaller because their lines had no room in the context.",
@@ -127,10 +142,13 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in letters).items():
             self._dead_letters.labels(reason).inc(count)
 
-    def applied(self, applied: int, duplicates: int) -> None:
-        """Records reached their session, or were seen before."""
+    def applied(self, applied: int, duplicates: int, late: int, corrected: int) -> None:
+        """Records reached their session, were seen before, or came too late; `corrected` of
+        the applied took the place of another."""
         self._applied.labels("applied").inc(applied)
         self._applied.labels("duplicate").inc(duplicates)
+        self._applied.labels("late").inc(late)
+        self._applied.labels("correction").inc(corrected)
 
     def update(
         self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float
@@ -144,9 +162,10 @@ class Metrics:
 
     def answer(self, query: str, changed: bool, corrected: bool) -> None:
         """An answer was published; `corrected`: the model alone would have said another."""
-        self._answers.labels(query, str(changed).lower()).inc()
+        label = query if query in self._named else OTHER_QUERY
+        self._answers.labels(label, str(changed).lower()).inc()
         if corrected:
-            self._corrected.labels(query).inc()
+            self._corrected.labels(label).inc()
 
     def window_halved(self) -> None:
         """A session's window has no room and is smaller from now on."""
@@ -159,6 +178,8 @@ class Metrics:
     def generated(self, tokens: int) -> None:
         """A generation decoded that many tokens."""
         self._tokens.labels("generate").inc(tokens)
+        if tokens:
+            self._generations.inc()
 
     def latency(self, seconds: float) -> None:
         """A record's answers are out, that long after the record."""
@@ -167,6 +188,10 @@ class Metrics:
     def session_failed(self, reason: str) -> None:
         """A session takes no more records."""
         self._failures.labels(reason).inc()
+
+    def subscribers_dropped(self, readers: int) -> None:
+        """So many readers fell too far behind."""
+        self._dropped_subscribers.inc(readers)
 
     def watch(self, sessions: Callable[[], int]) -> None:
         """Read the number of live sessions at scrape time."""

@@ -21,6 +21,7 @@ from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
     AppendAck,
+    Embeddings,
     Fields,
     Inspection,
     ModelView,
@@ -45,6 +46,9 @@ class WorkerSessions(SessionService, Protocol):
 
     def new_id(self, scope: str = "") -> str:
         """A key that is free, with the scope before it."""
+
+    def sessions_of(self, *scopes: str) -> list[SessionView]:
+        """The live sessions whose keys begin with one of these; others take no time."""
 
     def documents_of(self, tenant: str) -> Documents:
         """What the dialects keep for one tenant."""
@@ -106,7 +110,11 @@ class TenantSessions:
 
     def sessions(self) -> list[SessionView]:
         """The tenant's live sessions."""
-        views = self._worker.sessions()
+        return [self._own(view) for view in self._worker.sessions_of(self._scope)]
+
+    async def all_sessions(self) -> list[SessionView]:
+        """The tenant's live sessions at every worker."""
+        views = await self._worker.all_sessions()
         return [self._own(view) for view in views if view.session_id.startswith(self._scope)]
 
     def items(self, session_id: str) -> list[Fields]:
@@ -156,10 +164,10 @@ class TenantSessions:
     async def push(
         self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
-        """Write records for the session."""
+        """Write records and texts for the session."""
         with self._own_words():
             ack = await self._worker.push(self._key(session_id), records, idempotency_key)
-        return PushAck(ack.pushed, self._own(ack.view))
+        return msgspec.structs.replace(ack, view=self._own(ack.view))
 
     async def append(self, session_id: str, text: str) -> AppendAck:
         """Add text to the context."""
@@ -211,6 +219,13 @@ class TenantSessions:
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
         return await self._worker.count_prompt(asked, model)
+
+    async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts as vectors."""
+        self._check_tokens()
+        embedded = await self._worker.embed(texts, model)
+        self._spend(embedded.n_tokens)
+        return embedded
 
     async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
         """Decode a conversation over the session's data ahead of its next turn."""
@@ -287,8 +302,7 @@ class TenantSessions:
         # A part's sessions are the tenant's too, and those of its other parts.
         whole = self._tenant.partition(PART_SEPARATOR)[0]
         scopes = (scope_of(whole), f"{whole}{PART_SEPARATOR}")
-        held = sum(view.session_id.startswith(scopes) for view in self._worker.sessions())
-        with self._allowance.session(held):
+        with self._allowance.session(len(self._worker.sessions_of(*scopes))):
             yield
 
     def _check_tokens(self) -> None:

@@ -10,6 +10,7 @@ from . import (
     openai_chat_store,
     openai_completions,
     openai_conversations,
+    openai_embeddings,
     openai_models,
     openai_responses,
 )
@@ -20,6 +21,7 @@ for _part in (
     openai_chat_store,
     openai_completions,
     openai_conversations,
+    openai_embeddings,
     openai_models,
     openai_responses,
 ):

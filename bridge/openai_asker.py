@@ -5,7 +5,7 @@ The session's id comes in the body or in the header `x-layerscale-session-id`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Annotated, Final
@@ -22,6 +22,7 @@ from flashfeed.models.generation import (
     GenerateOptions,
     PlainPrompt,
 )
+from flashfeed.models.views import ModelView
 
 from .errors import InvalidField
 from .openai_fields import SESSION_ID_CHARS_MAX
@@ -75,20 +76,27 @@ def asker(sessions: SessionService, session_id: str, header: str, model: str) ->
     if session_id and header and session_id != header:
         message = f"session_id: expected the session of {SESSION_HEADER}, got another"
         raise InvalidField(message, "session_id")
-    known = {view.id.casefold(): view.id for view in sessions.models()}
+    views = sessions.models()
+    known = known_names(views)
     named = known.get(model.casefold(), model)
     if not (session_id or header):
         if not named or named == sessions.model_id:
             return Asker(sessions, sessions.model_id)
         return Asker(sessions, named, reference=named)
-    view = sessions.get(session_id or header)
-    if named and named not in (view.model, view.spec.model):
+    session = sessions.get(session_id or header)
+    own = known.get(session.model.casefold(), session.model) or sessions.model_id
+    if named and named != own:
         if named.casefold() not in known:
-            names = ", ".join(known.values())
+            names = ", ".join(view.id for view in views)
             raise ModelUnknown(f"model: expected one of {names}, got {model!r}")
-        message = f"model: expected the session's own, {view.model!r}, got {model!r}"
+        message = f"model: expected the session's own, {own!r}, got {model!r}"
         raise InvalidField(message, "model")
-    return Asker(sessions, view.model or sessions.model_id, session_id=view.session_id)
+    return Asker(sessions, own, session_id=session.session_id)
+
+
+def known_names(views: Sequence[ModelView]) -> dict[str, str]:
+    """Every name that a model may be asked by, in lower case, and the model's id."""
+    return {name.casefold(): view.id for view in views for name in (*view.aliases, view.id)}
 
 
 def options_of(options: GenerateOptions, choice: int) -> GenerateOptions:

@@ -1,6 +1,7 @@
 """What OpenAI's requests have in common: how to sample, and the rules of their bodies.
 
-null means the same as a field that is not there. A field that is not known is refused by
+null means the same as a field that is not there. Text that is no valid Unicode (half of
+a surrogate pair) and integers beyond 64 bits are refused. A field that is not known is refused by
 name, never dropped. `top_k`, `min_p`, `repetition_penalty` and `ignore_eos` go beyond the
 published client.
 """
@@ -9,9 +10,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flashfeed.models.generation import (
+    LOGIT_BIAS_MAX,
+    LOGIT_BIASES_MAX,
     LOGPROBS_MAX,
     MAX_TOKENS_MAX,
     OPENAI_PENALTY_MAX,
@@ -40,6 +44,8 @@ SessionId = Annotated[
 ModelName = Annotated[
     str, Field(max_length=1024, description="left out: the worker's own, or the session's")
 ]
+TokenNumber = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[float, Field(ge=-LOGIT_BIAS_MAX, le=LOGIT_BIAS_MAX)]
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS_MAX)]
 TopLogprobs = Annotated[int, Field(ge=0, le=LOGPROBS_MAX)]
 
@@ -54,6 +60,10 @@ class Body(BaseModel):
     def _without_nulls(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        try:  # what is read here is shown and kept again, as JSON
+            orjson.dumps(data)
+        except orjson.JSONEncodeError as error:
+            raise ValueError(f"expected JSON that can be written again: {error}") from None
         return {key: value for key, value in data.items() if value is not None}
 
 
@@ -72,6 +82,9 @@ class SamplingBody(Body):
         default=1.0, ge=REPETITION_PENALTY_MIN, le=REPETITION_PENALTY_MAX
     )
     ignore_eos: bool = False
+    logit_bias: dict[TokenNumber, Bias] = Field(
+        default={}, max_length=LOGIT_BIASES_MAX, description="by the model's own token numbers"
+    )
 
     def sampling(
         self, max_tokens: int, logprobs: int = 0, json_schema: dict[str, Any] | None = None
@@ -90,6 +103,7 @@ class SamplingBody(Body):
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             ignore_eos=self.ignore_eos,
+            logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
             logprobs=logprobs,
             json_schema=json_schema,
         )

@@ -10,6 +10,7 @@ from flashfeed.models.errors import ModelUnknown
 
 from .caller import Sessions
 from .model_body import model_body
+from .openai_asker import known_names
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
@@ -31,8 +32,9 @@ async def list_models(sessions: Sessions) -> dict[str, Any]:
 async def retrieve_model(model_id: str, sessions: Sessions) -> dict[str, Any]:
     """One model, by its name in any case."""
     views = sessions.models()
+    named = known_names(views).get(model_id.casefold())
     for view in views:
-        if view.id.casefold() == model_id.casefold():
+        if view.id == named:
             return model_body(view)
     names = ", ".join(view.id for view in views)
     raise ModelUnknown(f"model: expected one of {names}, got {model_id!r}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flashfeed.agents.app import Worker
 from flashfeed.agents.feeds import Feed
-from flashfeed.bridge.app import create_app
+from flashfeed.bridge.app import Cluster, create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.codecs.codec import Outside
 from flashfeed.codecs.mapping import Mapping
@@ -25,7 +25,14 @@ from flashfeed.engine.tuned import Tuned, recall, tuned_file
 from flashfeed.models.config import Config, EngineConfig
 
 from .models import catalogue, default_engine, engine_of
-from .settings import bridge_settings, feed_mapping, load, session_name
+from .settings import (
+    advertised_url,
+    bridge_settings,
+    cluster_peers,
+    feed_mapping,
+    load,
+    session_name,
+)
 
 log = logging.getLogger(__name__)
 _ATTENTION = ("kv_type", "flash_attention")
@@ -111,6 +118,7 @@ def feeds_of(config: Config, outside: Outside) -> list[Feed]:
 
 async def _run(config: Config, trace: Path | None) -> int:
     bridge_options = bridge_settings(config)
+    peers = cluster_peers(config)
     models = catalogue(config)
     path = fetch(models.named[models.default], models.limits, progress=log.info)
     options = default_engine(config)
@@ -123,7 +131,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         config.models.idle_unload_s,
     )
     engine.start()
-    worker = Worker(config, engine, partial(feeds_of, config))
+    worker = Worker(config, engine, partial(feeds_of, config), peers)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -133,12 +141,13 @@ async def _run(config: Config, trace: Path | None) -> int:
     try:
         service = await worker.start()
         if config.bridge.enabled:
-            server = BridgeServer(
-                create_app(service, bridge_options), config.bridge.host, config.bridge.port
-            )
+            cluster = Cluster(service.everywhere, peers) if peers is not None else None
+            app = create_app(service, bridge_options, cluster)
+            server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()
             scheme = "https" if bridge_options.tls else "http"
             log.info("bridge on %s://%s:%d", scheme, config.bridge.host, server.port)
+        worker.claims.announce(advertised_url(config, server.port if server is not None else 0))
         failed = asyncio.ensure_future(worker.failed())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -151,5 +160,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         if server is not None:
             await server.stop()
         await worker.stop()
+        if peers is not None:
+            await peers.close()
         await engine.stop()
     return code

@@ -18,7 +18,7 @@ from . import avro, cloudevents, csv, hl7, influx, json, msgpack, protobuf, senm
 from .codec import Codec, Options, Outside
 from .nearest import nearest
 from .text import TextCodec
-from .text_event import EventLine
+from .text_event import EventLine, TextOrEventLine
 from .text_format import PREFIX, FormatLine
 from .text_iot import IotLine
 from .text_ohlcv import OhlcvFull, OhlcvShort
@@ -70,6 +70,7 @@ _TEXT_CODECS: Final[dict[str, TextCodec]] = {
         VitalsLine(),
         SpatialLine(),
         EventLine(),
+        TextOrEventLine(),
     )
 }
 

@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
-from flashfeed.models.errors import ModelUnknown, Unavailable
+from flashfeed.models.errors import ConfigError, ModelRefused, ModelUnknown, Unavailable
 
+from .embed import EmbeddingModel
 from .gguf import kv_bytes
 from .model import Model
 from .model_pool import ModelPool, Resident
@@ -25,6 +27,8 @@ Locate: TypeAlias = Callable[[str], tuple[str, EngineSettings]]
 download the file. Raises ModelUnknown and what a download raises."""
 
 DEFAULT: Final = ""
+_EMBEDDINGS: Final = " for embeddings"
+"""Behind the name of a model that is loaded for embeddings: sessions have their own."""
 _BUFFER_BYTES: Final = 12 << 20
 
 
@@ -60,10 +64,8 @@ class Homes:
         self._settings: Final[dict[str, EngineSettings]] = {DEFAULT: settings}
         self._homes: Final[dict[str, Home]] = {}
         self._closed = False
-        self._pool: Final = ModelPool(
-            lambda name, path: Model.load(path, self._settings[name].gpu_layers),
-            bytes_max,
-            idle_unload_s,
+        self._pool: Final[ModelPool[Model | EmbeddingModel]] = ModelPool(
+            self._load, bytes_max, idle_unload_s
         )
 
     def acquire(self, reference: str = DEFAULT) -> Home:
@@ -71,18 +73,41 @@ class Homes:
 
         Raises ModelUnknown, ModelUnavailable, ModelRefused, ConfigError.
         """
-        if self._closed:
-            raise Unavailable("the engine has stopped")
-        if reference == DEFAULT:
-            name, settings = DEFAULT, self._default
-        else:
-            name, settings = self._locate(reference)
+        name, settings = self._found(reference)
         self._settings[name] = settings
         model = self._pool.acquire(name, settings.model_path)
+        assert isinstance(model, Model)
         home = self._homes.get(name)
         if home is None or home.model is not model:
             home = self._homes[name] = Home(name, model, settings, Questions(model))
         return home
+
+    @contextmanager
+    def embedding(
+        self, reference: str = DEFAULT
+    ) -> Iterator[tuple[EmbeddingModel, EngineSettings, Callable[[int], None]]]:
+        """A model for embeddings, loaded meanwhile; its settings; and what charges the
+        bytes of its context for that time. Blocks while it loads.
+
+        Raises what `acquire` raises; ModelRefused where the model gives no embeddings.
+        """
+        found, settings = self._found(reference)
+        name = found + _EMBEDDINGS
+        self._settings[name] = settings
+        model = self._pool.acquire(name, settings.model_path)
+        assert isinstance(model, EmbeddingModel)
+        charged = 0
+
+        def charge(n_bytes: int) -> None:
+            nonlocal charged
+            self._pool.charge(name, n_bytes)
+            charged += n_bytes
+
+        try:
+            yield model, settings, charge
+        finally:
+            self._pool.discharge(name, charged)
+            self._release(name)
 
     def keep(self, home: Home) -> None:
         """One user more of a home that is in use."""
@@ -90,9 +115,7 @@ class Homes:
 
     def release(self, home: Home) -> None:
         """One user fewer; with the last one no context of it may be left."""
-        self._pool.release(home.name, time.monotonic())
-        if self._closed:
-            self._pool.close()
+        self._release(home.name)
 
     @contextmanager
     def using(self, home: Home) -> Iterator[Home]:
@@ -125,3 +148,27 @@ class Homes:
         self._closed = True
         self._homes.clear()
         self._pool.close()
+
+    def _found(self, reference: str) -> tuple[str, EngineSettings]:
+        if self._closed:
+            raise Unavailable("the engine has stopped")
+        return (DEFAULT, self._default) if reference == DEFAULT else self._locate(reference)
+
+    def _load(self, name: str, path: Path) -> Model | EmbeddingModel:
+        gpu_layers = self._settings[name].gpu_layers
+        if name.endswith(_EMBEDDINGS):
+            return EmbeddingModel.load(path, gpu_layers)
+        try:
+            return Model.load(path, gpu_layers)
+        except ModelRefused:
+            raise
+        except ConfigError as error:
+            if name == DEFAULT:
+                raise
+            # A request named it: a model for embeddings, say, that has no chat template.
+            raise ModelRefused(str(error)) from error
+
+    def _release(self, name: str) -> None:
+        self._pool.release(name, time.monotonic())
+        if self._closed:
+            self._pool.close()

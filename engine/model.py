@@ -162,18 +162,7 @@ class Model:
         return b"".join(self.piece(token, True) for token in tokens).decode("utf-8", "replace")
 
     def _tokenise(self, text: str, parse_special: bool) -> tuple[int, ...]:
-        if not text:
-            return ()
-        raw = text.encode("utf-8", "replace")
-        size = len(raw) + 8
-        while True:
-            buffer = (C.llama_token * size)()
-            n = int(
-                C.llama_tokenize(self._vocab, raw, len(raw), buffer, size, False, parse_special)
-            )
-            if n >= 0:
-                return tuple(buffer[:n])
-            size = -n
+        return tokenise(self._vocab, text, parse_special=parse_special) if text else ()
 
     def _meta(self, key: str) -> str | None:
         buffer = ctypes.create_string_buffer(_TEMPLATE_BYTES)
@@ -182,3 +171,20 @@ class Model:
 
     def _text(self, token: int) -> str:
         return self.text((token,)) if token >= 0 else ""
+
+
+def tokenise(
+    vocabulary: Any, text: str, *, add_special: bool = False, parse_special: bool = False
+) -> tuple[int, ...]:
+    """The tokens of a text by llama.cpp's vocabulary; `add_special` puts around it what
+    the model wants there, `parse_special` reads special tokens in it."""
+    raw = text.encode("utf-8", "replace")
+    size = len(raw) + 8
+    while True:
+        buffer = (C.llama_token * size)()
+        n = int(
+            C.llama_tokenize(vocabulary, raw, len(raw), buffer, size, add_special, parse_special)
+        )
+        if n >= 0:
+            return tuple(buffer[:n])
+        size = -n

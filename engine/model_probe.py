@@ -3,13 +3,14 @@
 llama.cpp aborts its process on some files (no layers, more experts used than there are),
 and files come from requests too. So a child loads the file, makes a context and decodes a
 few tokens in a fork; what kills the child is refused. The verdict is kept for the file's
-hash and llama.cpp's version:
+hash and llama.cpp's version; "good" is good for sessions, embeddings or both:
 
     <cache>/models/<hash>-<version>.probed
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -18,9 +19,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from flashfeed.models.errors import FlashfeedError, ModelRefused, ModelUnavailable
+from flashfeed.models.errors import ConfigError, FlashfeedError, ModelRefused, ModelUnavailable
 
 from .context import Context
+from .embed import EmbeddingModel, embedding_refusal
+from .gguf import read_header
 from .machine import llama_cpp_build
 from .measure import feed
 from .model import Model
@@ -74,6 +77,22 @@ def _end(code: int) -> str:
 
 
 def _try(path: Path) -> None:
+    """Raises where it serves neither sessions nor embeddings."""
+    if not embedding_refusal(read_header(path)):
+        _try_embedding(path)
+        with contextlib.suppress(ConfigError):
+            _try_session(path)
+    else:
+        _try_session(path)
+
+
+def _try_embedding(path: Path) -> None:
+    model = EmbeddingModel.load(path, 0)
+    model.embed([model.tokens("150.70"), model.tokens("150.70 +0.31%")], 1)
+    model.free()
+
+
+def _try_session(path: Path) -> None:
     model = Model.load(path, 0)
     settings = EngineSettings(model_path=path, threads=1, batch_tokens=32, outputs_max=1)
     context = Context(model, settings, _CELLS)

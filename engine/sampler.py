@@ -1,6 +1,6 @@
 """The next token of one generation. Pure numpy.
 
-The chain is llama.cpp's default order: penalties, then top_k, top_p and min_p at
+The chain is llama.cpp's default order: biases, penalties, then top_k, top_p and min_p at
 temperature 1, then the temperature and the draw. With a grammar the token is drawn
 first and checked alone, as llama.cpp does. One that the grammar does not allow is taken
 out and the draw made again; after some of them everything is taken out that is not
@@ -8,7 +8,7 @@ allowed. Greedy and unfiltered draws are exactly those from the allowed tokens, 
 ones prefer what the filters left.
 
 What is reported of a token (log-probability, gap, likeliest tokens) is of the model's own
-distribution: temperature 1, before penalties, filters and grammar.
+distribution: temperature 1, before biases, penalties, filters and grammar.
 """
 
 from __future__ import annotations
@@ -51,6 +51,14 @@ class Sampler:
         self._size: Final = vocabulary_size
         self._ends: Final = np.array(sorted(ends), np.intp)
         self._grammar: Final = grammar
+        biased = dict(options.logit_bias)
+        if max(biased, default=0) >= vocabulary_size:
+            raise RequestError(
+                f"logit_bias: expected tokens below {vocabulary_size}, the size of the model's "
+                f"vocabulary, got {max(biased)}"
+            )
+        self._biased: Final = np.fromiter(biased.keys(), np.intp)
+        self._biases: Final = np.fromiter(biased.values(), np.float32)
         self._random: Final = np.random.default_rng(options.seed)
         window = options.repetition_window
         last = prompt_tokens[-window:] if window else ()
@@ -83,14 +91,15 @@ class Sampler:
         return peak
 
     def _adjusted(self, row: Row) -> Row:
-        """The logits with penalties; the row itself where there are none."""
+        """The logits with biases and penalties; the row itself where there are none."""
         options = self._options
         is_open = options.ignore_eos and len(self._ends) > 0
         repeats = options.repetition_penalty != 1 and len(self._recent) > 0
         counts = bool(options.presence_penalty or options.frequency_penalty) and self._written
-        if not (is_open or repeats or counts):
+        if not (is_open or repeats or counts or len(self._biased)):
             return row
         adjusted = row.copy()
+        adjusted[self._biased] += self._biases
         if repeats:
             tokens = np.fromiter(set(self._recent), np.intp)
             logits = adjusted[tokens]
@@ -132,7 +141,8 @@ class Sampler:
         if options.temperature == 0 or options.top_k == 1:
             return int(logits.argmax())
         tokens, kept = self._filtered(logits)
-        scaled = (kept.astype(np.float64) - float(kept.max())) / options.temperature
+        with np.errstate(over="ignore"):  # at a temperature next to 0 all others weigh nothing
+            scaled = (kept.astype(np.float64) - float(kept.max())) / options.temperature
         sums = np.cumsum(np.exp(scaled))
         place = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
         # Rounding may reach the total: then the last token that has a weight.

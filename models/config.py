@@ -102,6 +102,8 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
     flash_ready: NonEmpty = "flashfeed.flash_ready"
     data_updated: NonEmpty = "flashfeed.data_updated"
     answers: NonEmpty = "flashfeed.answers"
+    owners: NonEmpty = "flashfeed.owners"
+    documents: NonEmpty = "flashfeed.documents"
     births: NonEmpty = "flashfeed.births"
 
     def __post_init__(self) -> None:
@@ -184,6 +186,7 @@ class BridgeConfig(_Table, frozen=True, kw_only=True):
 
     Keys come from the environment (`tenant:key[,tenant:key...]`), from a file (README.md
     has its format) or from both; without any the bridge listens on loopback only.
+    `advertise_url` is where the other workers reach it; "" is its host and port.
     """
 
     enabled: bool = True
@@ -197,6 +200,56 @@ class BridgeConfig(_Table, frozen=True, kw_only=True):
     metrics_open: bool = False
     limits: LimitsConfig = LimitsConfig()
     queue_records_max: Positive = 10_000
+    advertise_url: Annotated[str, msgspec.Meta(pattern="^(https?://[^/?#@]+)?$")] = ""
+
+
+class ClusterConfig(_Table, frozen=True, kw_only=True):
+    """How the workers of a group pass requests to one another: what they sign them with,
+    the same for all of them, and whose certificates they trust where their bridges speak
+    TLS ("": the system's authorities). Without a secret nothing is passed on."""
+
+    secret_env: str = ""
+    secret_file: str = ""
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.secret_env and self.secret_file:
+            raise ValueError("expected at most one of secret_env, secret_file")
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether there is a secret."""
+        return bool(self.secret_env or self.secret_file)
+
+
+class PipelineStep(_Table, frozen=True, kw_only=True):
+    """One prompt of a pipeline, and who answers it: a model as a chat names it ("": the
+    default one), or a live session over its data.
+
+    In the prompt `{input}` stands for the whole input, `{previous}` for the answer of the
+    step before, and any other `{name}` for that field of the input.
+    """
+
+    prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+    model: str = ""
+    session: str = ""
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 100
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.model and self.session:
+            raise ValueError("expected a model or a session, got both")
+
+
+class PipelineConfig(_Table, frozen=True, kw_only=True):
+    """A named chain of prompts that a client may run."""
+
+    steps: Annotated[tuple[PipelineStep, ...], msgspec.Meta(min_length=1, max_length=16)]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if "{previous}" in self.steps[0].prompt:
+            raise ValueError("expected no {previous} in the first step: nothing is before it")
 
 
 class SessionTemplate(_Table, frozen=True, kw_only=True):
@@ -262,5 +315,7 @@ class Config(_Table, frozen=True, kw_only=True):
     models: ModelsConfig = ModelsConfig()
     model: dict[NonEmpty, ModelConfig] = {}
     bridge: BridgeConfig = BridgeConfig()
+    cluster: ClusterConfig = ClusterConfig()
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}
+    pipelines: dict[NonEmpty, PipelineConfig] = {}

@@ -7,6 +7,11 @@ call can succeed later without anybody changing anything.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .ownership import Owner
+
 
 class FlashfeedError(Exception):
     """Base of everything flashfeed raises on purpose."""
@@ -175,6 +180,15 @@ class Unavailable(FlashfeedError):
     reason = "unavailable"
     retriable = True
     retry_after_s: float = 1.0
+
+
+class SessionElsewhere(Unavailable):
+    """Another worker owns the session: `owner` says which, for whoever passes requests on.
+    The message does not: a client has no business there."""
+
+    def __init__(self, message: str, owner: Owner) -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class ModelUnavailable(Unavailable):

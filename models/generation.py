@@ -20,6 +20,8 @@ SEED_MAX: Final = 2**64 - 1
 STOP_STRINGS_MAX: Final = 16
 STOP_CHARACTERS_MAX: Final = 256
 LOGPROBS_MAX: Final = 20
+LOGIT_BIAS_MAX: Final = 100.0
+LOGIT_BIASES_MAX: Final = 1024
 GRAMMAR_CHARACTERS_MAX: Final = 65_536
 
 Finish = Literal["stop", "length", "cancelled", "tool_calls"]
@@ -49,8 +51,10 @@ class GenerateOptions(msgspec.Struct, frozen=True):
     `repetition_window` tokens, the prompt's own included; `presence_penalty` and
     `frequency_penalty` are OpenAI's, over what was written. `logprobs` is how many of
     the likeliest tokens each piece reports. `ignore_eos` goes on where the model would
-    end its turn. `grammar` (GBNF, as llama.cpp defines it) or `json_schema` constrain
-    the text. With `clear_after` nothing of the generation stays in the session.
+    end its turn. `logit_bias` adds to the logits of tokens before the penalties; 100
+    either way as good as forces or bans one. `grammar` (GBNF, as llama.cpp defines it) or
+    `json_schema` constrain the text. With `clear_after` nothing of the generation stays
+    in the session.
 
     Raises RequestError where a value is out of its bounds.
     """
@@ -70,6 +74,9 @@ class GenerateOptions(msgspec.Struct, frozen=True):
     frequency_penalty: OpenAIPenalty = 0.0
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=LOGPROBS_MAX)] = 0
     ignore_eos: bool = False
+    logit_bias: Annotated[
+        tuple[tuple[int, float], ...], msgspec.Meta(max_length=LOGIT_BIASES_MAX)
+    ] = ()
     grammar: Annotated[str, msgspec.Meta(max_length=GRAMMAR_CHARACTERS_MAX)] = ""
     json_schema: dict[str, Any] | None = None
     clear_after: bool = True
@@ -92,6 +99,17 @@ class GenerateOptions(msgspec.Struct, frozen=True):
                 f"expected a grammar of at most {GRAMMAR_CHARACTERS_MAX} characters, "
                 f"got {len(self.grammar)}"
             )
+        if len(self.logit_bias) > LOGIT_BIASES_MAX:
+            raise RequestError(
+                f"expected a logit_bias of at most {LOGIT_BIASES_MAX} tokens, "
+                f"got {len(self.logit_bias)}"
+            )
+        for token, bias in self.logit_bias:
+            if token < 0 or not -LOGIT_BIAS_MAX <= bias <= LOGIT_BIAS_MAX:
+                raise RequestError(
+                    f"expected a logit_bias from -{LOGIT_BIAS_MAX:g} to {LOGIT_BIAS_MAX:g} of a "
+                    f"token, got {bias} of {token}"
+                )
         if self.grammar and self.json_schema is not None:
             raise RequestError("expected a grammar or a json_schema, got both; leave one out")
 
@@ -131,7 +149,7 @@ class GeneratedPiece(msgspec.Struct, frozen=True):
     `raw` are the bytes of the piece's token, `log_probability` its natural
     log-probability, `logit_gap` its logit less the best other one's (below 0 where it
     was not the likeliest) and `top` the likeliest tokens. All three are of the model's
-    own distribution: temperature 1, before penalties, filters and grammar. `tool_calls`
+    own distribution: temperature 1, before biases, penalties, filters and grammar. `tool_calls`
     are the calls that ended with this piece; what was written of them is in no text.
     """
 

@@ -95,11 +95,22 @@ class QueryView(msgspec.Struct, frozen=True):
 
 
 class ModelView(msgspec.Struct, frozen=True):
-    """A model that a request may name; `context_tokens` is what a session of it holds."""
+    """A model that a request may name; `context_tokens` is what a session of it holds.
+    `aliases` are other names of it that a request may use."""
 
     id: str
     default: bool
     context_tokens: int
+    aliases: tuple[str, ...] = ()
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """A vector of length 1 for each text, in order; `n_tokens` is what the model read of
+    them all, `model` its name."""
+
+    model: str
+    vectors: tuple[tuple[float, ...], ...]
+    n_tokens: int
 
 
 SessionEvent: TypeAlias = FlashReady | DataUpdated

@@ -21,6 +21,9 @@ group = "flashfeed-test"
 [bridge]
 port = {port}
 
+[models]
+dirs = ["{home}"]
+
 [engine]
 context_tokens = 2048
 sessions_max = 16
@@ -36,11 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class RunningWorker(NamedTuple):
-    """A worker that is ready: where its broker and its bridge are."""
+    """A worker that is ready: where its broker and its bridge are. Requests may name the
+    models in its log's folder."""
 
     brokers: str
     url: str
     log: Path
+    pid: int
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +61,7 @@ def worker(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     home = tmp_path_factory.mktemp("worker")
     port = free_port()
     config, log = home / "worker.toml", home / "worker.log"
-    config.write_text(WORKER_TOML.format(brokers=broker, port=port))
+    config.write_text(WORKER_TOML.format(brokers=broker, port=port, home=home))
     with worker_process(config, log) as process:
         wait_until_ready(port, process, log)
-        yield RunningWorker(broker, f"http://127.0.0.1:{port}", log)
+        yield RunningWorker(broker, f"http://127.0.0.1:{port}", log, process.pid)

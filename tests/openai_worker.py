@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 from openai import OpenAI
+
+from flashfeed.engine import fastest_form, find_packaged_model
+
+from tiny_gguf import tiny_model
 
 CANDLES = [
     {"o": 185.5, "h": 186.2, "l": 185.1, "c": 185.8, "v": 12500},
@@ -26,6 +31,19 @@ WEATHER = {
         },
     },
 }
+
+
+EMBEDDER = "small-bert.gguf"
+"""What requests name the model of `embedding_model` by."""
+
+
+def embedding_model(folder: Path) -> Path:
+    """A small model of BERT's kind in one of the worker's folders for models."""
+    path = folder / EMBEDDER
+    if not path.exists():
+        vocabulary = fastest_form(find_packaged_model())
+        tiny_model(path, vocabulary, "bert", pooling_type=1, attention__causal=False)
+    return path
 
 
 def openai_client(url: str) -> OpenAI:

@@ -18,7 +18,7 @@ Value = int | float | str | bool | list[int]
 
 
 def tiny_model(path: Path, vocabulary: Path, kind: str, **extra: Value) -> Path:
-    """Writes a model of llama.cpp's architecture `kind` (llama, qwen2vl, cohere2, mamba).
+    """Writes a model of llama.cpp's architecture `kind` (llama, qwen2vl, cohere2, mamba, bert).
 
     `extra` are more of its keys, `__` for a dot.
     """
@@ -37,7 +37,13 @@ def tiny_model(path: Path, vocabulary: Path, kind: str, **extra: Value) -> Path:
     }
     written = [_key("general.architecture", kind), _key("general.name", f"tiny {kind}")]
     written += [_key(f"{kind}.{name}", value) for name, value in keys.items()]
-    tensors = _mamba(n_vocab) if kind == "mamba" else _attention(n_vocab, kind)
+    if kind == "mamba":
+        tensors = _mamba(n_vocab)
+    elif kind == "bert":
+        tensors = _bert(n_vocab, keys["context_length"])
+        written += [_key("tokenizer.ggml.token_type_count", 2)]
+    else:
+        tensors = _attention(n_vocab, kind)
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(written) + len(tokens))
     body = head + b"".join(written) + b"".join(tokens)
     data = b""
@@ -76,6 +82,32 @@ def _attention(n_vocab: int, kind: str) -> dict[str, NDArray[np.float32]]:
             del tensors[f"blk.{layer}.ffn_norm.weight"]
     if kind == "qwen2vl":
         tensors["output.weight"] = _random(n_vocab, size)
+    return tensors
+
+
+def _bert(n_vocab: int, n_positions: Value) -> dict[str, NDArray[np.float32]]:
+    size, kv = _EMBED, _EMBED // _HEADS * _KV_HEADS
+    assert isinstance(n_positions, int)
+    tensors = {
+        "token_embd.weight": _random(n_vocab, size),
+        "position_embd.weight": _random(n_positions, size),
+        "token_types.weight": _random(2, size),
+        "token_embd_norm.weight": _ones(size),
+        "token_embd_norm.bias": _random(size),
+    }
+    for layer in range(_LAYERS):
+        tensors |= {
+            f"blk.{layer}.attn_q.weight": _random(size, size),
+            f"blk.{layer}.attn_k.weight": _random(kv, size),
+            f"blk.{layer}.attn_v.weight": _random(kv, size),
+            f"blk.{layer}.attn_output.weight": _random(size, size),
+            f"blk.{layer}.attn_output_norm.weight": _ones(size),
+            f"blk.{layer}.attn_output_norm.bias": _random(size),
+            f"blk.{layer}.ffn_up.weight": _random(_FF, size),
+            f"blk.{layer}.ffn_down.weight": _random(size, _FF),
+            f"blk.{layer}.layer_output_norm.weight": _ones(size),
+            f"blk.{layer}.layer_output_norm.bias": _random(size),
+        }
     return tensors
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.presets import mapping_spec
 from flashfeed.codecs.registry import codec
 from flashfeed.models.messages import decode_message, encode_message
+from flashfeed.models.tenant import split_key
 
 OUTSIDE = Outside(read_file=lambda path: Path(path).read_bytes())
 
@@ -57,6 +59,11 @@ def test_records_are_packed_by_session_in_order_with_their_origin() -> None:
     assert (apple.topic, apple.partition, apple.template) == ("candles-X", 3, "market")
     assert apple.records[0].received_ms == 1_700_000_000_000
     assert decode_message(encode_message(apple)) == apple
+
+
+def test_a_feed_of_a_tenants_template_feeds_the_tenants_sessions() -> None:
+    [(key, _)] = read_batch(batch(GOOD[0]), replace(feed(), tenant="acme")).messages
+    assert split_key(key) == ("acme", "NASDAQ:AAPL-USD:1d")
 
 
 def test_a_bad_record_becomes_a_dead_letter_and_its_neighbours_go_on() -> None:

@@ -4,9 +4,12 @@ import json
 import math
 
 import httpx
+import llama_cpp
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError
 from pydantic import BaseModel
+
+from flashfeed.engine import fastest_form, find_packaged_model
 
 from openai_worker import WEATHER, live_session, openai_client
 
@@ -279,6 +282,26 @@ def test_stop_and_the_length_end_an_answer(client, model):
     assert text_of(free).startswith(text_of(short))
 
 
+def test_a_bias_bans_a_token(client, model):
+    free = client.chat.completions.create(
+        model=model, messages=ASKED, logprobs=True, top_logprobs=2, **GREEDY
+    )
+    first = free.choices[0].logprobs.content[0]
+    path = fastest_form(find_packaged_model())
+    vocabulary = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    [token] = vocabulary.tokenize(bytes(first.bytes), add_bos=False)
+    banned = client.chat.completions.create(
+        model=model, messages=ASKED, logprobs=True, logit_bias={str(token): -100}, **GREEDY
+    )
+    instead = banned.choices[0].logprobs.content[0]
+    second = first.top_logprobs[1]
+    assert (instead.bytes, instead.logprob) == (second.bytes, second.logprob)
+    with pytest.raises(BadRequestError, match="size of the model's vocabulary"):
+        client.chat.completions.create(
+            model=model, messages=ASKED, logit_bias={"999999999": 1}, **GREEDY
+        )
+
+
 class Capital(BaseModel):
     city: str
     rivers: int
@@ -355,8 +378,12 @@ def test_a_model_that_is_not_known(client, session, model):
     of_session = {"messages": ASKED, "extra_body": {"session_id": session.id}}
     with pytest.raises(NotFoundError, match=model):
         client.chat.completions.create(model="gpt-9", **of_session)
-    named = client.chat.completions.create(model=model.upper(), **of_session, **GREEDY)
-    assert named.model == model
+    # In any case, and by the configuration's name for it.
+    for name in (model.upper(), "packaged"):
+        for asked in (of_session, {"messages": ASKED}):
+            named = client.chat.completions.create(model=name, **asked, **GREEDY)
+            assert named.model == model
+    assert client.models.retrieve("packaged").id == model
 
 
 @pytest.mark.parametrize(
@@ -366,7 +393,8 @@ def test_a_model_that_is_not_known(client, session, model):
         ("modalities", ["text", "audio"]),
         ("web_search_options", {}),
         ("functions", [{"name": "f"}]),
-        ("logit_bias", {"50256": -100}),
+        ("logit_bias", {"one": -100}),
+        ("logit_bias", {"1": -101}),
         ("reasoning_effort", "high"),
         ("temperature", 9),
         ("n", 0),
@@ -379,6 +407,20 @@ def test_what_cannot_be_done_is_refused_by_name(client, model, field, value):
     with pytest.raises(BadRequestError) as wrong:
         client.chat.completions.create(model=model, messages=ASKED, extra_body={field: value})
     assert wrong.value.param.split(".")[0] == field
+
+
+@pytest.mark.parametrize("wrong", ['"\\ud800"', "1" * 30])
+def test_what_cannot_be_written_again_is_refused(worker, wrong):
+    tool = '{"type": "function", "function": {"name": "f", "parameters": {"default": %s}}}'
+    body = '{"messages": [{"role": "user", "content": "x"}], "store": true, "tools": [%s]}'
+    response = httpx.post(
+        f"{worker.url}/v1/chat/completions",
+        content=body % (tool % wrong),
+        headers={"content-type": "application/json"},
+        timeout=60,
+    )
+    assert response.status_code == 400, response.text
+    assert "written again" in response.json()["error"]["message"]
 
 
 def test_wrong_messages_are_refused_by_their_place(client, model):

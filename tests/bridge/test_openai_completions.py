@@ -118,7 +118,6 @@ def test_a_live_session_answers_a_prompt(worker, client):
         ("prompt", "", "prompt"),
         ("prompt", ["a", ""], "prompt.1"),
         ("logprobs", 21, "logprobs"),
-        ("logit_bias", {"1": 2}, "logit_bias"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(client, model, field, value, param):

@@ -114,6 +114,22 @@ def test_the_repetition_penalty_is_llama_cpps_over_the_window() -> None:
     assert sampler(3, (0,), repetition_penalty=2.0, repetition_window=0).pick(down).token == 0
 
 
+def test_a_bias_moves_its_token_and_no_other() -> None:
+    assert sampler(4).pick(HALVES).token == 0
+    assert sampler(4, logit_bias=((0, -1.0),)).pick(HALVES).token == 1
+    banned = drawn(HALVES, 200, temperature=1.0, logit_bias=((1, -100.0), (0, -100.0)))
+    assert set(banned) == {2, 3}
+    forced = sampler(4, logit_bias=((3, 100.0),)).pick(HALVES)
+    assert forced.token == 3
+    # What is reported is the model's own.
+    assert math.isclose(math.exp(forced.log_probability), 0.05, rel_tol=1e-5)
+    with pytest.raises(RequestError, match="tokens below 4"):
+        sampler(4, logit_bias=((4, 1.0),))
+    for bias in ((-1, 0.0), (0, 101.0), (0, math.nan)):
+        with pytest.raises(RequestError, match="logit_bias"):
+            GenerateOptions(logit_bias=(bias,))
+
+
 def test_presence_and_frequency_count_what_was_written_alone() -> None:
     row = np.array([1.0, 0.9, 0.8, -9.0], np.float32)
     assert sampler(4, (0, 0), presence_penalty=2.0).pick(row).token == 0

@@ -4,7 +4,9 @@ A candle is known by its symbol and its start. The same one again with the same 
 duplicate; with other values it is a correction and takes the place of the first; one that
 was missing comes where it belongs; one that is older than all that the window holds of its
 symbol is late. Whatever stands after such a place is written again, because a line may
-refer to the one before it: the step rewinds the window by so many items first.
+refer to the one before it: the step rewinds the window by so many items first. Bars that
+are complete by the number or size of their trades have no start of their own: they are
+known by nothing, and follow one another.
 """
 
 from __future__ import annotations
@@ -65,7 +67,7 @@ def add_record(
 
 def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
     total = len(held) - step.rewind + len(step.items)
-    if not isinstance(record, Ohlcv) or record.timestamp is None:
+    if not isinstance(record, Ohlcv) or record.timestamp is None or _bars_share_starts(step):
         return _Place(total, False)
     place = total
     for index, item in _backwards(step, held, total):
@@ -80,6 +82,13 @@ def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
             return Fate.DUPLICATE if same else _Place(index, True)
         place = index
     return _Place(total, False) if place == total else Fate.LATE
+
+
+def _bars_share_starts(step: Step) -> bool:
+    """Whether the session makes bars of trades by their number or size: two that follow one
+    another may begin at the same moment, and each comes once and in order."""
+    bars = step.head.spec.bars
+    return bars is not None and bars.by != "time"
 
 
 def _backwards(step: Step, held: Sequence[Item], total: int) -> Iterator[tuple[int, Item]]:

@@ -225,10 +225,11 @@ def _fold_records(
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
         step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
-        step.late += done.late or Fate.LATE in fates
-        step.duplicates += Fate.DUPLICATE in fates
         step.corrected += Fate.CORRECTED in fates
-        if done.late or {Fate.LATE, Fate.DUPLICATE} & {*fates}:
+        if done.late or (fates and not {Fate.ADDED, Fate.CORRECTED} & {*fates}):
+            is_late = done.late or Fate.LATE in fates
+            step.late += is_late
+            step.duplicates += not is_late
             continue
         step.taken += 1
         if fates:
@@ -294,6 +295,11 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         received_ms=[],
         refused=[],
         texts=0,
+        rewind=0,
+        taken=0,
+        duplicates=0,
+        late=0,
+        corrected=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

@@ -27,7 +27,7 @@ from .chat_turns import system_text
 from .chores import junior_job, rebuild_job, saving_jobs
 from .embed import Vectors
 from .generate import NotResident, Talk, generate_steps
-from .homes import Homes, Locate, no_others
+from .homes import Home, Homes, Locate, no_others
 from .machine import free_memory_bytes
 from .model import Model
 from .opening import item_tokens, mark_prefix_steps, open_steps, prefix_tokens

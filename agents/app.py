@@ -102,6 +102,7 @@ class Worker:
                 answers=topics.answers,
             ),
             publish=self._publish,
+            ended=self._ended,
             settled=settled,
             fatal=self.fail,
             may_step=may_step,
@@ -280,6 +281,10 @@ class Worker:
     def _publish(self, event: SessionEvent) -> None:
         if self.service is not None:
             self.service.publish(event)
+
+    def _ended(self, session_id: str) -> None:
+        if self.service is not None:
+            self.service.ended(session_id)
 
     def _lag(self) -> dict[tuple[str, int], int]:
         consumer = self._app.consumer if self._app is not None else None

@@ -228,7 +228,6 @@ class LiveSessions:
         """End the session."""
         self._owner(session_id)
         await self._history.apply(session_id, Delete())
-        self._subscribers.end(lambda one: one == session_id)
 
     async def push(
         self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
@@ -336,6 +335,10 @@ class LiveSessions:
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""
         self._metrics.subscribers_dropped(self._subscribers.publish(event))
+
+    def ended(self, session_id: str) -> None:
+        """A session was deleted, whoever wrote that: who listens to it hears no more."""
+        self._subscribers.end(lambda one: one == session_id)
 
     # -- inside -------------------------------------------------------------------
 

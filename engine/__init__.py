@@ -63,6 +63,7 @@ model_pool.py       loaded models inside a budget of bytes
 model.py            one model's weights and vocabulary: text to tokens and back
 model_source.py     what a reference means: packaged, a path, hf:, https:, a name
 model_download.py   https, from allowed hosts, resumed; model_hash.py: a file's SHA-256
+token_count.py      tokens of a text by a file's vocabulary alone
 model_probe.py      a file tried in a process of its own before it is used
 gguf.py             a file's header: what the model is and will take
 embed.py            texts as vectors, by models that give embeddings

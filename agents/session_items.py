@@ -3,8 +3,9 @@
 A candle is known by its symbol and its start. The same one again with the same values is a
 duplicate; with other values it is a correction and takes the place of the first; one that
 was missing comes where it belongs; one that is older than all that the window holds of its
-symbol is late, and so is one within a candle that was merged. Whatever stands after such a place is written again, because a line may
-refer to the one before it: the step rewinds the window by so many items first.
+symbol is late, and so is one within a candle that was merged. Whatever stands after such a
+place is written again, because a line may refer to the one before it: the step rewinds the
+window by so many items first.
 """
 
 from __future__ import annotations

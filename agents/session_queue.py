@@ -54,6 +54,13 @@ def queue_bound(spec: SessionSpec, worker_bound: int) -> int:
     return spec.window.items if spec.overflow == "coalesce" else worker_bound
 
 
+def queue_capacity(spec: SessionSpec, worker_bound: int) -> int:
+    """How many records may wait before a push is refused, or under `drop_oldest` costs as
+    many of the oldest."""
+    bound = queue_bound(spec, worker_bound)
+    return max(bound, worker_bound) if spec.overflow == "coalesce" else bound
+
+
 def take_waiting(
     waiting: Sequence[Waiting], spec: SessionSpec | None, worker_bound: int, applied: int = -1
 ) -> Taken:

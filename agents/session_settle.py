@@ -40,12 +40,7 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
     head = step.head
     counters = head.counters
     applied = (
-        step.taken
-        + step.texts
-        + step.duplicates
-        + step.late
-        + step.dropped
-        + len(step.refused)
+        step.taken + step.texts + step.duplicates + step.late + step.dropped + len(step.refused)
     )
     counters = Counters(
         processed=counters.processed + applied,

@@ -96,9 +96,7 @@ def _size(lengths: Sequence[int], lines_max: int) -> int:
     return low
 
 
-def _merged(
-    keyed: Sequence[tuple[Hashable, Record] | None], places: Sequence[int]
-) -> list[Group]:
+def _merged(keyed: Sequence[tuple[Hashable, Record] | None], places: Sequence[int]) -> list[Group]:
     """One line of the records at these places, or two of its halves where that cannot be."""
     records = [one[1] for place in places if (one := keyed[place]) is not None]
     line = merge(records)
@@ -176,7 +174,7 @@ def _vitals(records: Sequence[Record]) -> Line:
                 continue
             last[name] = value
             if name == "avpu":
-                worst = max(worst, value, key=lambda letter: CONSCIOUSNESS.find(letter))
+                worst = max(worst or value, value, key=CONSCIOUSNESS.index)
             else:
                 least[name] = min(least.get(name, value), value)
                 most[name] = max(most.get(name, value), value)

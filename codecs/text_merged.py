@@ -121,9 +121,7 @@ def _merged_text(record: Record, merged: Merged) -> str:
 
 def _ranged(merged: Merged) -> list[str]:
     return [
-        name
-        for name in _SIGNS
-        if name in merged.least and merged.least[name] != merged.most[name]
+        name for name in _SIGNS if name in merged.least and merged.least[name] != merged.most[name]
     ]
 
 

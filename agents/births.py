@@ -2,8 +2,9 @@
 
 A birth names the metrics of an edge node or device, and the data behind it may name them by
 alias alone. Birth and data stand under different keys, so perhaps in different partitions
-and with different workers: every worker reads the whole topic and follows it (followed_topic.py). A feed's batch
-writes the births it read with its records, before it is acknowledged (invariant 1).
+and with different workers: every worker reads the whole topic and follows it
+(followed_topic.py). A feed's batch writes the births it read with its records, before it
+is acknowledged (invariant 1).
 
 A wait that ended in vain is remembered until the birth comes: the next alias of that edge is
 a dead letter at once, or its partition would wait again for every message.

@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 from confluent_kafka import Producer
+from layerscale import LayerScale, RateLimitError
 
 from flashfeed.agents.feeds import PACK_RECORDS_MAX
 from flashfeed.agents.placement import partition_of
@@ -42,6 +43,7 @@ brokers = "{brokers}"
 batch_records_max = {batch}
 [bridge]
 port = {port}
+queue_records_max = 200
 [engine]
 context_tokens = 1024
 """
@@ -154,6 +156,29 @@ def test_drop_oldest_keeps_up_with_what_is_newest(running: Running) -> None:
     assert count / 2 < done["total_dropped"] < count
     assert applied(running, "dropped") == done["total_dropped"]
     assert last_values(context(running, session), 8) == [*map(float, range(count - 8, count))]
+
+
+def test_a_session_made_over_http_drops_and_says_how_many(running: Running) -> None:
+    with LayerScale(running.url) as client:
+        made = client.sessions.create(type="iot", window_size=8, flash=[{"query": "High?"}])
+        rows = [{"sid": "a", "val": float(value)} for value in range(1000)]
+        ack = client.sessions.push(made.session_id, rows)
+        assert (ack.pushed, ack.queue_capacity, ack.dropped) == (1000, 200, 800)
+    done = wait_for(running, made.session_id, 1000, 60)
+    assert (done["total_enqueued"], done["total_dropped"]) == (1000, 800)
+    text = context(running, made.session_id)
+    assert last_values(text, 8) == [*map(float, range(992, 1000))]
+
+
+def test_a_session_that_blocks_refuses_what_its_queue_has_no_place_for(running: Running) -> None:
+    with LayerScale(running.url, max_retries=0) as client:
+        made = client.sessions.create(type="iot", window_size=8, flash=[], overflow="block")
+        rows = [{"sid": "a", "val": float(value)} for value in range(201)]
+        with pytest.raises(RateLimitError, match="200 records"):
+            client.sessions.push(made.session_id, rows)
+        client.sessions.push(made.session_id, rows[:200], wait=True)
+    done = wait_for(running, made.session_id, 200, 60)
+    assert (done["items_processed"], done["total_dropped"]) == (200, 0)
 
 
 def test_block_loses_nothing(running: Running) -> None:

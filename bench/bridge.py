@@ -49,6 +49,7 @@ HERE = Path(__file__).parent
 QUICK = "--quick" in sys.argv
 BATCH = 500
 SUBSCRIBERS = 1000
+DELIVERED_S = 30.0
 BOUNDS = {
     "push_over_produce": (">=", 0.5),
     "overhead_ms_ratio": ("<=", 1.1),
@@ -215,7 +216,10 @@ def fan_out(http: httpx.Client, port: int, subscribers: int, updates: int) -> fl
         for place, record in enumerate(some_candles(updates + 3)):
             http.post(path, json={"data": [record]}).raise_for_status()
             got: list[float] = []
+            ends = time.monotonic() + DELIVERED_S
             while len(got) < subscribers:
+                if time.monotonic() > ends:
+                    raise SystemExit(f"{len(got)} of {subscribers} subscribers got an answer")
                 time.sleep(0.02 + subscribers * 2e-4)
                 got += readers.latencies_ms()
             if place >= 3:
@@ -310,7 +314,7 @@ async def served(home: Path, brokers: str) -> AsyncIterator[tuple[Engine, str]]:
     model = fastest_form(find_packaged_model(), progress=lambda _: None)
     engine = Engine(EngineSettings(model_path=model, context_tokens=2048, sessions_max=8))
     engine.start()
-    worker = Worker(config, engine, [])
+    worker = Worker(config, engine, lambda _: [])
     service = await worker.start()
     server = BridgeServer(create_app(service), config.bridge.host, port)
     await server.start()

@@ -352,6 +352,7 @@ async def overhead(home: Path, brokers: str) -> dict[str, float]:
     rounds = 8 if QUICK else 30
     ratios: list[float] = []
     own: list[float] = []
+    bridged: list[float] = []
     async with served(home, brokers) as (engine, url):
         async with httpx.AsyncClient(base_url=url, timeout=60) as http:
             made = await http.post("/v1/sessions/init", json={"type": "ohlcv"})
@@ -368,10 +369,12 @@ async def overhead(home: Path, brokers: str) -> dict[str, float]:
         assert client.stdin is not None and client.stdout is not None
         await client.stdout.readline()
         for place in range(rounds + 2):
-            prompt = f"In one word, is the trend up or down after close number {place}?"
             sides: dict[str, float] = {}
             for side in ("engine", "bridge") if place % 2 else ("bridge", "engine"):
                 await asyncio.sleep(0.2)
+                # As long for both sides, and nothing that the other one has asked.
+                number = 100 + 2 * place + (side == "bridge")
+                prompt = f"In one word, is the trend up or down after close number {number}?"
                 if side == "bridge":
                     client.stdin.write(f"{prompt}\n".encode())
                     sides[side] = float(await client.stdout.readline())
@@ -380,9 +383,14 @@ async def overhead(home: Path, brokers: str) -> dict[str, float]:
             if place >= 2:
                 ratios.append(sides["bridge"] / sides["engine"])
                 own.append(sides["engine"] * 1000)
+                bridged.append(sides["bridge"] * 1000)
         client.kill()
         await client.wait()
-    return {"overhead_ms_ratio": median(ratios), "first_token_ms": median(own)}
+    return {
+        "overhead_ms_ratio": median(ratios),
+        "first_token_ms": median(own),
+        "bridged_ms": median(bridged),
+    }
 
 
 async def first_token_s(engine: Engine, session: str, prompt: str) -> float:

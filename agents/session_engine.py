@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import msgspec
 
+from flashfeed.codecs import text_live
 from flashfeed.codecs.registry import text_codec
 from flashfeed.engine import Engine, Update
 from flashfeed.models.errors import (
@@ -185,6 +186,8 @@ def engine_spec(head: Head) -> SessionSpec:
     the lines of its text codec mean, so that the model can read them."""
     spec = head.spec
     legend = text_codec(spec.text, spec.type).legend
+    if spec.live:
+        legend = f"{legend} {text_live.LEGEND}"
     prompt = f"{spec.prompt}\n{legend}".strip()
     return msgspec.structs.replace(spec, prompt=prompt, window=head.window)
 

@@ -127,6 +127,8 @@ class Step:
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    final: int = 0
+    live: int = 0
     taken: int = 0
     rewind: int = 0
     texts: int = 0

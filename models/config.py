@@ -263,6 +263,7 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     model: str = ""
     bars: BarSpec | None = None
     merge: Merge = ""
+    live: bool = False
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
 

@@ -65,7 +65,8 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     does): where it would hold more, the window is halved. With `pre_decode` each update
     also asks what the model would say next by itself. `bars` makes an ohlcv session's
     candles of trades or finer candles; `merge` (a duration) joins a vitals session's
-    single signs for as long as each is fresh.
+    single signs for as long as each is fresh. With `live` a candle that is not final is the
+    session's last line, marked open, and written again as it changes.
     """
 
     type: StreamType
@@ -80,12 +81,15 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     pre_decode: bool = False
     bars: BarSpec | None = None
     merge: Merge = ""
+    live: bool = False
 
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:
             raise ValueError(f"expected at most {QUERIES_MAX} flash queries, got {len(self.flash)}")
         if self.bars is not None and self.type != "ohlcv":
             raise ValueError(f"expected bars in an ohlcv session only, got type {self.type}")
+        if self.live and self.type != "ohlcv":
+            raise ValueError(f"expected live in an ohlcv session only, got type {self.type}")
         if self.merge:
             duration_s(self.merge)
             if self.type != "vitals":

@@ -28,11 +28,13 @@ HEAD_SLOT = -1
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
     """One window item: the line that was decoded, the record it says (None: text), and
-    the offset on `flashfeed.records` of the message that brought it."""
+    the offset on `flashfeed.records` of the message that brought it. `live`: it is a candle
+    that is not final."""
 
     line: str
     fields: dict[str, Any] | None = None
     offset: int = -1
+    live: bool = False
 
 
 class Prior(msgspec.Struct, frozen=True, array_like=True):
@@ -45,13 +47,17 @@ class Prior(msgspec.Struct, frozen=True, array_like=True):
 
 class Counters(msgspec.Struct, frozen=True):
     """What a session has counted since it was created. `dropped` stays 0 while a full
-    queue refuses a push rather than dropping what is old."""
+    queue refuses a push rather than dropping what is old. Of candles: `final` became lines
+    for good, `live` is how often one was written that was not final yet, `corrected` came
+    again with other values, or after one that is newer."""
 
     processed: int = 0
     dropped: int = 0
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    final: int = 0
+    live: int = 0
     batches: int = 0
     process_us: int = 0
 

@@ -160,6 +160,11 @@ class Metrics:
         self._candles.labels("final").inc(final)
         self._candles.labels("live").inc(live)
 
+    def relieved(self, dropped: int, coalesced: int) -> None:
+        """A queue was full: records were dropped, or `coalesced` of the applied merged."""
+        self._applied.labels("dropped").inc(dropped)
+        self._applied.labels("coalesced").inc(coalesced)
+
     def update(
         self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float
     ) -> None:

@@ -22,7 +22,7 @@ from .session_step import Step
 def add_candles(
     step: Step,
     held: Sequence[Item],
-    codec: TextCodec,
+    codec: TextCodec | None,
     final: Sequence[Record],
     live: Sequence[Ohlcv],
     offset: int,

@@ -170,6 +170,8 @@ def test_a_version_names_the_trades_since_the_one_before() -> None:
 def test_live_is_of_candles() -> None:
     with pytest.raises(ValueError, match="live in an ohlcv session only, got type iot"):
         SessionSpec(type="iot", live=True)
+    with pytest.raises(ValueError, match="live or overflow coalesce, got both"):
+        SessionSpec(type="ohlcv", live=True, overflow="coalesce")
 
 
 bars = st.sampled_from(

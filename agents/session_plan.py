@@ -7,7 +7,10 @@
 - A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
 - What needs memory (a bar being built, a vital's last value) is in the head
   (models/assembly.py); a record may so lead to none, one or several items.
-- A candle that comes again, or late, has its place in the window (session_items.py).
+- A candle that comes again, or late, has its place in the window (session_items.py), and
+  so have those of a live session that are not final (session_live.py).
+- What is too much is dropped or merged here (session_queue.py), never before: its
+  watermarks advance, and it is counted.
 - A line may refer to the record before it only inside its own block (models/window.py),
   so that no context begins with a line that needs what has slid out.
 """
@@ -45,7 +48,9 @@ from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
 
-from .session_items import Fate, add_record
+from .session_items import MOVING, Fate, add_record, merge_items
+from .session_live import add_candles
+from .session_queue import NO_RELIEF, Relief
 from .session_step import Refused, SessionState, Step, Templates, Waiting
 
 _RAW: Final[dict[str, str]] = {"ohlcv": "trade"}
@@ -58,9 +63,11 @@ def plan_step(
     taken: Sequence[Waiting],
     templates: Templates,
     window_items: int = 0,
+    relief: Relief = NO_RELIEF,
 ) -> Step:
     """Fold the taken messages over the state. `state` None: there is no such session;
-    one that this step creates has a window of `window_items` where that is not 0."""
+    one that this step creates has a window of `window_items` where that is not 0. `relief`
+    says what is done about too much of them."""
     if state is not None:
         step = Step(
             head=msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks)),
@@ -71,6 +78,8 @@ def plan_step(
         step = Step(head=Head(session_id, empty, window_items=window_items))
     held = state.items if state is not None else ()
     exists = state is not None
+    since = step.head.records_offset + 1
+    to_drop = relief.drops
     fresh_origins = {
         origin_key(one.topic, one.partition): one for one in step.head.assembly.origins
     }
@@ -79,8 +88,10 @@ def plan_step(
         if exists and one.offset <= step.head.records_offset:
             step.outcomes[one.offset] = None
             continue
+        folded = Relief(min(to_drop, one.records), relief.coalesces)
+        to_drop -= folded.drops
         try:
-            exists = _fold(step, held, one, exists, templates, fresh_origins)
+            exists = _fold(step, held, one, exists, templates, fresh_origins, folded)
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
@@ -89,6 +100,9 @@ def plan_step(
             step.head = msgspec.structs.replace(
                 step.head, records_offset=one.offset, first_offset=first
             )
+    if relief.coalesces and step.items:
+        codec = text_codec(step.head.spec.text, step.head.spec.type)
+        merge_items(step, held, codec, since)
     origins = tuple(fresh_origins.values())
     if step.moves:
         spec = step.head.spec
@@ -108,6 +122,9 @@ def plan_step(
 
 def _event_time(step: Step) -> float | None:
     time = step.last.record.timestamp if step.last is not None else None
+    newest = step.items[-1].merged if step.items else None
+    if newest is not None and newest.until is not None:
+        time = newest.until
     return time if time is not None else step.head.event_time
 
 
@@ -118,6 +135,7 @@ def _fold(
     exists: bool,
     templates: Templates,
     origins: dict[str, Origin],
+    relief: Relief,
 ) -> bool:
     """Fold one message; returns whether the session exists after it."""
     message = one.message
@@ -135,7 +153,7 @@ def _fold(
             raise SessionUnknown(f"no session {step.head.session_id}")
         _create(step, spec, message.records[0].received_ms if isinstance(message, Records) else 0)
     if isinstance(message, Records):
-        _fold_records(step, held, one.offset, message, origins)
+        _fold_records(step, held, one.offset, message, origins, relief)
     elif isinstance(message, Append):
         _check_alive(step)
         step.items.append(Item(message.text, offset=one.offset))
@@ -151,6 +169,9 @@ def _fold(
         assert isinstance(message, MarkPrefix)
         _check_alive(step)
         step.marks_prefix = True
+        # Frozen lines stay as they are: what is open is shown again behind them.
+        assembly = msgspec.structs.replace(step.head.assembly, live=0)
+        step.head = msgspec.structs.replace(step.head, assembly=assembly)
     return True
 
 
@@ -176,7 +197,12 @@ def _refuse_all(step: Step, message: Records, reason: str, detail: str) -> None:
 
 
 def _fold_records(
-    step: Step, held: Sequence[Item], offset: int, message: Records, origins: dict[str, Origin]
+    step: Step,
+    held: Sequence[Item],
+    offset: int,
+    message: Records,
+    origins: dict[str, Origin],
+    relief: Relief,
 ) -> None:
     head = step.head
     if head.failed:
@@ -194,15 +220,18 @@ def _fold_records(
             return
         kept = (*head.idempotency_keys, message.idempotency_key)[-IDEMPOTENCY_KEYS_MAX:]
         step.head = head = msgspec.structs.replace(head, idempotency_keys=kept)
-    codec = text_codec(head.spec.text, head.spec.type)
+    codec = None if relief.coalesces else text_codec(head.spec.text, head.spec.type)
     key = origin_key(message.topic, message.partition)
-    for one in message.records:
+    for place, one in enumerate(message.records):
         if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
             step.duplicates += 1
             continue
         try:
             if message.topic:
                 advance(head.watermarks, key, one.offset, one.index)
+            if place < relief.drops:
+                step.dropped += 1
+                continue
             if (text := pushed_text(one.fields)) is not None:
                 _fold_text(step, text, offset, one.received_ms)
                 continue
@@ -210,29 +239,38 @@ def _fold_records(
             done = assemble(
                 step.head.assembly, head.spec, came, message.may_change, one.received_ms / 1000
             )
-            fates = [
-                add_record(
-                    step,
-                    held,
-                    codec,
-                    record,
-                    Item("", one.fields if record is came else record_fields(record), offset),
-                )
-                for record in done.records
-            ]
+            if head.spec.live:
+                fates = add_candles(step, held, codec, done.records, done.live, offset)
+            else:
+                fates = [
+                    add_record(
+                        step,
+                        held,
+                        codec,
+                        record,
+                        Item("", one.fields if record is came else record_fields(record), offset),
+                    )
+                    for record in done.records
+                ]
         except (RecordError, SessionFailed) as error:
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
-        step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
+        assembly = msgspec.structs.replace(done.assembly, live=len(done.live))
+        step.head = msgspec.structs.replace(step.head, assembly=assembly)
+        moves = not MOVING.isdisjoint(fates)
+        late = done.late or (not moves and Fate.LATE in fates)
+        duplicate = not (moves or late) and Fate.DUPLICATE in fates
+        step.late += late
+        step.duplicates += duplicate
         step.corrected += Fate.CORRECTED in fates
-        if done.late or (fates and not {Fate.ADDED, Fate.CORRECTED} & {*fates}):
-            is_late = done.late or Fate.LATE in fates
-            step.late += is_late
-            step.duplicates += not is_late
+        step.live += Fate.SHOWN in fates
+        if head.spec.type == "ohlcv":
+            step.final += fates.count(Fate.ADDED) + fates.count(Fate.CLOSED)
+        if late or duplicate:
             continue
         step.taken += 1
-        if fates:
+        if moves:
             step.received_ms.append(one.received_ms)
             step.moves = True
         if message.topic:
@@ -300,6 +338,10 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         duplicates=0,
         late=0,
         corrected=0,
+        final=0,
+        live=0,
+        dropped=0,
+        coalesced=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

@@ -133,6 +133,6 @@ def _open_branch(session: Session, seat: Seat, prompt: Prompt) -> tuple[Branch, 
         if cached:
             seat.drop_branch(branch)
         raise ContextFull(
-            f"session {session.id!r} has room for {room} more tokens; the prompt needs {needed}"
+            f"{session.title} has room for {room} more tokens; the prompt needs {needed}"
         )
     return (branch if cached else seat.open_branch()), cached

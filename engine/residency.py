@@ -25,7 +25,7 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
         return
     if session.length > session.context_tokens:
         raise ContextFull(
-            f"session {session.id!r}: its prefix and window need {session.length} tokens, its "
+            f"{session.title}: its prefix and window need {session.length} tokens, its "
             f"context has {session.context_tokens}"
         )
     seat = yield from sessions.seat_steps(session)

@@ -56,6 +56,11 @@ class Session:
         return self.first + len(self.items)
 
     @property
+    def title(self) -> str:
+        """What an error calls it: of a place for chats the caller has never heard."""
+        return "the chat" if self.plain else f"session {self.id!r}"
+
+    @property
     def start(self) -> int:
         """The first item of the window."""
         return window_start(self.spec.window, self.count)

@@ -17,7 +17,16 @@ from flashfeed.models.ownership import encode_sessions
 
 from .body import Body, ClientGone
 from .errors import flashfeed_response
-from .forwarded import FORWARDED, HEADER, NO_PARTITION, Admission, method_of, target_of, verify
+from .forwarded import (
+    FORWARDED,
+    HEADER,
+    NO_PARTITION,
+    Admission,
+    method_of,
+    target_of,
+    verify,
+    verify_head,
+)
 from .peers import SESSIONS_PATH
 
 
@@ -43,6 +52,7 @@ class ClusterDoor:
             return
         body = Body(receive, self._body_bytes_max)
         try:
+            verify_head(self._secret, header, method_of(scope), target_of(scope))
             whole = await body.whole() if scope["type"] == "http" else b""
             passed = verify(self._secret, header, method_of(scope), target_of(scope), whole)
             self._admission.admit(passed, int(time.time() * 1000))

@@ -1,9 +1,9 @@
 """What a worker says of a request that it passes on to another, and how that is signed. Pure.
 
-The header carries a `Passed` and an HMAC-SHA256 over it, the method, the path with its
-query, and the body's hash, under the secret that all workers of a group share. It is good
-once, for AGE_MAX_S, at the one worker that it names: the clocks of a group may be that
-far apart and no further.
+The header carries a `Passed` and two HMAC-SHA256 under the secret that all workers of a group
+share: one over it, the method, and the path with its query, so that no stranger's body is
+read, and one over the body's hash too. It is good once, for AGE_MAX_S, at the one worker that
+it names: the clocks of a group may be that far apart and no further.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_PARTITION: Final = -1
 FORWARDED: Final = "flashfeed.forwarded"
 """Where the scope has what the header of a request says, once it is checked."""
 
-_CONTEXT: Final = b"flashfeed forwarded request, version 1"
+_CONTEXT: Final = b"flashfeed forwarded request, version 2"
 
 
 class ForwardRefused(FlashfeedError):
@@ -75,18 +75,23 @@ def method_of(scope: Scope) -> str:
 def sign(secret: bytes, passed: Passed, method: str, target: str, body: bytes) -> str:
     """The header's value."""
     claims = base64.urlsafe_b64encode(msgspec.json.encode(passed))
-    return f"{claims.decode()}.{_mac(secret, claims, method, target, body)}"
+    head = _mac(secret, claims, method, target, None)
+    return f"{claims.decode()}.{head}.{_mac(secret, claims, method, target, body)}"
+
+
+def verify_head(secret: bytes, header: str, method: str, target: str) -> None:
+    """Whether a worker of the group wrote a header for this method and path: to be asked
+    before the body is read. Raises ForwardRefused."""
+    claims, _, macs = header.partition(".")
+    _expect_mac(header, macs.partition(".")[0], secret, claims, method, target, None)
 
 
 def verify(secret: bytes, header: str, method: str, target: str, body: bytes) -> Passed:
     """What a header says of a request. Raises ForwardRefused where another than a worker
     of the group wrote it, or for another request."""
-    claims, _, mac = header.partition(".")
-    expected = _mac(secret, claims.encode("latin-1"), method, target, body)
-    if len(header) > HEADER_CHARS_MAX or not hmac.compare_digest(
-        expected.encode(), mac.encode("latin-1")
-    ):
-        raise ForwardRefused(f"{HEADER}: not signed for this request with this group's secret")
+    verify_head(secret, header, method, target)
+    claims, _, macs = header.partition(".")
+    _expect_mac(header, macs.partition(".")[2], secret, claims, method, target, body)
     return _decoder.decode(base64.urlsafe_b64decode(claims))
 
 
@@ -116,7 +121,24 @@ class Admission:
         self._seen[passed.nonce] = now_ms
 
 
-def _mac(secret: bytes, claims: bytes, method: str, target: str, body: bytes) -> str:
+def _expect_mac(
+    header: str,
+    mac: str,
+    secret: bytes,
+    claims: str,
+    method: str,
+    target: str,
+    body: bytes | None,
+) -> None:
+    expected = _mac(secret, claims.encode("latin-1"), method, target, body)
+    if len(header) > HEADER_CHARS_MAX or not hmac.compare_digest(
+        expected.encode(), mac.encode("latin-1")
+    ):
+        raise ForwardRefused(f"{HEADER}: not signed for this request with this group's secret")
+
+
+def _mac(secret: bytes, claims: bytes, method: str, target: str, body: bytes | None) -> str:
+    """Over the body's hash too, or (None) over what is there before it."""
     parts = (_CONTEXT, claims, method.encode(), target.encode("latin-1"))
-    digest = hashlib.sha256(body).hexdigest().encode()
+    digest = b"" if body is None else hashlib.sha256(body).hexdigest().encode()
     return hmac.new(secret, b"\n".join((*parts, digest)), hashlib.sha256).hexdigest()

@@ -206,3 +206,13 @@ def test_what_was_seen_is_forgotten_when_it_is_too_old_anyway():
     assert len(admission._seen) <= 2 * AGE_MAX_S + 2
     with pytest.raises(ForwardRefused):
         admission.admit(passed_to("t", "w", 0, 1, 0), 1_000_000)
+
+
+async def test_a_strangers_body_is_not_read(far):
+    """Who knows no secret would else make a worker hold as many bodies as it likes."""
+    reader, writer = await asyncio.open_connection(*far.removeprefix("http://").split(":"))
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: x\r\n{HEADER}: YQ.b.c\r\n"
+    writer.write(f"{head}Content-Length: 1000000\r\n\r\n".encode())  # and no body
+    async with asyncio.timeout(5):
+        assert b" 403 " in await reader.readline()
+    writer.close()

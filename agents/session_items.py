@@ -4,7 +4,7 @@ A candle is known by its symbol and its start. The same one again with the same 
 duplicate; with other values it is a correction and takes the place of the first; one that
 was missing comes where it belongs; one that is older than all that the window holds of its
 symbol is late. Whatever stands after such a place is written again, because a line may
-refer to the one before it: the step rewinds the window by so many items first.
+refer to those before it in its block: the step rewinds the window by so many items first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flashfeed.models.records import Ohlcv, Record, make_record
 from flashfeed.models.state import Item
 from flashfeed.models.window import block_start
 
-from .session_step import LastRecord, Step
+from .session_step import LastRecord, Step, last_of
 
 
 class Fate(Enum):
@@ -59,7 +59,7 @@ def add_record(
         kept = place.number
     at = place.number - kept
     step.items[at : at + place.replaces] = [item]
-    _write_lines(step, codec, at, _last_before(step, held, at))
+    _write_lines(step, codec, at, _last_before(step, held, codec, at))
     return Fate.CORRECTED
 
 
@@ -88,14 +88,12 @@ def _backwards(step: Step, held: Sequence[Item], total: int) -> Iterator[tuple[i
     return ((total - back, item) for back, item in enumerate(items, start=1))
 
 
-def _last_before(step: Step, held: Sequence[Item], at: int) -> LastRecord | None:
-    """The newest record before the step's item `at`."""
-    first = step.head.count - step.rewind
+def _last_before(step: Step, held: Sequence[Item], codec: TextCodec, at: int) -> LastRecord | None:
+    """The newest record before the step's item `at` in the same block."""
+    number = step.head.count - step.rewind + at
     before = chain(reversed(step.items[:at]), islice(reversed(held), step.rewind, None))
-    for back, item in enumerate(before, start=1):
-        if item.fields is not None:
-            return LastRecord(make_record(step.head.spec.type, item.fields), first + at - back)
-    return None
+    block = [*islice(before, number - block_start(step.head.window, number))][::-1]
+    return last_of(codec, step.head.spec.type, block, number)
 
 
 def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None) -> None:
@@ -108,9 +106,9 @@ def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None)
             continue
         record = make_record(step.head.spec.type, item.fields)
         begins = block_start(step.head.window, number)
-        before = last.record if last is not None and last.number >= begins else None
-        line = codec.render(record, before).removesuffix("\n")
+        memory = last.memory if last is not None and last.number >= begins else None
+        line = codec.render(record, memory).removesuffix("\n")
         lines.append(Item(line, item.fields, item.offset))
-        last = LastRecord(record, number)
+        last = LastRecord(record, number, codec.remember(memory, record))
     step.items[at:] = lines
     step.last = last

@@ -8,8 +8,8 @@
 - What needs memory (a bar being built, a vital's last value) is in the head
   (models/assembly.py); a record may so lead to none, one or several items.
 - A candle that comes again, or late, has its place in the window (session_items.py).
-- A line may refer to the record before it only inside its own block (models/window.py),
-  so that no context begins with a line that needs what has slid out.
+- A line may refer to records before it only inside its own block (models/window.py), so
+  that no context begins with a line that needs what has slid out.
 """
 
 from __future__ import annotations

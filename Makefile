@@ -60,7 +60,7 @@ test: lint types
 soak: $(READY)
 	@$(BIN)/python tests/soak.py
 
-# make fuzz   20,000 broken requests and frames against a worker (a quarter of an hour)
+# make fuzz   20,000 broken requests and frames against a worker (half an hour and more)
 fuzz: $(READY)
 	@$(BIN)/python tests/fuzz/run_fuzz.py
 
@@ -70,7 +70,7 @@ peers: $(READY)
 
 # make bench  every benchmark; each prints a table and one JSON line
 bench: $(READY) peers
-	@for b in tokens update engine transport pipeline bridge; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+	@for b in codecs tokens update engine transport pipeline bridge; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
 
 # make broker run the embedded broker alone
 broker: $(READY)

@@ -93,6 +93,7 @@ class Worker:
             steps=self._steps,
             metrics=self._metrics,
             templates=self._specs.get,
+            queue_records_max=self._config.bridge.queue_records_max,
             topics=OutputTopics(
                 source=f"/flashfeed/{self._config.kafka.group}",
                 changelog=topics.changelog,

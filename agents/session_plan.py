@@ -7,6 +7,8 @@
 - A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
 - What needs memory (a bar being built, a vital's last value) is in the head
   (models/assembly.py); a record may so lead to none, one or several items.
+- What is too much is dropped or merged here (session_queue.py), never before: its
+  watermarks advance, and it is counted.
 - A candle that comes again, or late, has its place in the window (session_items.py).
 - A line may refer to records before it only inside its own block (models/window.py), so
   that no context begins with a line that needs what has slid out.
@@ -45,7 +47,8 @@ from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
 
-from .session_items import Fate, add_record
+from .session_items import Fate, add_record, merge_items
+from .session_queue import NO_RELIEF, Relief
 from .session_step import Refused, SessionState, Step, Templates, Waiting
 
 _RAW: Final[dict[str, str]] = {"ohlcv": "trade"}
@@ -58,9 +61,11 @@ def plan_step(
     taken: Sequence[Waiting],
     templates: Templates,
     window_items: int = 0,
+    relief: Relief = NO_RELIEF,
 ) -> Step:
     """Fold the taken messages over the state. `state` None: there is no such session;
-    one that this step creates has a window of `window_items` where that is not 0."""
+    one that this step creates has a window of `window_items` where that is not 0. `relief`
+    says what is done about too much of them."""
     if state is not None:
         step = Step(
             head=msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks)),
@@ -71,6 +76,8 @@ def plan_step(
         step = Step(head=Head(session_id, empty, window_items=window_items))
     held = state.items if state is not None else ()
     exists = state is not None
+    since = step.head.records_offset + 1
+    to_drop = relief.drops
     fresh_origins = {
         origin_key(one.topic, one.partition): one for one in step.head.assembly.origins
     }
@@ -79,8 +86,10 @@ def plan_step(
         if exists and one.offset <= step.head.records_offset:
             step.outcomes[one.offset] = None
             continue
+        folded = Relief(min(to_drop, one.records), relief.coalesces)
+        to_drop -= folded.drops
         try:
-            exists = _fold(step, held, one, exists, templates, fresh_origins)
+            exists = _fold(step, held, one, exists, templates, fresh_origins, folded)
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
@@ -89,6 +98,9 @@ def plan_step(
             step.head = msgspec.structs.replace(
                 step.head, records_offset=one.offset, first_offset=first
             )
+    if relief.coalesces and step.items:
+        codec = text_codec(step.head.spec.text, step.head.spec.type)
+        merge_items(step, held, codec, since)
     origins = tuple(fresh_origins.values())
     if step.moves:
         spec = step.head.spec
@@ -108,6 +120,9 @@ def plan_step(
 
 def _event_time(step: Step) -> float | None:
     time = step.last.record.timestamp if step.last is not None else None
+    newest = step.items[-1].merged if step.items else None
+    if newest is not None and newest.until is not None:
+        time = newest.until
     return time if time is not None else step.head.event_time
 
 
@@ -118,6 +133,7 @@ def _fold(
     exists: bool,
     templates: Templates,
     origins: dict[str, Origin],
+    relief: Relief,
 ) -> bool:
     """Fold one message; returns whether the session exists after it."""
     message = one.message
@@ -135,7 +151,7 @@ def _fold(
             raise SessionUnknown(f"no session {step.head.session_id}")
         _create(step, spec, message.records[0].received_ms if isinstance(message, Records) else 0)
     if isinstance(message, Records):
-        _fold_records(step, held, one.offset, message, origins)
+        _fold_records(step, held, one.offset, message, origins, relief)
     elif isinstance(message, Append):
         _check_alive(step)
         step.items.append(Item(message.text, offset=one.offset))
@@ -176,7 +192,12 @@ def _refuse_all(step: Step, message: Records, reason: str, detail: str) -> None:
 
 
 def _fold_records(
-    step: Step, held: Sequence[Item], offset: int, message: Records, origins: dict[str, Origin]
+    step: Step,
+    held: Sequence[Item],
+    offset: int,
+    message: Records,
+    origins: dict[str, Origin],
+    relief: Relief,
 ) -> None:
     head = step.head
     if head.failed:
@@ -194,15 +215,18 @@ def _fold_records(
             return
         kept = (*head.idempotency_keys, message.idempotency_key)[-IDEMPOTENCY_KEYS_MAX:]
         step.head = head = msgspec.structs.replace(head, idempotency_keys=kept)
-    codec = text_codec(head.spec.text, head.spec.type)
+    codec = None if relief.coalesces else text_codec(head.spec.text, head.spec.type)
     key = origin_key(message.topic, message.partition)
-    for one in message.records:
+    for place, one in enumerate(message.records):
         if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
             step.duplicates += 1
             continue
         try:
             if message.topic:
                 advance(head.watermarks, key, one.offset, one.index)
+            if place < relief.drops:
+                step.dropped += 1
+                continue
             if (text := pushed_text(one.fields)) is not None:
                 _fold_text(step, text, offset, one.received_ms)
                 continue
@@ -294,6 +318,8 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         received_ms=[],
         refused=[],
         texts=0,
+        dropped=0,
+        coalesced=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

@@ -2,7 +2,8 @@
 
 Pure: no clock, no Kafka, no engine. A step is plan, run, settle:
 
-session_plan.py     folds the waiting messages into a `Step`: what to decode, what to ask,
+session_queue.py    takes of what waits what the step is to do, and says what is too much
+session_plan.py     folds the messages taken into a `Step`: what to decode, what to ask,
                     what to tell the callers
 session_engine.py   runs it (the one file here that calls the engine)
 session_settle.py   makes the head that goes to the changelog, and the state after it
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flashfeed.codecs.registry import text_codec
-from flashfeed.codecs.text import TextCodec
+from flashfeed.codecs.text import RefersToPrevious, TextCodec
 from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.messages import Append, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
@@ -43,6 +44,11 @@ class Waiting(NamedTuple):
     def records(self) -> int:
         """How many records it brings."""
         return len(self.message.records) if isinstance(self.message, Records) else 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it changes the session itself, which is a step of its own."""
+        return not isinstance(self.message, Records | Append)
 
     @property
     def items(self) -> int:
@@ -95,11 +101,13 @@ def last_of(
     """The newest record of items that begin with their block and end before item `count`,
     as the lines after them know it."""
     last: LastRecord | None = None
-    for number, item in enumerate(block, start=count - len(block)):
-        if item.fields is not None:
-            record = make_record(stream_type, item.fields)
-            memory = codec.remember(last.memory if last is not None else None, record)
-            last = LastRecord(record, number, memory)
+    records = [one for one in enumerate(block, start=count - len(block)) if one[1].fields]
+    if isinstance(codec, RefersToPrevious):
+        records = records[-1:]
+    for number, item in records:
+        record = make_record(stream_type, item.fields or {})
+        memory = codec.remember(last.memory if last is not None else None, record)
+        last = LastRecord(record, number, memory)
     return last
 
 
@@ -143,6 +151,8 @@ class Step:
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    dropped: int = 0
+    coalesced: int = 0
     taken: int = 0
     rewind: int = 0
     texts: int = 0
@@ -152,19 +162,3 @@ class Step:
         """Records that this step decodes, made of `taken` that came; pushed texts (`texts`)
         are none."""
         return sum(item.fields is not None for item in self.items)
-
-
-def take_waiting(waiting: Sequence[Waiting]) -> list[Waiting]:
-    """The messages of the next step: what waits, up to STEP_ITEMS_MAX items and to
-    the first message that changes the session itself (which is a step of its own)."""
-    taken: list[Waiting] = []
-    items = 0
-    for one in waiting:
-        alone = not isinstance(one.message, Records | Append)
-        if taken and (alone or items + one.items > STEP_ITEMS_MAX):
-            break
-        taken.append(one)
-        items += one.items
-        if alone:
-            break
-    return taken

@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from flashfeed.codecs.codec import BirthWanted, Codec, Outside, SchemaWanted, Wanted
-from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import DecodeFault, Unavailable
 
-from .births import BirthBook, BirthTopic
+from .births import BirthBook
+from .followed_topic import FollowedTopic
 from .kafka_writer import KafkaWriter, Write
 from .metrics import Metrics
 from .schema_registry import SchemaRegistry
+from .topics import wants_births
 from .transport import Batch, source_of
 
 log = logging.getLogger(__name__)
@@ -34,18 +35,14 @@ class Supplies:
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._births_topic = config.topics.births
-        wants_births = any(
-            needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()
-        )
         self._registry = (
             SchemaRegistry.of(config.schema_registry, metrics.schema_request)
             if config.schema_registry is not None
             else None
         )
-        self._book = BirthBook(metrics) if wants_births else None
-        self._topic = (
-            BirthTopic(config.kafka, self._births_topic, self._book) if self._book else None
-        )
+        self._book = BirthBook(metrics) if wants_births(config) else None
+        self._kafka = config.kafka
+        self._topic: FollowedTopic | None = None
         self.outside = Outside(
             read_file=lambda path: Path(path).expanduser().read_bytes(),
             schemas=self._registry,
@@ -55,8 +52,11 @@ class Supplies:
     async def start(self, writer: KafkaWriter, on_failure: Callable[[BaseException], None]) -> None:
         """Read the births there are. Raises Unavailable, ConfigError for a missing secret."""
         self.check()
-        if self._topic is not None:
-            await self._topic.start(writer, on_failure)
+        if self._book is not None:
+            self._topic = FollowedTopic(
+                self._kafka, self._births_topic, writer, self._book.take, on_failure
+            )
+            await self._topic.start()
 
     def check(self) -> None:
         """Read the secrets and files that the configuration names. Raises ConfigError."""
@@ -83,9 +83,14 @@ class Supplies:
             with contextlib.suppress(DecodeFault, Wanted):
                 codec(raw.value, source_of(raw))
 
-    def take_writes(self) -> list[Write]:
-        """What a batch has to write beside its records: the births it read."""
-        return self._book.take_writes(self._births_topic) if self._book is not None else []
+    def writes(self) -> list[Write]:
+        """What a batch that was read has to write beside its records: the births in it."""
+        return self._book.writes(self._births_topic) if self._book is not None else []
+
+    def written(self, writes: Sequence[Write]) -> None:
+        """Kafka has these."""
+        if self._book is not None:
+            self._book.written(writes)
 
     async def bring(self, wanted: Wanted, who: str) -> None:
         """Get what a codec wants; it can be tried again after that. Never gives up on a

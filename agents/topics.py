@@ -8,6 +8,7 @@ import logging
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
+from flashfeed.codecs.presets import codec_of
 from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
@@ -20,12 +21,20 @@ TOPIC_ALREADY_EXISTS = 36
 DAY_MS = 24 * 3600 * 1000
 
 
+def wants_births(config: Config) -> bool:
+    """Whether any feed keeps Sparkplug births."""
+    return any(
+        needs_births(*codec_of(feed.preset, feed.codec, feed.codec_options))
+        for feed in config.feeds.values()
+    )
+
+
 def own_topics(config: Config) -> list[NewTopic]:
     """The topics that flashfeed writes, as they are created where they are missing.
 
     The changelog has as many partitions as the records topic: partition p of one
-    holds the state of the sessions in partition p of the other. Owners and documents have
-    one: every worker reads them in the same order.
+    holds the state of the sessions in partition p of the other. Owners, documents and
+    births have one: every worker reads them in the same order.
     """
     kafka, topics = config.kafka, config.topics
     kept = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
@@ -40,7 +49,7 @@ def own_topics(config: Config) -> list[NewTopic]:
         topics.owners: compacted,
         topics.documents: compacted,
     }
-    if any(needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()):
+    if wants_births(config):
         policies[topics.births] = compacted
     return [
         NewTopic(
@@ -53,9 +62,11 @@ def own_topics(config: Config) -> list[NewTopic]:
     ]
 
 
-def single(config: Config) -> tuple[str, str]:
+def single(config: Config) -> tuple[str, ...]:
     """Our topics of one partition."""
-    return config.topics.owners, config.topics.documents
+    topics = config.topics
+    births = (topics.births,) if wants_births(config) else ()
+    return topics.owners, topics.documents, *births
 
 
 async def prepare_topics(config: Config) -> dict[str, list[str]]:

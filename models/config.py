@@ -12,7 +12,14 @@ import msgspec
 
 from .assembly import BarSpec, Merge
 from .feed import MappingSpec
-from .session import FlashQuery, SessionSpec, WindowSpec, with_query_ids
+from .session import (
+    QUEUE_RECORDS_MAX,
+    FlashQuery,
+    Overflow,
+    SessionSpec,
+    WindowSpec,
+    with_query_ids,
+)
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -263,6 +270,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     model: str = ""
     bars: BarSpec | None = None
     merge: Merge = ""
+    overflow: Overflow = "block"
+    queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
 
@@ -275,10 +284,10 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
 class FeedConfig(_Table, frozen=True, kw_only=True):
     """Topics somebody already has, and which template's sessions they feed.
 
-    `topics` are names or patterns with `*`. The mapping is a preset's, this table's own
-    keys, or a preset with some keys of one's own. `codec` is the preset's, or json, where
-    it is left out; `codec_options` are its own.
-    `session` names the session; `{key}` is the mapping's key.
+    `topics` are names or patterns with `*`. `codec` is by default the preset's, else json;
+    `codec_options` are its own. The mapping is a preset's, this table's own keys, or a
+    preset with some keys of one's own. `session` names the session; `{key}` is the
+    mapping's key.
     """
 
     topics: Annotated[tuple[NonEmpty, ...], msgspec.Meta(min_length=1)]

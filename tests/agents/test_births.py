@@ -8,7 +8,8 @@ import uuid
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from flashfeed.agents.births import BirthBook, BirthTopic
+from flashfeed.agents.births import BirthBook
+from flashfeed.agents.followed_topic import FollowedTopic
 from flashfeed.agents.kafka_writer import KafkaWriter
 from flashfeed.agents.metrics import Metrics
 from flashfeed.codecs.codec import Birth, BirthWanted
@@ -57,7 +58,7 @@ def test_gaps_are_counted_once_a_batch_is_read_whole() -> None:
         for number in numbers:
             book.sequence("t", "g/n", number)
         if whole:
-            book.take_writes("births")
+            book.writes("births")
         return value(metrics, "flashfeed_sparkplug_sequence_gaps_total")
 
     assert gaps(254, 255, 0, 1) == 0
@@ -67,26 +68,40 @@ def test_gaps_are_counted_once_a_batch_is_read_whole() -> None:
     assert gaps(0) == 1  # a birth begins again
 
 
+def test_a_birth_is_written_until_it_is_there() -> None:
+    book = BirthBook(Metrics())
+    book.note("g/n", BIRTH)
+    first = book.writes("births")
+    assert book.writes("births") == first  # the batch was cut short: the next one writes it
+    newer = Birth({1: ("temp", 9)})
+    book.note("g/n", newer)
+    book.written(first)
+    (second,) = book.writes("births")
+    assert second != first[0]
+    book.written([second])
+    assert not book.writes("births")
+
+
 async def test_what_one_worker_notes_another_reads(broker: str) -> None:
     kafka = KafkaConfig(brokers=broker)
     topic = f"births-{uuid.uuid4().hex}"
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     await admin.start()
-    await admin.create_topics([NewTopic(topic, 2, 1)])
+    await admin.create_topics([NewTopic(topic, 1, 1)])
     await admin.close()
     failures: list[BaseException] = []
     writer = KafkaWriter(kafka, failures.append)
     await writer.start()
     first, second = BirthBook(Metrics()), BirthBook(Metrics())
     first.note("g/n", BIRTH)
-    await writer.write(first.take_writes(topic))
-    following = BirthTopic(kafka, topic, second)
+    await writer.write(first.writes(topic))
+    following = FollowedTopic(kafka, topic, writer, second.take, failures.append)
     try:
-        await following.start(writer, failures.append)
+        await following.start()
         assert second.find("g/n", 5) == BIRTH
         # And what comes later.
         first.note("g/m", BIRTH)
-        await writer.write(first.take_writes(topic))
+        await writer.write(first.writes(topic))
         await asyncio.wait_for(second.wait("g/m", 20), 20)
         assert second.find("g/m", 5) == BIRTH
     finally:

@@ -389,3 +389,14 @@ def test_a_turn_that_cannot_be_is_refused_and_not_kept(
     with pytest.raises(BadRequestError, match=message):
         client.agents.turn.create(session_id, agent_id=agent_id, **body, stream=stream)
     assert client.agents.session.retrieve(session_id, agent_id=agent_id).turns == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_turn_that_does_not_fit_is_refused_and_not_kept(client, agent_id, session_id, stream):
+    long: Any = {"role": "user", "content": "on and " * 3000}
+    with pytest.raises(BadRequestError) as refused:
+        client.agents.turn.create(session_id, agent_id=agent_id, messages=[long], stream=stream)
+    assert refused.value.body["error"]["code"] == "context_length_exceeded"
+    assert client.agents.session.retrieve(session_id, agent_id=agent_id).turns == []
+    turn = client.agents.turn.create(session_id, agent_id=agent_id, messages=[QUESTION])
+    assert turn.output_message.content

@@ -157,7 +157,7 @@ def broken_cases(target: Target, number: int, first_seed: int) -> None:
 
     def some(place: int) -> None:
         chance = random.Random(first_seed * 1000 + place)
-        for _ in range(number // THREADS):
+        for _ in range(-(-number // THREADS)):
             path, good = chance.choice(GOOD)
             body = copy.deepcopy(good)
             for _ in range(chance.choice((0, 1, 1, 1, 2))):

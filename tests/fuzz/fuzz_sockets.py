@@ -65,7 +65,7 @@ REALM = Dialect(
 def socket_cases(target: Target, number: int, first_seed: int) -> None:
     """So many frames, half on each dialect's socket."""
     threads = [
-        threading.Thread(target=_frames, args=(target, dialect, number // 2, first_seed))
+        threading.Thread(target=_frames, args=(target, dialect, -(-number // 2), first_seed))
         for dialect in (LAYERSCALE, REALM)
     ]
     for thread in threads:

@@ -44,7 +44,11 @@ class StubEngine:
         """Nothing is held."""
 
     async def update(
-        self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
+        self,
+        session_id: str,
+        lines: Sequence[str],
+        queries: Sequence[FlashQuery],
+        rewind: int = 0,
     ) -> Update:
         """Each question's answer: now."""
         now = str(time.time_ns())
@@ -63,7 +67,7 @@ class StubEngine:
 async def serve(path: Path) -> None:
     config = load(path)
     engine: Any = StubEngine()
-    worker = Worker(config, engine, [])
+    worker = Worker(config, engine, lambda _: [])
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     service = await worker.start()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain, islice
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -46,21 +46,25 @@ class _Place(NamedTuple):
 
 
 def add_record(
-    step: Step, held: Sequence[Item], codec: TextCodec | None, record: Record, item: Item
+    step: Step,
+    held: Sequence[Item],
+    codec: TextCodec | None,
+    record: Record,
+    fields: dict[str, Any],
+    offset: int,
 ) -> Fate:
-    """Give the record its place in the step; `held` are the window's items before the step,
-    `item` has its fields and its offset. Without a codec no line is written yet
+    """Give the record, whose fields and offset these are, its place in the step; `held` are
+    the window's items before the step. Without a codec no line is written yet
     (`merge_items`). Raises RecordError where its line cannot be written.
     """
-    place = _place(step, held, record)
+    place = None if _is_next(step, record) else _place(step, held, record)
     if isinstance(place, Fate):
         return place
     kept = len(held) - step.rewind
-    if place.number == kept + len(step.items):
-        step.items.append(item)
-        if codec is not None:
-            _write_lines(step, codec, len(step.items) - 1, step.last)
+    if place is None or place.number == kept + len(step.items):
+        _add_last(step, codec, record, fields, offset)
         return Fate.ADDED
+    item = Item("", fields, offset)
     if place.number < kept:
         step.items = [*islice(held, place.number, kept), *step.items]
         step.rewind = len(held) - place.number
@@ -70,6 +74,46 @@ def add_record(
     if codec is not None:
         _write_lines(step, codec, at, _last_before(step, held, codec, at))
     return Fate.CORRECTED
+
+
+def _is_next(step: Step, record: Record) -> bool:
+    """Whether the record is a candle that follows on the step's newest one: the usual case,
+    told without a look at the window."""
+    last = step.last
+    if last is None or not step.items or step.items[-1].merged is not None:
+        return False
+    if last.number != step.head.count - step.rewind + len(step.items) - 1:
+        return False
+    before = last.record
+    return (
+        isinstance(record, Ohlcv)
+        and isinstance(before, Ohlcv)
+        and record.sym == before.sym
+        and record.timestamp is not None
+        and before.timestamp is not None
+        and before.timestamp < record.timestamp
+    )
+
+
+def _add_last(
+    step: Step, codec: TextCodec | None, record: Record, fields: dict[str, Any], offset: int
+) -> None:
+    """The record as the step's newest item."""
+    if codec is None:
+        step.items.append(Item("", fields, offset))
+        return
+    number = step.head.count - step.rewind + len(step.items)
+    memory = _memory_at(step, number, step.last)
+    line = codec.render(record, memory).removesuffix("\n")
+    step.items.append(Item(line, fields, offset))
+    step.last = LastRecord(record, number, codec.remember(memory, record))
+
+
+def _memory_at(step: Step, number: int, last: LastRecord | None) -> Any:
+    """What the line of item `number` may refer to, `last` being the newest record before it."""
+    if last is None or last.number < block_start(step.head.window, number):
+        return None
+    return last.memory
 
 
 def merge_items(step: Step, held: Sequence[Item], codec: TextCodec, since: int) -> None:
@@ -152,8 +196,7 @@ def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None)
             lines.append(item)
             continue
         record = make_record(step.head.spec.type, item.fields)
-        begins = block_start(step.head.window, number)
-        memory = last.memory if last is not None and last.number >= begins else None
+        memory = _memory_at(step, number, last)
         line = render_line(codec, record, memory, item.merged).removesuffix("\n")
         lines.append(msgspec.structs.replace(item, line=line))
         last = LastRecord(record, number, codec.remember(memory, record))

@@ -217,6 +217,7 @@ def _fold_records(
         step.head = head = msgspec.structs.replace(head, idempotency_keys=kept)
     codec = None if relief.coalesces else text_codec(head.spec.text, head.spec.type)
     key = origin_key(message.topic, message.partition)
+    first_offset, last_offset = None, 0
     for place, one in enumerate(message.records):
         if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
             step.duplicates += 1
@@ -240,7 +241,8 @@ def _fold_records(
                     held,
                     codec,
                     record,
-                    Item("", one.fields if record is came else record_fields(record), offset),
+                    one.fields if record is came else record_fields(record),
+                    offset,
                 )
                 for record in done.records
             ]
@@ -248,20 +250,23 @@ def _fold_records(
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
-        step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
+        if done.assembly is not step.head.assembly:
+            step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
         step.late += done.late or Fate.LATE in fates
         step.duplicates += Fate.DUPLICATE in fates
         step.corrected += Fate.CORRECTED in fates
-        if done.late or {Fate.LATE, Fate.DUPLICATE} & {*fates}:
+        if done.late or Fate.LATE in fates or Fate.DUPLICATE in fates:
             continue
         step.taken += 1
         if fates:
             step.received_ms.append(one.received_ms)
             step.moves = True
-        if message.topic:
-            seen = origins.get(key)
-            first = seen.first if seen else one.offset
-            origins[key] = Origin(message.topic, message.partition, first, one.offset)
+        first_offset = one.offset if first_offset is None else first_offset
+        last_offset = one.offset
+    if message.topic and first_offset is not None:
+        seen = origins.get(key)
+        first = seen.first if seen else first_offset
+        origins[key] = Origin(message.topic, message.partition, first, last_offset)
 
 
 def _fold_text(step: Step, text: str, offset: int, received_ms: int) -> None:

@@ -46,18 +46,27 @@ class StubEngine:
     async def update(
         self,
         session_id: str,
+<<<<<<< HEAD
         lines: Sequence[str],
         queries: Sequence[FlashQuery],
+=======
+        lines: Sequence[str] = (),
+        queries: Sequence[FlashQuery] | None = None,
+>>>>>>> main
         rewind: int = 0,
     ) -> Update:
         """Each question's answer: now."""
         now = str(time.time_ns())
-        answers = tuple(Answer(query.id, now, 1.0, 1.0) for query in queries)
+        answers = tuple(Answer(query.id, now, 1.0, 1.0) for query in queries or ())
         return Update(answers, len(lines), 0, 0, 1, 0.0, 0.0, 1)
 
     def count_tokens(self, text: str, session_id: str = "") -> int:
         """Words."""
         return len(text.split())
+
+    def kv_tokens(self, session_id: str) -> int:
+        """As many as the session has."""
+        return 1
 
     def model_hash_of(self, session_id: str) -> str:
         """The stub's."""

@@ -172,6 +172,7 @@ class Bench:
                 steps=self.steps,
                 metrics=self.metrics,
                 templates=lambda _: self.spec,
+                queue_records_max=10_000,
                 topics=TOPICS,
                 publish=lambda event: None,
                 settled=self.settled,

@@ -46,13 +46,8 @@ class StubEngine:
     async def update(
         self,
         session_id: str,
-<<<<<<< HEAD
-        lines: Sequence[str],
-        queries: Sequence[FlashQuery],
-=======
         lines: Sequence[str] = (),
         queries: Sequence[FlashQuery] | None = None,
->>>>>>> main
         rewind: int = 0,
     ) -> Update:
         """Each question's answer: now."""

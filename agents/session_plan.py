@@ -11,8 +11,8 @@
   so have those of a live session that are not final (session_live.py).
 - What is too much is dropped or merged here (session_queue.py), never before: its
   watermarks advance, and it is counted.
-- A line may refer to the record before it only inside its own block (models/window.py),
-  so that no context begins with a line that needs what has slid out.
+- A line may refer to records before it only inside its own block (models/window.py), so
+  that no context begins with a line that needs what has slid out.
 """
 
 from __future__ import annotations
@@ -222,6 +222,7 @@ def _fold_records(
         step.head = head = msgspec.structs.replace(head, idempotency_keys=kept)
     codec = None if relief.coalesces else text_codec(head.spec.text, head.spec.type)
     key = origin_key(message.topic, message.partition)
+    first_offset, last_offset = None, 0
     for place, one in enumerate(message.records):
         if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
             step.duplicates += 1
@@ -256,8 +257,11 @@ def _fold_records(
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
-        assembly = msgspec.structs.replace(done.assembly, live=len(done.live))
-        step.head = msgspec.structs.replace(step.head, assembly=assembly)
+        assembly = done.assembly
+        if assembly.live != len(done.live):
+            assembly = msgspec.structs.replace(assembly, live=len(done.live))
+        if assembly is not step.head.assembly:
+            step.head = msgspec.structs.replace(step.head, assembly=assembly)
         moves = not MOVING.isdisjoint(fates)
         late = done.late or (not moves and Fate.LATE in fates)
         duplicate = not (moves or late) and Fate.DUPLICATE in fates
@@ -273,10 +277,12 @@ def _fold_records(
         if moves:
             step.received_ms.append(one.received_ms)
             step.moves = True
-        if message.topic:
-            seen = origins.get(key)
-            first = seen.first if seen else one.offset
-            origins[key] = Origin(message.topic, message.partition, first, one.offset)
+        first_offset = one.offset if first_offset is None else first_offset
+        last_offset = one.offset
+    if message.topic and first_offset is not None:
+        seen = origins.get(key)
+        first = seen.first if seen else first_offset
+        origins[key] = Origin(message.topic, message.partition, first, last_offset)
 
 
 def _fold_text(step: Step, text: str, offset: int, received_ms: int) -> None:

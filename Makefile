@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: schemas demo test soak lint types check-python bench clients peers broker help clean setup
+.PHONY: fuzz schemas demo test soak lint types check-python bench clients peers broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -60,13 +60,17 @@ test: lint types
 soak: $(READY)
 	@$(BIN)/python tests/soak.py
 
+# make fuzz   20,000 broken requests and frames against a worker (half an hour and more)
+fuzz: $(READY)
+	@$(BIN)/python tests/fuzz/run_fuzz.py
+
 # make peers  compile llama-server, which bench/engine.py measures against (minutes, once)
 peers: $(READY)
 	@$(BIN)/python bench/peers.py
 
 # make bench  every benchmark; each prints a table and one JSON line
 bench: $(READY) peers
-	@for b in tokens update engine transport pipeline bridge; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+	@for b in codecs tokens update engine transport pipeline bridge; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
 
 # make broker run the embedded broker alone
 broker: $(READY)

@@ -16,7 +16,7 @@ import logging
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -123,18 +123,27 @@ class BirthBook:
                 del self._missing[next(iter(self._missing))]
             self._missing[edge] = None
 
-    def take_writes(self, topic: str) -> list[Write]:
-        """A batch was read whole: the births not written yet, as Kafka records."""
+    def writes(self, topic: str) -> list[Write]:
+        """A batch was read whole: the births that are not on the topic yet, as Kafka records.
+        They stay so until `written`: a batch may be cut short while it is written."""
         self._count_gaps()
-        fresh, self._fresh = self._fresh, {}
         writes = []
-        for edge, birth in fresh.items():
+        for edge, birth in list(self._fresh.items()):
             value = _encoder.encode(birth)
             if len(value) > VALUE_BYTES_MAX:
                 log.error("the birth of %s is too large to be kept: %d bytes", edge, len(value))
+                del self._fresh[edge]
             else:
                 writes.append(Write(topic, edge.encode(), value))
         return writes
+
+    def written(self, writes: Sequence[Write]) -> None:
+        """These births are on the topic."""
+        for write in writes:
+            edge = (write.key or b"").decode()
+            # A newer one may have come meanwhile.
+            if edge in self._fresh and _encoder.encode(self._fresh[edge]) == write.value:
+                del self._fresh[edge]
 
 
 class BirthTopic:

@@ -194,8 +194,9 @@ class FeedAgent:
     async def _carry(self, batch: Batch) -> None:
         self._supplies.begin()
         read = read_batch(batch, self._feed)
-        writes = self._supplies.take_writes()
-        await self._writer.write(writes + self._writes(read.messages, read.dead_letters))
+        births = self._supplies.writes()
+        await self._writer.write(births + self._writes(read.messages, read.dead_letters))
+        self._supplies.written(births)
         self._metrics.feed_batch(
             self._feed.name, len(batch.records), read.records, read.skipped, read.dead_letters
         )

@@ -18,7 +18,6 @@ from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
 from .connection import client_settings
 from .kafka_writer import KafkaWriter, Write
 
-READ_BACK_MAX_S = 10.0
 FETCH_WAIT_MS = 100
 """The embedded broker holds a fetch back for as long as this lets it."""
 
@@ -61,7 +60,7 @@ class FollowedTopic:
         self._consumer.assign([self._place])
         await self._consumer.seek_to_beginning(self._place)
         self._task = asyncio.create_task(self._follow(), name=f"follow {self._topic}")
-        await self.sync(SILENCE_MAX_S)
+        await self.sync()
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -78,19 +77,21 @@ class FollowedTopic:
         are written then.
         """
         writes = [Write(self._topic, key, value, partition=0) for key, value in entries]
-        await self._written(writes, READ_BACK_MAX_S)
+        await self._written(writes)
 
-    async def sync(self, within_s: float = READ_BACK_MAX_S) -> None:
+    async def sync(self) -> None:
         """Read everything that was written before now."""
-        await self._written([barrier_write(self._topic, 0)], within_s)
+        await self._written([barrier_write(self._topic, 0)])
 
-    async def _written(self, writes: list[Write], within_s: float) -> None:
+    async def _written(self, writes: list[Write]) -> None:
         last = (await self._writer.write(writes))[-1].offset
         try:
-            async with asyncio.timeout(within_s), self._moved:
+            async with asyncio.timeout(SILENCE_MAX_S), self._moved:
                 await self._moved.wait_for(lambda: self._position > last)
         except TimeoutError:
-            raise Unavailable(f"{self._topic}: not read back within {within_s:.0f} s") from None
+            raise Unavailable(
+                f"{self._topic}: not read back within {SILENCE_MAX_S:.0f} s"
+            ) from None
 
     async def _follow(self) -> None:
         assert self._consumer is not None

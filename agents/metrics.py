@@ -55,6 +55,9 @@ class Metrics:
             "flashfeed_corrected_answers",
             "Answers whose choice the prior correction changed.", ["query"], registry=registry,
         )  # fmt: skip
+        self._generations = Counter(
+            "flashfeed_generations", "Generations that decoded something.", registry=registry
+        )
         self._decode = Counter(
             "flashfeed_engine_decode_seconds", "Time inside llama_decode.", registry=registry
         )
@@ -175,6 +178,8 @@ class Metrics:
     def generated(self, tokens: int) -> None:
         """A generation decoded that many tokens."""
         self._tokens.labels("generate").inc(tokens)
+        if tokens:
+            self._generations.inc()
 
     def latency(self, seconds: float) -> None:
         """A record's answers are out, that long after the record."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from flashfeed.codecs.codec import BirthWanted, Codec, Outside, SchemaWanted, Wanted
-from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import DecodeFault, Unavailable
 
@@ -22,6 +21,7 @@ from .births import BirthBook, BirthTopic
 from .kafka_writer import KafkaWriter, Write
 from .metrics import Metrics
 from .schema_registry import SchemaRegistry
+from .topics import wants_births
 from .transport import Batch, source_of
 
 log = logging.getLogger(__name__)
@@ -34,15 +34,12 @@ class Supplies:
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
         self._births_topic = config.topics.births
-        wants_births = any(
-            needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()
-        )
         self._registry = (
             SchemaRegistry.of(config.schema_registry, metrics.schema_request)
             if config.schema_registry is not None
             else None
         )
-        self._book = BirthBook(metrics) if wants_births else None
+        self._book = BirthBook(metrics) if wants_births(config) else None
         self._topic = (
             BirthTopic(config.kafka, self._births_topic, self._book) if self._book else None
         )
@@ -83,9 +80,14 @@ class Supplies:
             with contextlib.suppress(DecodeFault, Wanted):
                 codec(raw.value, source_of(raw))
 
-    def take_writes(self) -> list[Write]:
-        """What a batch has to write beside its records: the births it read."""
-        return self._book.take_writes(self._births_topic) if self._book is not None else []
+    def writes(self) -> list[Write]:
+        """What a batch that was read has to write beside its records: the births in it."""
+        return self._book.writes(self._births_topic) if self._book is not None else []
+
+    def written(self, writes: Sequence[Write]) -> None:
+        """Kafka has these."""
+        if self._book is not None:
+            self._book.written(writes)
 
     async def bring(self, wanted: Wanted, who: str) -> None:
         """Get what a codec wants; it can be tried again after that. Never gives up on a

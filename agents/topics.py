@@ -8,6 +8,7 @@ import logging
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
+from flashfeed.codecs.presets import codec_of
 from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
@@ -18,6 +19,14 @@ log = logging.getLogger(__name__)
 
 TOPIC_ALREADY_EXISTS = 36
 DAY_MS = 24 * 3600 * 1000
+
+
+def wants_births(config: Config) -> bool:
+    """Whether any feed keeps Sparkplug births."""
+    return any(
+        needs_births(*codec_of(feed.preset, feed.codec, feed.codec_options))
+        for feed in config.feeds.values()
+    )
 
 
 def own_topics(config: Config) -> list[NewTopic]:
@@ -40,7 +49,7 @@ def own_topics(config: Config) -> list[NewTopic]:
         topics.owners: compacted,
         topics.documents: compacted,
     }
-    if any(needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()):
+    if wants_births(config):
         policies[topics.births] = compacted
     return [
         NewTopic(

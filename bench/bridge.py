@@ -314,6 +314,7 @@ async def served(home: Path, brokers: str) -> AsyncIterator[tuple[Engine, str]]:
     service = await worker.start()
     server = BridgeServer(create_app(service), config.bridge.host, port)
     await server.start()
+    worker.claims.announce(f"http://127.0.0.1:{port}")
     while not service.ready:
         await asyncio.sleep(0.05)
     try:
@@ -403,10 +404,7 @@ def main() -> None:
             with embedded_broker() as brokers:
                 figures |= measures[name](Path(folder), brokers)
     passes = True
-    figures = {
-        name: round(value, 3) if isinstance(value, float) else value
-        for name, value in figures.items()
-    }
+    figures = {k: round(v, 3) if isinstance(v, float) else v for k, v in figures.items()}
     for name, value in figures.items():
         sign, bound = BOUNDS.get(name, ("", 0.0))
         good = not sign or (value >= bound if sign == ">=" else value <= bound)

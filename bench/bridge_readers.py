@@ -17,7 +17,7 @@ VALUE = re.compile(rb'"value":"(\d{15,})"')
 def subscribe(port: int, session: str) -> socket.socket:
     reader = socket.create_connection(("127.0.0.1", port), timeout=30)
     path = f"/flashfeed/v1/sessions/{session}/events"
-    reader.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    reader.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     return reader
 
 

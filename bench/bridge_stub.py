@@ -37,21 +37,26 @@ class StubEngine:
         count: int | None = None,
         frozen: Sequence[str] = (),
     ) -> int:
+        """A session of one token."""
         return 1
 
-    async def close(self, session_id: str, *, forget: bool = False) -> None: ...
+    async def close(self, session_id: str, *, forget: bool = False) -> None:
+        """Nothing is held."""
 
     async def update(
         self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
     ) -> Update:
+        """Each question's answer: now."""
         now = str(time.time_ns())
         answers = tuple(Answer(query.id, now, 1.0, 1.0) for query in queries)
         return Update(answers, len(lines), 0, 0, 1, 0.0, 0.0, 1)
 
     def count_tokens(self, text: str, session_id: str = "") -> int:
+        """Words."""
         return len(text.split())
 
     def model_hash_of(self, session_id: str) -> str:
+        """The stub's."""
         return "stub"
 
 
@@ -64,6 +69,7 @@ async def serve(path: Path) -> None:
     service = await worker.start()
     server = BridgeServer(create_app(service), config.bridge.host, config.bridge.port)
     await server.start()
+    worker.claims.announce(f"http://127.0.0.1:{server.port}")
     failed = asyncio.ensure_future(worker.failed())
     await asyncio.wait({failed, asyncio.ensure_future(stop.wait())}, return_when="FIRST_COMPLETED")
     await server.stop()

@@ -32,7 +32,8 @@ events.py       flashfeed's own event stream, which flashfeed.client reads
 client/         flashfeed.client, for programs downstream: a package of its own
 stats.py        statistics over a session's records; pure
 anthropic_*.py  the Anthropic dialect: messages, requests, conversation, shapes
-realm_*.py      the Realm WebSocket dialect: socket, frames, functions, pipelines
+realm_*.py      the Realm WebSocket dialect: socket, frames, functions, pipelines,
+                and sessions of other workers
 health.py       whether the worker can serve
 layerscale*.py  the LayerScale dialects 0.3 and 0.8; read layerscale.py first
 

@@ -58,6 +58,7 @@ def create_app(
     app.state.keys = settings.keys
     app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
     app.state.service = service
+    app.state.peers = cluster.peers if cluster is not None else None
     app.state.started_s = time.monotonic()
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max

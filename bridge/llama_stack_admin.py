@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
@@ -22,7 +22,7 @@ from flashfeed.models.views import ModelView
 
 from .bounds import ModelName
 from .caller import Sessions
-from .llama_stack_requests import Body
+from .llama_stack_requests import Body, shown
 from .llama_stack_words import Words
 from .model_body import PROVIDER, model_body
 
@@ -51,6 +51,8 @@ class ModelsConfigured(FlashfeedError):
 
 class ModelBody(Body):
     """A model to register."""
+
+    model_config = shown({"model_id": "SmolLM2-135M-Instruct"})
 
     model_id: ModelName
 
@@ -119,7 +121,7 @@ async def unregister_model(model_id: str, sessions: Sessions) -> None:
     raise ModelsConfigured(f"model {model_id} is the configuration's; take it out of there")
 
 
-@router.get("/models/list", include_in_schema=False)
+@router.get("/models/list")
 async def list_models_named(sessions: Sessions) -> dict[str, Any]:
     """The models as 0.0.35 reads them: its answer is one, so it is the default one; all
     are under `models`."""
@@ -127,7 +129,7 @@ async def list_models_named(sessions: Sessions) -> dict[str, Any]:
     return {**views[0], "models": views}
 
 
-@router.get("/models/get", include_in_schema=False)
+@router.get("/models/get")
 async def get_model_named(core_model_id: str, sessions: Sessions) -> dict[str, Any] | None:
     """A model as 0.0.35 asks for it: null where there is none."""
     try:
@@ -174,11 +176,12 @@ def _providers(service: SessionService) -> list[Words]:
 
 
 def _routes(listed: Sequence[BaseRoute]) -> Iterator[Words]:
-    for route in listed:
-        if isinstance(route, APIRoute):
+    # The app holds included routers as they are: their routes are not in its own list.
+    for route in iter_route_contexts(listed):
+        if isinstance(route.original_route, APIRoute):
             for method in sorted(route.methods or ()):
                 yield {
-                    "route": route.path,
+                    "route": route.path_format,
                     "method": method,
                     "provider_types": [PROVIDER_TYPE],
                 }

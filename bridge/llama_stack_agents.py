@@ -17,7 +17,7 @@ from pydantic import Field
 from flashfeed.agents.service import SessionService
 from flashfeed.models.session import SessionSpec, WindowSpec
 
-from . import llama_stack_requests as requests
+from . import llama_stack_agent_requests as requests
 from . import llama_stack_store as store
 from .caller import Sessions
 from .llama_stack_words import Words
@@ -37,7 +37,7 @@ def now_iso() -> str:
 
 
 @router.post("/v1/agents")
-@router.post("/agents/create", include_in_schema=False)
+@router.post("/agents/create")
 async def create_agent(body: requests.AgentBody, sessions: Sessions) -> dict[str, str]:
     """A new agent. What it is asked for and cannot be is refused here, not in its turns."""
     body.agent_config.check()
@@ -67,7 +67,7 @@ async def delete_agent(agent_id: str, sessions: Sessions) -> None:
     await store.delete_agent(sessions, agent_id)
 
 
-@router.post("/agents/delete", include_in_schema=False)
+@router.post("/agents/delete")
 async def delete_agent_named(body: requests.AgentIdBody, sessions: Sessions) -> Response:
     """End an agent, as 0.0.35 asks for it."""
     await store.delete_agent(sessions, body.agent_id)
@@ -92,7 +92,7 @@ async def create_session(
     return {"session_id": view.session_id}
 
 
-@router.post("/agents/session/create", include_in_schema=False)
+@router.post("/agents/session/create")
 async def create_session_named(body: requests.OldSessionBody, sessions: Sessions) -> dict[str, str]:
     """A new session, as 0.0.35 asks for it."""
     return await create_session(body.agent_id, body, sessions)
@@ -108,7 +108,8 @@ async def retrieve_session(
     return _session(sessions, agent_id, session_id, wanted)
 
 
-@router.api_route("/agents/session/get", methods=["GET", "POST"], include_in_schema=False)
+@router.get("/agents/session/get")
+@router.post("/agents/session/get")
 async def retrieve_session_named(
     agent_id: str, session_id: str, sessions: Sessions, body: requests.TurnIdsBody | None = None
 ) -> dict[str, Any]:
@@ -122,19 +123,19 @@ async def list_sessions(
 ) -> dict[str, Any]:
     """An agent's sessions with their turns, oldest first."""
     store.agent(sessions, agent_id)
-    found = await store.sessions(sessions, agent_id)
-    listed = [one | {"turns": _turns(sessions, one["session_id"])} for one in found]
-    return _page(listed, start_index, limit, f"/v1/agents/{agent_id}/sessions")
+    listed = await store.sessions(sessions, agent_id)
+    page = _page(listed, start_index, limit, f"/v1/agents/{agent_id}/sessions")
+    page["data"] = [_with_turns(sessions, found, []) for found in page["data"]]
+    return page
 
 
 @router.delete("/v1/agents/{agent_id}/session/{session_id}", status_code=204)
 async def delete_session(agent_id: str, session_id: str, sessions: Sessions) -> None:
     """End a session with its turns."""
-    store.agent(sessions, agent_id)
     await store.delete_session(sessions, agent_id, session_id)
 
 
-@router.post("/agents/session/delete", include_in_schema=False)
+@router.post("/agents/session/delete")
 async def delete_session_named(body: requests.SessionIdBody, sessions: Sessions) -> Response:
     """End a session, as 0.0.35 asks for it."""
     await delete_session(body.agent_id, body.session_id, sessions)
@@ -142,14 +143,12 @@ async def delete_session_named(body: requests.SessionIdBody, sessions: Sessions)
 
 
 def _session(service: SessionService, agent_id: str, session_id: str, wanted: list[str]) -> Words:
-    store.agent(service, agent_id)
-    found = store.session(service, agent_id, session_id)
-    turns = _turns(service, session_id)
+    return _with_turns(service, store.session(service, agent_id, session_id), wanted)
+
+
+def _with_turns(service: SessionService, found: Words, wanted: list[str]) -> Words:
+    turns = [record["turn"] for record in store.turns(service, found["session_id"])]
     return found | {"turns": [turn for turn in turns if not wanted or turn["turn_id"] in wanted]}
-
-
-def _turns(service: SessionService, session_id: str) -> list[Words]:
-    return [record["turn"] for record in store.turns(service, session_id)]
 
 
 def _page(listed: list[Words], start_index: int, limit: int, url: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.generation import Continuation, GeneratedPiece, PlainPrompt
 
-from . import llama_stack_requests as requests
+from . import llama_stack_inference_requests as requests
 from .answers import WholeAnswer, event_stream, read_whole, until_gone, whole_answer
 from .caller import Sessions
 from .errors import error_body
@@ -49,7 +49,7 @@ async def chat_completion(
     return await _chat(body, request, sessions, "0.1")
 
 
-@router.post("/inference/chat_completion", include_in_schema=False, response_model=None)
+@router.post("/inference/chat_completion", response_model=None)
 async def chat_completion_named(
     body: requests.ChatBody, request: Request, sessions: Sessions
 ) -> dict[str, Any] | Response:
@@ -68,7 +68,7 @@ async def completion(
     return _completion(await whole_answer(request, pieces), bool(body.logprobs))
 
 
-@router.post("/inference/completion", include_in_schema=False, response_model=None)
+@router.post("/inference/completion", response_model=None)
 async def completion_named(
     body: requests.CompletionBody, request: Request, sessions: Sessions
 ) -> dict[str, Any] | Response:
@@ -97,7 +97,7 @@ async def batch_completion(
     return {"batch": [_completion(answer, bool(body.logprobs)) for answer in answers]}
 
 
-@router.post("/batch_inference/chat_completion", include_in_schema=False)
+@router.post("/batch_inference/chat_completion")
 async def batch_chat_completion_named(
     body: requests.ChatBatchBody, request: Request, sessions: Sessions
 ) -> dict[str, Any]:
@@ -106,13 +106,22 @@ async def batch_chat_completion_named(
     return {"completion_message_batch": [_message(answer) for answer in answers]}
 
 
-@router.post("/batch_inference/completion", include_in_schema=False)
+@router.post("/batch_inference/completion")
 async def batch_completion_named(
     body: requests.CompletionBatchBody, request: Request, sessions: Sessions
 ) -> dict[str, Any]:
     """Go on with several texts, in 0.0.35's words."""
     answers = await until_gone(request, _batch(sessions, body, _texts(body)))
     return {"completion_message_batch": [_message(answer) for answer in answers]}
+
+
+@router.post("/v1/inference/embeddings")
+@router.post("/inference/embeddings")
+async def embeddings(body: requests.EmbeddingsBody, sessions: Sessions) -> dict[str, Any]:
+    """Texts as vectors."""
+    embedded = await sessions.embed(body.texts(), body.model_id or body.model)
+    body.check_length(len(embedded.vectors[0]))
+    return {"embeddings": embedded.vectors}
 
 
 async def _chat(

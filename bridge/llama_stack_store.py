@@ -11,9 +11,9 @@ import contextlib
 from typing import Any, Final
 
 from flashfeed.agents.service import SessionService
-from flashfeed.models.errors import FlashfeedError, SessionUnknown
+from flashfeed.models.errors import FlashfeedError, SessionUnknown, Unavailable
 
-from .llama_stack_requests import AgentConfig
+from .llama_stack_agent_requests import AgentConfig
 from .llama_stack_words import Words
 
 AGENTS: Final = "llama_stack.agents"
@@ -61,10 +61,17 @@ def agents(service: SessionService) -> list[Words]:
 
 
 async def delete_agent(service: SessionService, agent_id: str) -> None:
-    """End an agent and its sessions; raises AgentUnknown."""
+    """End an agent and its sessions. Raises AgentUnknown; Unavailable where not every
+    session could be ended now: the others are, and the agent stays until all are."""
     agent(service, agent_id)
-    for session_id in session_ids(service, agent_id):
-        await delete_session(service, agent_id, session_id)
+    left: Unavailable | None = None
+    for session_id in _session_ids(service, agent_id):
+        try:
+            await delete_session(service, agent_id, session_id)
+        except Unavailable as error:
+            left = error
+    if left is not None:
+        raise left
     await service.documents.delete(AGENTS, agent_id)
 
 
@@ -82,25 +89,18 @@ def session(service: SessionService, agent_id: str, session_id: str) -> Words:
     """A session as clients read it, without its turns; raises SessionUnknown."""
     kept = _kept_session(service, agent_id, session_id)
     _expect_same(service, session_id, kept)
-    return _words(session_id, kept)
+    return _shown(session_id, kept)
 
 
 async def sessions(service: SessionService, agent_id: str) -> list[Words]:
     """An agent's sessions, whichever worker has them, oldest first and without their turns;
     those that another dialect deleted are left out."""
-    created_ms = {view.session_id: view.created_ms for view in await service.all_sessions()}
-    listed = service.documents.list(SESSIONS)
+    created = {view.session_id: view.created_ms for view in await service.all_sessions()}
     return [
-        _words(session_id, kept)
-        for session_id, kept in listed
-        if kept["agent_id"] == agent_id and created_ms.get(session_id) == kept["created_ms"]
+        _shown(session_id, kept)
+        for session_id, kept in service.documents.list(SESSIONS)
+        if kept["agent_id"] == agent_id and created.get(session_id) == kept["created_ms"]
     ]
-
-
-def session_ids(service: SessionService, agent_id: str) -> list[str]:
-    """The sessions of an agent, oldest first."""
-    listed = service.documents.list(SESSIONS)
-    return [session_id for session_id, kept in listed if kept["agent_id"] == agent_id]
 
 
 async def delete_session(service: SessionService, agent_id: str, session_id: str) -> None:
@@ -128,16 +128,23 @@ async def put_turns(service: SessionService, session_id: str, records: list[Word
     await service.documents.put(TURNS, session_id, {"turns": records})
 
 
+def _session_ids(service: SessionService, agent_id: str) -> list[str]:
+    listed = service.documents.list(SESSIONS)
+    return [session_id for session_id, kept in listed if kept["agent_id"] == agent_id]
+
+
+def _shown(session_id: str, kept: Words) -> Words:
+    name, started_at = kept["session_name"], kept["started_at"]
+    return {"session_id": session_id, "session_name": name, "started_at": started_at}
+
+
 def _kept_session(service: SessionService, agent_id: str, session_id: str) -> Words:
     kept = service.documents.get(SESSIONS, session_id)
+    if kept is None:
+        service.get(session_id)  # another worker may have it, and know of it sooner
     if kept is None or kept["agent_id"] != agent_id:
         raise SessionUnknown(f"agent {agent_id} has no session {session_id}")
     return kept
-
-
-def _words(session_id: str, kept: Words) -> Words:
-    name, started_at = kept["session_name"], kept["started_at"]
-    return {"session_id": session_id, "session_name": name, "started_at": started_at}
 
 
 def _expect_same(service: SessionService, session_id: str, kept: Words) -> None:

@@ -18,14 +18,14 @@ from starlette.responses import Response
 from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError
 
-from . import llama_stack_requests as requests
+from . import llama_stack_agent_requests as requests
 from . import llama_stack_store as store
 from . import llama_stack_turns as turns
 from .answers import event_stream, until_gone
 from .caller import Sessions, tenant_of
 from .errors import error_body
 from .llama_stack_agents import now_iso
-from .llama_stack_requests import NO_TOOLGROUPS, choice_of, tool_choice
+from .llama_stack_requests import choice_of, tool_choice
 from .llama_stack_words import Words, expect_none
 from .openai_messages import chat_request
 from .sse import frame
@@ -54,7 +54,7 @@ async def create_turn(
     return turn
 
 
-@router.post("/agents/turn/create", include_in_schema=False, response_model=None)
+@router.post("/agents/turn/create", response_model=None)
 async def create_turn_named(
     body: requests.OldTurnBody, request: Request, sessions: Sessions
 ) -> dict[str, Any] | Response:
@@ -100,7 +100,7 @@ async def retrieve_turn(
     return _turn(sessions, agent_id, session_id, turn_id)["turn"]  # type: ignore[no-any-return]
 
 
-@router.get("/agents/turn/get", include_in_schema=False)
+@router.get("/agents/turn/get")
 async def retrieve_turn_named(agent_id: str, turn_id: str, sessions: Sessions) -> dict[str, Any]:
     """A turn, as 0.0.35 asks for it."""
     return await retrieve_turn(agent_id, turns.session_of_turn(turn_id), turn_id, sessions)
@@ -114,7 +114,7 @@ async def retrieve_step(
     return {"step": turns.find_step(_turn(sessions, agent_id, session_id, turn_id), step_id)}
 
 
-@router.get("/agents/step/get", include_in_schema=False)
+@router.get("/agents/step/get")
 async def retrieve_step_named(
     agent_id: str, turn_id: str, step_id: str, sessions: Sessions
 ) -> dict[str, Any]:
@@ -124,19 +124,17 @@ async def retrieve_step_named(
 
 
 def _agent_of(service: SessionService, agent_id: str, session_id: str) -> requests.AgentConfig:
-    config = store.agent_config(service, agent_id)
     store.session(service, agent_id, session_id)
-    return config
+    return store.agent_config(service, agent_id)
 
 
 def _turn(service: SessionService, agent_id: str, session_id: str, turn_id: str) -> Words:
-    store.agent(service, agent_id)
     store.session(service, agent_id, session_id)
     return turns.find_turn(store.turns(service, session_id), turn_id)
 
 
 def _add(session_id: str, body: requests.TurnBody) -> Add:
-    expect_none(body.toolgroups, "toolgroups", NO_TOOLGROUPS)
+    expect_none(body.toolgroups, "toolgroups", requests.NO_TOOLGROUPS)
     documents = [*(body.documents or ()), *(body.attachments or ())]
     choice = choice_of(body.tool_config)
 

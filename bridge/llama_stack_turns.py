@@ -21,7 +21,7 @@ from flashfeed.models.errors import FlashfeedError, RequestError
 from flashfeed.models.generation import GeneratedPiece
 
 from .errors import Unsupported
-from .llama_stack_requests import Document
+from .llama_stack_agent_requests import Document
 from .llama_stack_words import (
     Words,
     assistant_message,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
+from .bounds import Count, Text
 from .caller import Sessions
 from .errors import InvalidField, Unsupported
 from .openai_bodies import Json
@@ -28,10 +29,12 @@ class EmbeddingBody(Body):
         json_schema_extra={"examples": [{"input": ["The trend is up."], "model": "my-bert"}]}
     )
 
-    input: str | list[Any] = Field(description="a text, or a list of texts")
+    input: Text | Annotated[list[Any], Field(max_length=INPUTS_MAX)] = Field(
+        description="a text, or a list of texts"
+    )
     model: ModelName = ""
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(default=None, ge=1)
+    dimensions: Count | None = Field(default=None, ge=1)
     user: Annotated[str, Field(max_length=512)] = ""
 
     def texts(self) -> list[str]:

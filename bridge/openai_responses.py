@@ -64,6 +64,24 @@ async def count_input_tokens(asked: ResponseBody, sessions: Sessions) -> dict[st
     return {"object": "response.input_tokens", "input_tokens": count}
 
 
+@router.get("")
+async def list_responses(
+    sessions: Sessions,
+    after: After = "",
+    limit: Limit = 20,
+    order: Order = "desc",
+    model: str | None = None,
+) -> dict[str, Any]:
+    """The responses that are kept, each with its input. Llama Stack's clients ask so; the
+    API of OpenAI has no such list."""
+    kept = [
+        {**one["response"], "input": one["input"]}
+        for _, one in sessions.documents.list(RESPONSE)
+        if model in (None, one["response"]["model"])
+    ]
+    return page(kept, after, limit, order)
+
+
 @router.get("/{response_id}")
 async def retrieve_response(
     response_id: str, sessions: Sessions, stream: bool = False

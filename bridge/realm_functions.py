@@ -20,7 +20,7 @@ from flashfeed.models.config import PipelineConfig
 from flashfeed.models.errors import RequestError
 
 from . import realm_frames as frames
-from .realm_pipelines import one_question, run_pipeline
+from .realm_pipelines import AskSession, one_question, run_pipeline
 
 VERSION: Final = version("flashfeed")
 
@@ -29,9 +29,9 @@ Replies: TypeAlias = AsyncGenerator[tuple[frames.Status, dict[str, Any] | None]]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls: the key's own sessions, and the service that its chats belong to."""
+    """Who calls: how its sessions are asked, and the service that its chats belong to."""
 
-    sessions: SessionService
+    ask_session: AskSession
     chats: SessionService
     pipelines: Mapping[str, PipelineConfig]
     started_s: float
@@ -61,7 +61,7 @@ async def _generate(caller: Caller, params: frames.GenerateParams) -> Replies:
     began_s = time.monotonic()
     options = params.options()
     pieces = (
-        caller.sessions.generate(params.session_id, params.prompt, options)
+        caller.ask_session(params.session_id, params.prompt, options)
         if params.session_id
         else caller.chats.chat(one_question(params.prompt), options, params.model)
     )
@@ -97,7 +97,7 @@ async def _pipeline(caller: Caller, params: frames.PipelineParams) -> Replies:
         raise RequestError(f"no pipeline {params.pipeline[:100]!r}; known: {known}")
     steps: list[dict[str, Any]] = []
     written = 0
-    results = run_pipeline(pipeline, params.input, caller.chats, caller.sessions)
+    results = run_pipeline(pipeline, params.input, caller.chats, caller.ask_session)
     async with aclosing(results):
         async for result in results:
             step = {"text": result.text, "model_id": result.model_id, "step": result.step}
@@ -121,7 +121,7 @@ async def _health(caller: Caller, _: frames.NoParams) -> Replies:
     yield (
         "complete",
         {
-            "status": "healthy" if caller.sessions.ready else "unhealthy",
+            "status": "healthy" if caller.chats.ready else "unhealthy",
             "version": VERSION,
             "uptime_seconds": int(time.monotonic() - caller.started_s),
         },
@@ -134,7 +134,7 @@ async def _metadata(caller: Caller, _: frames.NoParams) -> Replies:
         {
             "version": VERSION,
             "functions": [_described(name, one) for name, one in FUNCTIONS.items()],
-            "models": [model.id for model in caller.sessions.models()],
+            "models": [model.id for model in caller.chats.models()],
             "pipelines": [
                 {"name": name, "description": one.description, "steps": len(one.steps)}
                 for name, one in sorted(caller.pipelines.items())

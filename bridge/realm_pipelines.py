@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from flashfeed.agents.service import SessionService
 from flashfeed.models.chat import CONTENT_CHARS_MAX, ChatMessage, ChatRequest
 from flashfeed.models.config import PipelineConfig
 from flashfeed.models.errors import RequestError, SessionUnknown
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions
+
+AskSession: TypeAlias = Callable[[str, str, GenerateOptions], AsyncGenerator[GeneratedPiece]]
+"""A session's answer to a prompt, wherever the session is."""
 
 _FIELD: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -37,7 +40,7 @@ async def run_pipeline(
     pipeline: PipelineConfig,
     given: Mapping[str, Any] | str,
     chats: SessionService,
-    sessions: SessionService,
+    ask_session: AskSession,
 ) -> AsyncGenerator[StepResult]:
     """The results of the steps, as they come. Raises RequestError for an input that a
     prompt cannot be filled with, and what the service raises."""
@@ -47,7 +50,7 @@ async def run_pipeline(
         options = GenerateOptions(max_tokens=step.max_tokens, temperature=step.temperature)
         if step.session:
             answered_by = step.session
-            pieces = sessions.generate(step.session, prompt, options)
+            pieces = ask_session(step.session, prompt, options)
         else:
             answered_by = step.model or chats.model_id
             pieces = chats.chat(one_question(prompt), options, step.model)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -20,12 +20,22 @@ from fastapi import APIRouter
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from flashfeed.agents.service import SessionService
-from flashfeed.models.errors import FlashfeedError, LimitReached, Overloaded, RequestError
+from flashfeed.models.errors import (
+    FlashfeedError,
+    LimitReached,
+    Overloaded,
+    RequestError,
+    SessionElsewhere,
+)
+from flashfeed.models.generation import GeneratedPiece, GenerateOptions
 
 from . import realm_frames as frames
 from .answers import closing_of
 from .caller import SELF_AUTHENTICATED, admit, allowance_of, is_known, service_of, tenant_of
+from .forwarded import FORWARDED
 from .keys import Keys
+from .peers import ClusterPeers
+from .realm_elsewhere import generate_at
 from .realm_functions import VERSION, Caller, call
 from .sse import ascii_json, run_until
 
@@ -202,12 +212,35 @@ class _Connection:
         state = self._websocket.app.state
         sessions: SessionService = service_of(self._websocket)
         return Caller(
-            sessions=sessions,
+            ask_session=self._ask_session,
             # A client's own tenant id keeps its chats apart from others of the same key.
             chats=sessions.of(asked.tenant_id or self._tenant_id),
             pipelines=state.settings.pipelines,
             started_s=state.started_s,
         )
+
+    async def _ask_session(
+        self, session_id: str, prompt: str, options: GenerateOptions
+    ) -> AsyncGenerator[GeneratedPiece]:
+        """A session's answer: from here, or from the worker that owns it."""
+        begun = False
+        peers: ClusterPeers | None = self._websocket.app.state.peers
+        try:
+            pieces = service_of(self._websocket).generate(session_id, prompt, options)
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    begun = True
+                    yield piece
+            return
+        except SessionElsewhere as elsewhere:
+            if begun or peers is None or FORWARDED in self._websocket.scope:
+                raise
+            owner = elsewhere.owner
+        tenant = tenant_of(self._websocket)
+        there = generate_at(peers, owner, tenant, session_id, prompt, options)
+        async with aclosing(there):
+            async for piece in there:
+                yield piece
 
     # -- how ----------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from flashfeed.codecs.codec import Outside, Wanted
 from flashfeed.codecs.guess import fitting_presets, guess
 from flashfeed.codecs.json import decode
 from flashfeed.codecs.mapping import Source
-from flashfeed.codecs.presets import preset, preset_names
+from flashfeed.codecs.presets import codec_of, preset, preset_names
 from flashfeed.codecs.registry import text_codec
 from flashfeed.engine.packaged_model import find_packaged_model
 from flashfeed.engine.token_count import TokenCount
@@ -110,8 +110,9 @@ async def _try(config: Config, options: FeedsOptions) -> int:
         for feed in feeds:
             form = config.feeds[feed.name]
             patterns = [options.topic] if options.topic else list(form.topics)
-            messages = await _messages(config, options, patterns, form.codec)
-            print(f"feed {feed.name}: codec {form.codec}, {len(messages)} messages")
+            codec, _ = codec_of(form.preset, form.codec, form.codec_options)
+            messages = await _messages(config, options, patterns, codec)
+            print(f"feed {feed.name}: codec {codec}, {len(messages)} messages")
             before: dict[str, Record] = {}
             undecided = []
             for message in messages:
@@ -121,7 +122,7 @@ async def _try(config: Config, options: FeedsOptions) -> int:
                 if not good:
                     faults += 1
                     undecided.append(message)
-            _suggest(form.codec, undecided)
+            _suggest(codec, undecided)
     finally:
         await supplies.stop()
     if not seen:

@@ -26,7 +26,7 @@ from flashfeed.bridge.server import refuse_open
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
-from flashfeed.codecs.presets import codec_name, mapping_spec, preset_names
+from flashfeed.codecs.presets import codec_of, mapping_spec, preset_names
 from flashfeed.codecs.registry import codec, codec_names, text_codec
 from flashfeed.models.config import BridgeConfig, Config, FeedConfig
 from flashfeed.models.errors import ConfigError
@@ -52,7 +52,7 @@ def load(path: Path) -> Config:
     config: Config | None = None
     if not problems:
         try:
-            config = _with_codecs(msgspec.convert(raw, Config))
+            config = msgspec.convert(raw, Config)
         except msgspec.ValidationError as error:
             problems.append(_wrong_value(str(error), raw))
     if config is not None:
@@ -60,15 +60,6 @@ def load(path: Path) -> Config:
     if problems or config is None:
         raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
     return config
-
-
-def _with_codecs(config: Config) -> Config:
-    """The configuration with every feed's codec named."""
-    feeds = {
-        name: msgspec.structs.replace(feed, codec=codec_name(feed.codec, feed.preset))
-        for name, feed in config.feeds.items()
-    }
-    return msgspec.structs.replace(config, feeds=feeds)
 
 
 def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
@@ -251,7 +242,7 @@ def _cross_checks(config: Config) -> list[str]:
                 f"({config.engine.context_tokens}), got {template.context}"
             )
     for name, feed in config.feeds.items():
-        if feed.codec in codec_names():
+        if feed.codec in ("", *codec_names()):
             check(f"feeds.{name}.codec_options", partial(_check_codec, feed, config))
         else:
             problems.append(
@@ -291,7 +282,8 @@ def _cross_checks(config: Config) -> list[str]:
 
 def _check_codec(feed: FeedConfig, config: Config) -> None:
     # What the worker will use is made here as well: it connects to nothing before it starts.
-    codec(feed.codec, feed.codec_options, Supplies(config, Metrics()).outside)
+    chosen = codec_of(feed.preset, feed.codec, feed.codec_options)
+    codec(*chosen, Supplies(config, Metrics()).outside)
 
 
 def _bridge_checks(bridge: BridgeConfig) -> list[str]:

@@ -16,6 +16,7 @@ from flashfeed.bridge.app import Cluster, create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.codecs.codec import Outside
 from flashfeed.codecs.mapping import Mapping
+from flashfeed.codecs.presets import codec_of
 from flashfeed.codecs.registry import codec
 from flashfeed.engine import Engine, EngineSettings
 from flashfeed.engine.homes import DEFAULT, Locate
@@ -99,13 +100,15 @@ def feeds_of(config: Config, outside: Outside) -> list[Feed]:
     feeds = []
     for name, feed in config.feeds.items():
         spec = feed_mapping(name, feed)
+        mapping = Mapping(spec)
+        beside = dataclasses.replace(outside, fields=mapping.fields)
         feeds.append(
             Feed(
                 name=name,
                 template=feed.template,
                 type=spec.model,
-                codec=codec(feed.codec, feed.codec_options, outside),
-                mapping=Mapping(spec),
+                codec=codec(*codec_of(feed.preset, feed.codec, feed.codec_options), beside),
+                mapping=mapping,
                 session_id=session_name(feed),
                 tenant=config.templates[feed.template].tenant,
             )
@@ -138,7 +141,7 @@ async def _run(config: Config, trace: Path | None) -> int:
     try:
         service = await worker.start()
         if config.bridge.enabled:
-            cluster = Cluster(service, peers) if peers is not None else None
+            cluster = Cluster(service.everywhere, peers) if peers is not None else None
             app = create_app(service, bridge_options, cluster)
             server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()

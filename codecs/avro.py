@@ -4,7 +4,8 @@
     none         that of `schema_file`, for every message
     single_object  0xC3 0x01 and the fingerprint of `schema_file`'s schema (Avro 1.11, "Single
                  object encoding"); another fingerprint is an unknown schema
-    confluent, apicurio, apicurio_v2   the one its id names in the schema registry
+    confluent, apicurio, apicurio_v2   the one its id names in the schema registry; beside a
+                 `schema_file` that file's, whatever the id
 
 Values are as Avro has them: a timestamp is its number (give the mapping `ts:ms`), an enum
 its symbol, bytes are bytes. A decimal is a Decimal. What is left over behind the value is a
@@ -22,8 +23,8 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from ..models.errors import BadSchema, ConfigError, FramingFault, UnknownSchema
 from .avro_schema import AvroReader, read_avro_schema
-from .codec import Codec, Options, Outside, SchemaText, read_option_file
-from .framing import UNFRAME, choose_framing
+from .codec import Codec, Options, Outside, RegistryKind, SchemaText, read_option_file
+from .framing import FRAME_BYTES, UNFRAME, Unframe, choose_framing
 from .parts import Source
 from .schema_cache import SchemaCache
 
@@ -46,20 +47,27 @@ def build(options: AvroOptions, outside: Outside) -> Codec:
         if framing == "single_object"
         else choose_framing(framing, options.schema_file, outside)
     )
-    if kind is None:
-        if not options.schema_file:
-            raise ConfigError("schema_file: expected a file, or a [schema_registry]")
+    if options.schema_file:
         text = read_option_file(outside, "schema_file", options.schema_file)
-        return _of_file(text, options)
-    assert outside.schemas is not None
+        return _of_file(text, options, kind)
+    if kind is None or outside.schemas is None:
+        raise ConfigError("schema_file: expected a file, or a [schema_registry]")
     readers = SchemaCache(outside.schemas, _reader)
-    unframe = UNFRAME[kind]
+    unframe, width = UNFRAME[kind], FRAME_BYTES[kind]
 
     def decode(payload: bytes | None, source: Source) -> Sequence[Any]:
         if not payload:
             return ()
+        if not source.headers:
+            seen = readers.by_frame.get(payload[:width])
+            if seen is not None:
+                return (seen(payload, width),)
         frame = unframe(payload, source.headers)
-        return (readers[frame.reference](payload, 0 if frame.in_header else frame.ahead_at),)
+        read = readers[frame.reference]
+        if frame.in_header:
+            return (read(payload, 0),)
+        readers.remember(payload[:width], frame, read)
+        return (read(payload, frame.ahead_at),)
 
     return decode
 
@@ -70,16 +78,30 @@ def _reader(schema: SchemaText) -> AvroReader:
     return read_avro_schema(schema.text, [text for _, text in schema.references])
 
 
-def _of_file(text: bytes, options: AvroOptions) -> Codec:
+def _of_file(text: bytes, options: AvroOptions, kind: RegistryKind | None) -> Codec:
     try:
         read = read_avro_schema(text.decode())
     except (BadSchema, UnicodeDecodeError) as fault:
         raise ConfigError(f"schema_file: {options.schema_file}: {fault}") from None
     if options.framing == "single_object":
         return _single_object(read, orjson.loads(text))
+    if kind is not None:
+        return _framed(read, UNFRAME[kind])
 
     def decode(payload: bytes | None, source: Source) -> Sequence[Any]:
         return (read(payload, 0),) if payload else ()
+
+    return decode
+
+
+def _framed(read: AvroReader, unframe: Unframe) -> Codec:
+    """Whatever schema the frame names, the file's is read."""
+
+    def decode(payload: bytes | None, source: Source) -> Sequence[Any]:
+        if not payload:
+            return ()
+        frame = unframe(payload, source.headers)
+        return (read(payload, 0 if frame.in_header else frame.ahead_at),)
 
     return decode
 

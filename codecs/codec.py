@@ -117,11 +117,16 @@ class Births(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a codec may ask of the world. What is None is not configured."""
+    """What a codec may ask of the world; None: that is not configured.
+
+    `fields` are the names that the mapping reads of a value, where that is all it reads: a
+    codec may leave the others out.
+    """
 
     read_file: Callable[[str], bytes]
     schemas: Schemas | None = None
     births: Births | None = None
+    fields: frozenset[str] | None = None
 
 
 def read_option_file(outside: Outside, option: str, path: str) -> bytes:

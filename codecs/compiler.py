@@ -6,8 +6,9 @@ raises anything at all where something is not as expected: then walk.py says wha
 
 What is emitted: assignments, subscripts, comparisons and calls of the names in `_NAMES`.
 Text from a configuration enters in one way only, as a string literal written by
-`ascii()`, or as an entry C0, C1, ... of the constants; it is never code. The emitted
-text is kept as `Mapping.generated` so that a person can read it.
+`ascii()`, or as an entry C0, C1, ... of the constants; it is never code. (An f-string has
+variables and constants in it and no text.) The emitted text is kept as
+`Mapping.generated` so that a person can read it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any, Final, cast
 from ..models.feed import MappedRecord
 from ..models.records import RECORD_TYPES
 from .casts import (
-    SECONDS_MAX,
     TIME_SCALES,
     BadValue,
     Field,
@@ -31,7 +31,6 @@ from .casts import (
     message_text,
     number,
     same_scalar,
-    seconds,
     selects,
     session_key,
     text,
@@ -67,6 +66,8 @@ class _Writer:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
         self.variables = 0
+        # Paths of the part itself whose value a variable holds as text that is there.
+        self.texts: dict[Path, str] = {}
 
     def write(self) -> str:
         plan = self.plan
@@ -140,7 +141,7 @@ class _Writer:
         self._line(f"if type({value}) is not float: {value} = number({value})")
         if plan.time_unit != "s":
             self._line(f"{value} = {value} / {TIME_SCALES[plan.time_unit]!r}")
-        self._line(f"if not {-SECONDS_MAX!r} < {value} < {SECONDS_MAX!r}: seconds({value})")
+        # The record itself refuses a time that cannot be one.
         return value
 
     def _field(self, bound: Bound) -> str:
@@ -150,14 +151,21 @@ class _Writer:
             value = self._new()
             self._line(f"{value} = {self._text(bound.expression)}")
             optional = False
+        elif bound.field.cast is text and (known := self._known_text(bound.expression)):
+            return known
         else:
             optional = not bound.field.required
             value = self._value(bound.expression, soft=optional)
-        convert = self._convert(bound.field, value)
-        self._line(f"if {value} is not None: {convert}" if optional else convert)
+        test, convert = self._convert(bound.field, value)
+        tests = [f"{value} is not None"] * optional + [test] * bool(test)
+        self._line(f"if {' and '.join(tests)}: {convert}" if tests else convert)
         return value
 
-    def _convert(self, field: Field, value: str) -> str:
+    def _known_text(self, choice: Choice) -> str | None:
+        return self.texts.get(choice.paths[0]) if len(choice.paths) == 1 else None
+
+    def _convert(self, field: Field, value: str) -> tuple[str, str]:
+        """When a field's value has to be converted ("": always), and how."""
         # The record itself refuses a float that is not finite, so its type is enough.
         if field.cast is number:
             test, call = f"type({value}) is not float", "number"
@@ -166,8 +174,8 @@ class _Writer:
         elif field.cast is integer:
             test, call = f"type({value}) is not int", "integer"
         else:
-            return f"{value} = {self._constant(field.cast)}({value})"
-        return f"{value} = {call}({value}) if {test} else {value}"
+            return "", f"{value} = {self._constant(field.cast)}({value})"
+        return test, f"{value} = {call}({value})"
 
     def _text(self, expression: Expression) -> str:
         if isinstance(expression, Constant):
@@ -177,12 +185,15 @@ class _Writer:
         pieces = []
         for part in expression.parts:
             if isinstance(part, str):
-                pieces.append(ascii(part))
+                pieces.append(self._constant(part))
             else:
                 value = self._value(part)
                 self._line(f"if type({value}) is not str: {value} = text({value})")
+                if len(part.paths) == 1:
+                    self.texts[part.paths[0]] = value
                 pieces.append(value)
-        return " + ".join(pieces) or "''"
+        # All are texts by now, and this is the fastest way to join them.
+        return f"f'{''.join(f'{{{piece}}}' for piece in pieces)}'"
 
     def _value(self, choice: Choice, soft: bool = False) -> str:
         """A variable that holds the choice's value.
@@ -275,7 +286,6 @@ _NAMES: Final[dict[str, Any]] = {
     "part": _part,
     "pivoted": pivoted,
     "same_scalar": same_scalar,
-    "seconds": seconds,
     "select": _select,
     "session_key": session_key,
     "text": text,

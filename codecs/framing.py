@@ -48,12 +48,16 @@ Unframe: TypeAlias = Callable[[bytes, Headers], Frame]
 
 def choose_framing(option: Framing, file_option: str, outside: Outside) -> RegistryKind | None:
     """The framing that the options mean: their own, else that of the registry where no
-    schema file is named. Raises ConfigError where it needs a registry and none is there."""
+    schema file is named; None: there is no frame. A frame beside a schema file is taken off,
+    and the file's schema read. Raises ConfigError where it needs a registry and none is
+    there."""
     if option == "none" or (option == "" and (file_option or outside.schemas is None)):
         return None
+    if option and (file_option or outside.schemas is not None):
+        return option
     if outside.schemas is None:
-        raise ConfigError(f"framing: {option} needs a [schema_registry]")
-    return option or outside.schemas.kind
+        raise ConfigError(f"framing: {option} needs a [schema_registry], or a schema file")
+    return outside.schemas.kind
 
 
 def unframe_confluent(payload: bytes, headers: Headers) -> Frame:
@@ -118,6 +122,10 @@ UNFRAME: Final[dict[RegistryKind, Unframe]] = {
     "apicurio": unframe_apicurio,
     "apicurio_v2": unframe_apicurio_v2,
 }
+
+
+# Bytes of a frame in front of the value, where it is the usual one.
+FRAME_BYTES: Final[dict[RegistryKind, int]] = {"confluent": 5, "apicurio": 5, "apicurio_v2": 9}
 
 
 def read_varint(data: bytes, at: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -72,7 +73,15 @@ def fit_of(
     table: Mapping[str, Any], name: str | None, samples: Sequence[tuple[Any, Source]]
 ) -> Fit:
     """How a preset, a table, or one over the other does. Raises ConfigError for a bad table."""
-    mapping = CompiledMapping(mapping_spec(name, table))
+    return _fit(CompiledMapping(mapping_spec(name, table)), samples)
+
+
+@cache
+def _compiled(name: str) -> CompiledMapping:
+    return CompiledMapping(mapping_spec(name, {}))
+
+
+def _fit(mapping: CompiledMapping, samples: Sequence[tuple[Any, Source]]) -> Fit:
     results = [mapping(value, source) for value, source in samples]
     return Fit(sum(bool(one.records) for one in results), sum(bool(one.faults) for one in results))
 
@@ -81,7 +90,9 @@ def fitting_presets(codec: str, samples: Sequence[tuple[Any, Source]]) -> list[t
     """The presets of that codec that map some of the samples without a fault, the best first.
     What a preset reads as it stands comes before what it only does not refuse."""
     fits = [
-        (name, fit_of({}, name, samples)) for name in preset_names() if preset(name).codec == codec
+        (name, _fit(_compiled(name), samples))
+        for name in preset_names()
+        if preset(name).codec == codec
     ]
     good = [(name, fit) for name, fit in fits if fit.mapped and not fit.faulty]
     return sorted(good, key=lambda one: (-one[1].mapped, _catches_all(one[0]), one[0]))

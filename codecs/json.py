@@ -54,7 +54,12 @@ def build_lines(options: JsonLinesOptions, outside: Outside) -> Codec:
 
 
 def _one(payload: bytes | None, source: Source) -> Sequence[Any]:
-    return (decode(payload),) if payload else ()
+    if not payload:
+        return ()
+    try:
+        return (orjson.loads(payload),)
+    except orjson.JSONDecodeError:
+        return (decode(payload),)  # which says what is wrong
 
 
 def _lines(payload: bytes | None, source: Source) -> Sequence[Any]:
@@ -76,10 +81,11 @@ def decode(payload: bytes | None) -> Any:
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
+        hint = " (a schema registry's frame? then set framing)" if payload[0] <= 1 else ""
         raise DecodeFault(
             f"expected JSON, got a fault at line {error.lineno} column {error.colno} "
             f"(character {error.pos} of {len(error.doc)}): {error.msg.split(':')[0]}, "
-            f"near {_excerpt(payload, error.pos)}"
+            f"near {_excerpt(payload, error.pos)}{hint}"
         ) from None
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a plan may hold a pivot, which looks into parts
 _PLAIN: Final = re.compile(r"[A-Za-z_][\w-]*")
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, gc=False):
     """What a message has beside its value."""
 
     key: bytes | None

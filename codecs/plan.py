@@ -250,3 +250,23 @@ def _check_scope(key: str, expression: Expression, depth: int) -> None:
         for part in expression.parts:
             if isinstance(part, Choice):
                 _check_scope(key, part, depth)
+
+
+def fields_read(plan: Plan) -> frozenset[str] | None:
+    """The names that a plan reads of a message's value; None where it may read others."""
+    if plan.root is not None or plan.each or plan.pivot is not None:
+        return None
+    expressions: list[Expression] = [plan.key, *(bound.expression for bound in plan.fields)]
+    expressions += [when.choice for when in plan.when]
+    expressions += [choice for choice in (plan.final, plan.time) if choice is not None]
+    names: set[str] = set()
+    for expression in expressions:
+        parts = expression.parts if isinstance(expression, Template) else (expression,)
+        for part in parts:
+            for path in part.paths if isinstance(part, Choice) else ():
+                if path.origin != "value":
+                    continue
+                if not path.steps or not isinstance(path.steps[0], Name):
+                    return None
+                names.add(path.steps[0].key)
+    return frozenset(names)

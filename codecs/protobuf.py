@@ -8,6 +8,8 @@
     apicurio, apicurio_v2        the message that a length and a Ref in front of it name; with
                                  the id in a header `message`, or the file's only message
 
+Beside a `descriptor_file` a frame is taken off, and the messages are that file's: for a
+registry that keeps the text of .proto files and does not compile them.
 protobuf_reader.py says what a message looks like as a value.
 """
 
@@ -16,14 +18,24 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError
 
 from ..models.errors import BadSchema, ConfigError, FramingFault
-from .codec import Codec, Options, Outside, SchemaText, read_option_file
+from .codec import (
+    Codec,
+    Options,
+    Outside,
+    RegistryKind,
+    SchemaRef,
+    SchemaText,
+    read_option_file,
+)
 from .framing import (
+    FRAME_BYTES,
     UNFRAME,
     Frame,
     Framing,
@@ -33,11 +45,12 @@ from .framing import (
 )
 from .parts import Source
 from .protobuf_reader import MessageReader, ProtobufFile
-from .schema_cache import SchemaCache
+from .schema_cache import SchemaCache, make_room
 
 # The name of the message inside Apicurio's Ref: field 1, length-delimited.
 _REF_NAME: Final = 0x0A
 
+# From the frame: the message's reader, and where the value begins.
 _FindReader: TypeAlias = Callable[[ProtobufFile, Frame], tuple[MessageReader, int]]
 
 
@@ -54,35 +67,63 @@ class ProtobufOptions(Options, frozen=True, kw_only=True):
 def build(options: ProtobufOptions, outside: Outside) -> Codec:
     """A codec of one Protobuf message a message."""
     kind = choose_framing(options.framing, options.descriptor_file, outside)
-    if kind is None:
-        return _of_file(options, outside)
-    assert outside.schemas is not None
-    files = SchemaCache(outside.schemas, _file)
+    if options.descriptor_file:
+        file = _of_file(options, outside)
+        if kind is None:
+            return _unframed(options, file)
+        return _framed(options, kind, lambda _: file)
+    if kind is None or outside.schemas is None:
+        raise ConfigError("descriptor_file: expected a file, or a [schema_registry]")
+    files = SchemaCache(outside.schemas, partial(_file, outside.fields))
+    return _framed(options, kind, files.__getitem__)
+
+
+def _framed(
+    options: ProtobufOptions, kind: RegistryKind, find_file: Callable[[SchemaRef], ProtobufFile]
+) -> Codec:
     unframe = UNFRAME[kind]
     find = _by_indexes if kind == "confluent" else _by_name(options.message)
+    # What the bytes in front of a value stand for never changes: one index or the first
+    # message is seven bytes or six, and looking them up is all there is to do.
+    seen: dict[bytes, MessageReader] = {}
+    shorter, longer = FRAME_BYTES[kind] + 1, FRAME_BYTES[kind] + 2
 
     def decode(payload: bytes | None, source: Source) -> Sequence[Any]:
         if not payload:
             return ()
+        if not source.headers:
+            known = seen.get(payload[:shorter])
+            if known is not None:
+                return (known(payload[shorter:]),)
+            known = seen.get(payload[:longer])
+            if known is not None:
+                return (known(payload[longer:]),)
         frame = unframe(payload, source.headers)
-        read, at = find(files[frame.reference], frame)
-        return (read(payload if frame.in_header else payload[at:]),)
+        read, at = find(find_file(frame.reference), frame)
+        if frame.in_header:
+            return (read(payload),)
+        if at <= longer:
+            make_room(seen)
+            seen[payload[:at]] = read
+        return (read(payload[at:]),)
 
     return decode
 
 
-def _of_file(options: ProtobufOptions, outside: Outside) -> Codec:
-    if not options.descriptor_file:
-        raise ConfigError("descriptor_file: expected a file, or a [schema_registry]")
+def _of_file(options: ProtobufOptions, outside: Outside) -> ProtobufFile:
     data = read_option_file(outside, "descriptor_file", options.descriptor_file)
-    where = f"descriptor_file: {options.descriptor_file}"
     try:
-        files = list(FileDescriptorSet.FromString(data).file)
-        found = ProtobufFile(files)
+        # With its imports before it, as protoc writes them, the file itself is the last.
+        return ProtobufFile(list(FileDescriptorSet.FromString(data).file), outside.fields)
     except (DecodeError, BadSchema) as fault:
-        raise ConfigError(f"{where}: not a compiled descriptor set: {fault}") from None
+        raise ConfigError(
+            f"descriptor_file: {options.descriptor_file}: not a compiled descriptor set: {fault}"
+        ) from None
+
+
+def _unframed(options: ProtobufOptions, file: ProtobufFile) -> Codec:
     try:
-        read = found.named(options.message) if options.message else found.only()
+        read = file.named(options.message) if options.message else file.only()
     except FramingFault as fault:
         raise ConfigError(f"message: {fault}") from None
 
@@ -92,11 +133,11 @@ def _of_file(options: ProtobufOptions, outside: Outside) -> Codec:
     return decode
 
 
-def _file(schema: SchemaText) -> ProtobufFile:
+def _file(fields: frozenset[str] | None, schema: SchemaText) -> ProtobufFile:
     if schema.type != "PROTOBUF":
         raise BadSchema(f"expected a Protobuf schema, got {schema.type}")
     files = [_descriptor(text, name) for name, text in schema.references]
-    return ProtobufFile([*files, _descriptor(schema.text, "")])
+    return ProtobufFile([*files, _descriptor(schema.text, "")], fields)
 
 
 def _descriptor(text: str, name: str) -> FileDescriptorProto:
@@ -107,7 +148,7 @@ def _descriptor(text: str, name: str) -> FileDescriptorProto:
         raise BadSchema(
             "expected a file descriptor in base64, got the text of a .proto file; compile it "
             "(protoc --include_imports --descriptor_set_out=FILE) and give it as "
-            "codec_options.descriptor_file with framing none"
+            "codec_options.descriptor_file, with the same framing"
         ) from None
     if name:
         file.name = name

@@ -51,9 +51,12 @@ _KNOWN_FILES: Final = tuple(
 
 class ProtobufFile:
     """A .proto file, the last of `files`; the others are what it imports, each before those
-    that need it. Raises BadSchema where they do not fit together."""
+    that need it. Of its messages `fields` are read, or all. Raises BadSchema where the files
+    do not fit together."""
 
-    def __init__(self, files: Sequence[FileDescriptorProto]) -> None:
+    def __init__(
+        self, files: Sequence[FileDescriptorProto], fields: frozenset[str] | None = None
+    ) -> None:
         if not files:
             raise BadSchema("expected a file descriptor, got none")
         pool = DescriptorPool()
@@ -68,6 +71,7 @@ class ProtobufFile:
         except (TypeError, KeyError, ValueError, DecodeError) as bad:
             raise BadSchema(f"the file descriptors do not fit together: {bad}") from None
         self._pool = pool
+        self._fields = fields
         self._top = list(self._file.message_types_by_name.values())
         self._by_index: dict[tuple[int, ...], MessageReader] = {}
         self._by_name: dict[str, MessageReader] = {}
@@ -76,7 +80,7 @@ class ProtobufFile:
         """The reader of the message at a path of indexes. Raises FramingFault."""
         reader = self._by_index.get(indexes)
         if reader is None:
-            reader = self._by_index[indexes] = make_reader(self._descriptor(indexes))
+            reader = self._by_index[indexes] = make_reader(self._descriptor(indexes), self._fields)
         return reader
 
     def _descriptor(self, indexes: tuple[int, ...]) -> Descriptor:
@@ -104,7 +108,7 @@ class ProtobufFile:
                 descriptor = self._pool.FindMessageTypeByName(full)
             except KeyError:
                 continue
-            self._by_name[name] = make_reader(descriptor)
+            self._by_name[name] = make_reader(descriptor, self._fields)
             return self._by_name[name]
         known = ", ".join(sorted(one.full_name for one in self._top)[:20])
         raise FramingFault(f"no message called {name[:100]!a}; the file has {known}")
@@ -117,20 +121,10 @@ class ProtobufFile:
         raise FramingFault(f"expected codec_options.message to name one of {known or 'none'}")
 
 
-def make_reader(descriptor: Descriptor) -> MessageReader:
-    """A function from bytes to a message's value; it raises DecodeFault."""
-    parse = message_factory.GetMessageClass(descriptor).FromString
-    convert = _Writer().compile(descriptor)
-    name = descriptor.full_name
-
-    def read(payload: bytes) -> Any:
-        try:
-            return convert(parse(payload))
-        # proto2 keeps text that is not UTF-8 until somebody reads it.
-        except (DecodeError, UnicodeDecodeError, RecursionError) as bad:
-            raise DecodeFault(f"expected a message {name}, got a fault: {bad}") from None
-
-    return read
+def make_reader(descriptor: Descriptor, fields: frozenset[str] | None = None) -> MessageReader:
+    """A function from bytes to a message's value, of which `fields` are read, or all. It
+    raises DecodeFault."""
+    return _Writer().compile(descriptor, fields)
 
 
 class _Writer:
@@ -145,12 +139,28 @@ class _Writer:
         self._names: dict[str, str] = {}
         self._texts: list[str] = []
 
-    def compile(self, descriptor: Descriptor) -> Callable[[Any], Any]:
-        """The function for a type."""
-        name = self._reader(descriptor)
-        text = "\n".join(self._texts)
-        exec(compile(text, f"<message {descriptor.full_name}>", "exec"), self._scope)
-        function: Callable[[Any], Any] = self._scope[name]
+    def compile(self, descriptor: Descriptor, fields: frozenset[str] | None) -> MessageReader:
+        """The function from the bytes of a message of that type to its value."""
+        name = descriptor.full_name
+
+        def fault(bad: Exception) -> DecodeFault:
+            return DecodeFault(f"expected a message {name}, got a fault: {bad}")
+
+        self._scope["parse"] = message_factory.GetMessageClass(descriptor).FromString
+        # proto2 keeps text that is not UTF-8 until somebody reads it.
+        self._scope["Faults"] = (DecodeError, UnicodeDecodeError, RecursionError)
+        self._scope["fault"] = fault
+        body = (
+            [f"return {self._reader(descriptor)}(m)"]
+            if name in _WELL_KNOWN
+            else self._body(descriptor, fields)
+        )
+        lines = ["def read(data):", "    try:", "        m = parse(data)"]
+        lines += [f"        {line}" for line in body]
+        lines += ["    except Faults as bad: raise fault(bad) from None"]
+        text = "\n".join([*self._texts, *lines])
+        exec(compile(text, f"<message {name}>", "exec"), self._scope)
+        function: MessageReader = self._scope["read"]
         return function
 
     def _reader(self, descriptor: Descriptor) -> str:
@@ -163,19 +173,25 @@ class _Writer:
         if full in _WELL_KNOWN:
             self._scope[name] = _WELL_KNOWN[full]
             return name
+        lines = [f"    {line}" for line in self._body(descriptor, None)]
+        self._texts.append("\n".join([f"def {name}(m):", *lines]))
+        return name
+
+    def _body(self, descriptor: Descriptor, fields: frozenset[str] | None) -> list[str]:
+        """The lines that return the value of the message `m`."""
         always: list[str] = []
         where_set: list[str] = []
         for field in descriptor.fields:
+            if fields is not None and field.name not in fields:
+                continue
             read = self._read(field)
             if field.has_presence:
-                where_set.append(
-                    f"    if m.HasField({field.name!a}): found[{field.name!a}] = {read}"
-                )
+                where_set.append(f"if m.HasField({field.name!a}): found[{field.name!a}] = {read}")
             else:
                 always.append(f"{field.name!a}: {read}")
-        body = [f"def {name}(m):", f"    found = {{{', '.join(always)}}}", *where_set]
-        self._texts.append("\n".join([*body, "    return found"]))
-        return name
+        if not where_set:
+            return [f"return {{{', '.join(always)}}}"]
+        return [f"found = {{{', '.join(always)}}}", *where_set, "return found"]
 
     def _read(self, field: FieldDescriptor) -> str:
         plain = _IDENTIFIER.fullmatch(field.name) and not keyword.iskeyword(field.name)

@@ -7,6 +7,7 @@ ConfigError that says the nearest known one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -40,7 +41,8 @@ def _build_cloudevents(options: cloudevents.CloudEventsOptions, outside: Outside
     if options.data == CLOUDEVENTS:
         raise ConfigError("data: expected a codec other than cloudevents itself")
     try:
-        inner = codec(options.data, options.data_options, outside)
+        # The names are the event's, not those of its data.
+        inner = codec(options.data, options.data_options, replace(outside, fields=None))
     except ConfigError as error:
         raise ConfigError(f"data_options: {error}") from None
     return cloudevents.wrap(inner)

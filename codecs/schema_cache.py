@@ -11,17 +11,21 @@ from typing import Final, Generic, TypeVar
 
 from ..models.errors import BadSchema
 from .codec import SchemaRef, Schemas, SchemaText
+from .framing import Frame
 
 # A topic has a handful; more is a producer that registers a schema for every message.
 SCHEMAS_MAX: Final = 1000
 
 _Parsed = TypeVar("_Parsed")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class SchemaCache(dict[SchemaRef, _Parsed], Generic[_Parsed]):
     """What `parse` makes of each schema; `cache[reference]` finds, parses and keeps it.
 
-    Raises what Schemas.find raises, and BadSchema.
+    `by_frame` finds what was seen already by the frame's own bytes. Raises what Schemas.find
+    raises, and BadSchema.
     """
 
     def __init__(self, schemas: Schemas, parse: Callable[[SchemaText], _Parsed]) -> None:
@@ -29,6 +33,14 @@ class SchemaCache(dict[SchemaRef, _Parsed], Generic[_Parsed]):
         self._schemas = schemas
         self._parse = parse
         self._bad: dict[SchemaRef, str] = {}
+        self.by_frame: dict[bytes, _Parsed] = {}
+
+    def remember(self, head: bytes, frame: Frame, parsed: _Parsed) -> None:
+        """The bytes in front of a value always stand for this schema; taking them apart costs
+        more than looking them up."""
+        if frame.ahead_at == len(head):
+            make_room(self.by_frame)
+            self.by_frame[head] = parsed
 
     def __missing__(self, reference: SchemaRef) -> _Parsed:
         if reference in self._bad:
@@ -38,14 +50,15 @@ class SchemaCache(dict[SchemaRef, _Parsed], Generic[_Parsed]):
             parsed = self._parse(text)
         except BadSchema as fault:
             message = f"the schema of {reference} cannot be used: {fault}"
-            _make_room(self._bad)
+            make_room(self._bad)
             self._bad[reference] = message
             raise BadSchema(message) from None
-        _make_room(self)
+        make_room(self)
         self[reference] = parsed
         return parsed
 
 
-def _make_room(table: dict[SchemaRef, _Parsed]) -> None:
+def make_room(table: dict[_Key, _Value]) -> None:
+    """Forget the oldest entry of a table that is full."""
     if len(table) >= SCHEMAS_MAX:
         del table[next(iter(table))]

@@ -141,7 +141,8 @@ class Sampler:
         if options.temperature == 0 or options.top_k == 1:
             return int(logits.argmax())
         tokens, kept = self._filtered(logits)
-        scaled = (kept.astype(np.float64) - float(kept.max())) / options.temperature
+        with np.errstate(over="ignore"):  # at a temperature next to 0 all others weigh nothing
+            scaled = (kept.astype(np.float64) - float(kept.max())) / options.temperature
         sums = np.cumsum(np.exp(scaled))
         place = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
         # Rounding may reach the total: then the last token that has a weight.

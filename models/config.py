@@ -275,10 +275,10 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
 class FeedConfig(_Table, frozen=True, kw_only=True):
     """Topics somebody already has, and which template's sessions they feed.
 
-    `topics` are names or patterns with `*`. The mapping is a preset's, this table's own
-    keys, or a preset with some keys of one's own. `codec` is the preset's, or json, where
-    it is left out; `codec_options` are its own.
-    `session` names the session; `{key}` is the mapping's key.
+    `topics` are names or patterns with `*`. `codec` is by default the preset's, else json;
+    `codec_options` are its own. The mapping is a preset's, this table's own keys, or a
+    preset with some keys of one's own. `session` names the session; `{key}` is the
+    mapping's key.
     """
 
     topics: Annotated[tuple[NonEmpty, ...], msgspec.Meta(min_length=1)]

@@ -46,7 +46,7 @@ class MappingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     pivot: PivotSpec | None = None
 
 
-class MappedRecord(msgspec.Struct, frozen=True):
+class MappedRecord(msgspec.Struct, frozen=True, gc=False):
     """A record that came out of a message, and the session key it belongs to.
 
     `index` is its place in the message (0 where a message is one record).
@@ -66,7 +66,7 @@ class Fault(msgspec.Struct, frozen=True):
     index: int | None = None
 
 
-class Mapped(msgspec.Struct, frozen=True):
+class Mapped(msgspec.Struct, frozen=True, gc=False):
     """What one message gave: records, faults, and how many parts were skipped by rule."""
 
     records: tuple[MappedRecord, ...] = ()

@@ -4,7 +4,7 @@ A preset is a MappingSpec's table, and beside it
 
     about      what it reads, in a line
     checked    against what its sample was checked: a producer's own code, or its documents
-    codec      how its messages are encoded; json where it does not say
+    codec      how its messages are encoded; json where it does not say; codec_options
     [[sample]] a message (topic, value or hex, key, headers, timestamp_ms) and what it must
                give: records (session key and fields), skipped
 
@@ -67,6 +67,7 @@ class Preset(msgspec.Struct, frozen=True):
     about: str
     checked: str
     codec: str
+    codec_options: dict[str, Any]
     mapping: dict[str, Any]
     samples: tuple[Sample, ...]
 
@@ -94,21 +95,27 @@ def preset(name: str) -> Preset:
         about=table.pop("about"),
         checked=table.pop("checked"),
         codec=table.pop("codec", "json"),
+        codec_options=table.pop("codec_options", {}),
         samples=msgspec.convert(table.pop("sample", []), tuple[Sample, ...]),
         mapping=table,
     )
 
 
-def codec_name(own: str, preset_name: str) -> str:
-    """A feed's codec: its own, else its preset's, else json."""
-    if own or preset_name not in preset_names():
-        return own or "json"
-    return preset(preset_name).codec
-
-
 def load_preset(name: str) -> dict[str, Any]:
     """A preset's mapping table. Raises ConfigError for an unknown name."""
     return dict(preset(name).mapping)
+
+
+def codec_of(name: str, codec: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A feed's codec and its options: its own, else those of its preset, else JSON.
+
+    Options for the preset's codec are merged over the preset's. An unknown preset is not
+    this function's to name.
+    """
+    ready = preset(name) if name in preset_names() else None
+    if ready is None or (codec and codec != ready.codec):
+        return codec or "json", options
+    return ready.codec, {**ready.codec_options, **options}
 
 
 def mapping_spec(name: str | None, own: Mapping[str, Any]) -> MappingSpec:

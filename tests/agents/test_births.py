@@ -57,7 +57,7 @@ def test_gaps_are_counted_once_a_batch_is_read_whole() -> None:
         for number in numbers:
             book.sequence("t", "g/n", number)
         if whole:
-            book.take_writes("births")
+            book.writes("births")
         return value(metrics, "flashfeed_sparkplug_sequence_gaps_total")
 
     assert gaps(254, 255, 0, 1) == 0
@@ -65,6 +65,20 @@ def test_gaps_are_counted_once_a_batch_is_read_whole() -> None:
     assert gaps(2, 3) == 0
     assert gaps(5) == 1
     assert gaps(0) == 1  # a birth begins again
+
+
+def test_a_birth_is_written_until_it_is_there() -> None:
+    book = BirthBook(Metrics())
+    book.note("g/n", BIRTH)
+    first = book.writes("births")
+    assert book.writes("births") == first  # the batch was cut short: the next one writes it
+    newer = Birth({1: ("temp", 9)})
+    book.note("g/n", newer)
+    book.written(first)
+    (second,) = book.writes("births")
+    assert second != first[0]
+    book.written([second])
+    assert not book.writes("births")
 
 
 async def test_what_one_worker_notes_another_reads(broker: str) -> None:
@@ -79,14 +93,14 @@ async def test_what_one_worker_notes_another_reads(broker: str) -> None:
     await writer.start()
     first, second = BirthBook(Metrics()), BirthBook(Metrics())
     first.note("g/n", BIRTH)
-    await writer.write(first.take_writes(topic))
+    await writer.write(first.writes(topic))
     following = BirthTopic(kafka, topic, second)
     try:
         await following.start(writer, failures.append)
         assert second.find("g/n", 5) == BIRTH
         # And what comes later.
         first.note("g/m", BIRTH)
-        await writer.write(first.take_writes(topic))
+        await writer.write(first.writes(topic))
         await asyncio.wait_for(second.wait("g/m", 20), 20)
         assert second.find("g/m", 5) == BIRTH
     finally:

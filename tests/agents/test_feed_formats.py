@@ -59,12 +59,8 @@ template = "sensor"
 session = "hl7-{{key}}"
 [feeds.plant]
 topics = ["sparkplug"]
-codec = "sparkplug_b"
-model = "iot"
+preset = "sparkplug_b"
 key = "^node"
-each = "metrics[]"
-time = "timestamp:ms"
-map = {{ sid = "name", val = "value" }}
 template = "sensor"
 session = "plant-{{key}}"
 [templates.market]

@@ -262,6 +262,9 @@ class MemoryService:
     def new_id(self, scope: str = "") -> str:
         return f"{scope}s{len(self.held) + 1}"
 
+    def sessions_of(self, *scopes: str) -> list[SessionView]:
+        return [self.get(key) for key in self.held if key.startswith(scopes)]
+
     def documents_of(self, tenant: str) -> TenantDocuments:
         return self.kept.of(tenant)
 

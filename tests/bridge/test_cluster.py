@@ -76,7 +76,8 @@ def header_for(
 
 
 async def new_session(memory):
-    return (await memory.create(SessionSpec(type="ohlcv"))).session_id
+    """A session of the tenant that requests here are signed for."""
+    return (await memory.of("tenant").create(SessionSpec(type="ohlcv"))).session_id
 
 
 async def got(far, headers, target="/v1/sessions", method="GET", body=b""):
@@ -155,7 +156,7 @@ async def test_a_body_is_read_to_check_it_and_once_more_to_act(far, memory):
     headers = header_for("POST", target, body) | {"Content-Type": "application/json"}
     answer = await got(far, headers, target, "POST", body)
     assert answer.status_code == 200, answer.text
-    assert len(memory.items(session)) == 1
+    assert len(memory.of("tenant").items(session)) == 1
 
 
 async def test_only_workers_may_ask_which_sessions_are_here(far, memory):

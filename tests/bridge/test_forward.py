@@ -9,7 +9,9 @@ import websockets
 from anthropic import Anthropic
 from layerscale import LayerScale, NotFoundError
 from layerscale.lib.ws import WsConnected, WsDataUpdated, WsFlashReady, WsPong, WsPushAck
+from llama_stack_asked import ASKED, GREEDY, INSTRUCTIONS, KNOWN, model_id, push
 from llama_stack_client import LlamaStackClient
+from llama_stack_client import NotFoundError as LlamaStackNotFound
 from openai import OpenAI
 
 from flashfeed.agents.placement import partition_of
@@ -138,6 +140,36 @@ def test_agents_sessions_are_listed_wherever_they_are(group):
         for member in group.members:
             listed = httpx.get(f"{member.url}/v1/agents/{agent.agent_id}/sessions").json()["data"]
             assert [one["session_id"] for one in listed] == made
+
+
+def test_an_agents_turns_are_answered_by_the_sessions_worker(group):
+    first, second = group.members
+    with (
+        LlamaStackClient(base_url=first.url, timeout=60) as one,
+        LlamaStackClient(base_url=second.url, timeout=60) as other,
+    ):
+        config = {"model": model_id(first.url), "instructions": INSTRUCTIONS}
+        agent_id = one.agents.create(agent_config=config | {"sampling_params": GREEDY}).agent_id
+        session_ids = [
+            client.agents.session.create(
+                agent_id=agent_id, session_name="s", extra_body={"type": "iot"}
+            ).session_id
+            for client in (one, other)
+        ]
+        asked = [{"role": "user", "content": ASKED}]
+        for session_id, wrong in zip(session_ids, (other, one), strict=True):
+            where = {"agent_id": agent_id, "session_id": session_id}
+            push(str(wrong.base_url).rstrip("/"), session_id)
+            chunks = list(wrong.agents.turn.create(**where, messages=asked, stream=True))
+            turn = chunks[-1].event.payload.turn
+            assert turn.output_message.content == KNOWN
+            assert wrong.agents.turn.retrieve(turn.turn_id, **where) == turn
+        # Its sessions are at two workers: what is asked again until all are ended.
+        one.with_options(max_retries=4).agents.delete(agent_id)
+        for session_id in session_ids:
+            assert httpx.get(f"{first.url}/v1/sessions/{session_id}/state").status_code == 404
+        with pytest.raises(LlamaStackNotFound):
+            one.agents.delete(agent_id)
 
 
 def test_events_come_through_as_they_happen(far):

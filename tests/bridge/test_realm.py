@@ -30,6 +30,8 @@ group = "flashfeed-realm-{name}"
 [topics]
 records = "realm.{name}.records"
 changelog = "realm.{name}.changelog"
+owners = "realm.{name}.owners"
+documents = "realm.{name}.documents"
 
 [bridge]
 port = {port}

@@ -28,14 +28,14 @@ PING = json.dumps({"type": "ping"}).encode()
 def request(path, body=None):
     data = json.dumps(body).encode() if body is not None else b""
     method = "POST" if data else "GET"
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
 def upgrade(path):
     key = base64.b64encode(os.urandom(16)).decode()
     return (
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
 
@@ -82,7 +82,7 @@ async def test_a_stream_that_nobody_reads_is_cut_and_its_generation_ends(session
         await until(lambda: is_true(session.generating == 1))
         began = time.monotonic()
         await until(lambda: is_true(session.generating == 0))
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         assert await dropped(server.port, "http") == 1
 
 

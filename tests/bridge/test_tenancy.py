@@ -238,14 +238,14 @@ async def test_without_tokens_the_model_does_nothing(memory: Any) -> None:
     assert memory.prompts == [] and memory.generating == 0
 
 
-@pytest.mark.parametrize("good", ["a", "binance:BTC-USDT:1m", "x@y.z_1", "0" * 128])
+@pytest.mark.parametrize("good", ["a", "-a", "binance:BTC-USDT:1m", "x@y.z_1", "0" * 128])
 def test_session_ids(good: str) -> None:
     check_session_id(good)
     assert split_key(session_key("t", good)) == ("t", good)
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "0" * 129, "a/b", "a b", "é", "-a", ".", "..", "a\n", "a\x1fb"]
+    "bad", ["", "0" * 129, "a/b", "a b", "é", ":a", ".", "..", "a\n", "a\x1fb"]
 )
 def test_what_is_no_session_id(bad: str) -> None:
     with pytest.raises(RequestError, match="1 to 128 of A-Z"):

@@ -381,6 +381,33 @@ def test_no_socket_opens_on_another_tenants_session(
         assert json.loads(own.recv(5))["data"]["session_id"] == walk.anns["session_id"]
 
 
+def test_no_call_over_realm_reaches_another_tenants_session(
+    walk: Walk, workplace: Workplace
+) -> None:
+    """Realm's socket logs in by a message; a call's tenant_id is a part of the key's tenant."""
+
+    def asked(session_id: str, tenant_id: str) -> dict[str, Any]:
+        params = {"prompt": TEXT, "max_tokens": 2, "session_id": session_id}
+        call = {"id": str(uuid.uuid4()), "function": "generate", "params": params}
+        socket.send(json.dumps({**call, "tenant_id": tenant_id}))
+        answer: dict[str, Any] = json.loads(socket.recv(30))
+        assert answer.pop("id") == call["id"]
+        return answer
+
+    with connect(workplace.url.replace("http", "ws", 1) + "/") as socket:
+        assert json.loads(socket.recv(5))["type"] == "auth_required"
+        socket.send(json.dumps({"type": "auth", "api_key": workplace.keys["ann"]}))
+        frames = [json.loads(socket.recv(5))]
+        while frames[-1].get("type") == "auth_success" or "status" not in frames[-1]:
+            frames.append(json.loads(socket.recv(5)))
+        for tenant_id in ("part-one", "bob"):
+            theirs, nobody = walk.bobs["session_id"], nobodys(walk.bobs)["session_id"]
+            got, none = asked(theirs, tenant_id), asked(nobody, tenant_id)
+            assert got["error"]["details"] == {"code": "session_not_found"}
+            assert json.dumps(got).replace(theirs, "ID") == json.dumps(none).replace(nobody, "ID")
+            assert asked(walk.anns["session_id"], tenant_id)["status"] == "complete"
+
+
 def test_an_id_is_free_for_every_tenant_and_each_has_its_own_session(walk: Walk) -> None:
     for http, text in (walk.ann, "otter"), (walk.bob, "zebra"):
         assert http.post("/v1/sessions", json={"id": "same"}).status_code == 200

@@ -135,6 +135,36 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
             ('type = "ohlcv"', 'type = "ohlcv"\ntenant = "a b"'),
             ["templates.market.tenant", "A-Z", "a b"],
         ),
+        (
+            ("[feeds.candles]", "[feeds.candles]\ncodec = 'arvo'"),
+            ["feeds.candles.codec", 'got "arvo"', "did you mean 'avro'"],
+        ),
+        (
+            ("[feeds.candles]", "[feeds.candles]\ncodec = 'csv'\ncodec_options = {colums = []}"),
+            ["feeds.candles.codec_options", "colums", "did you mean 'columns'"],
+        ),
+        (
+            ("[feeds.candles]", "[feeds.candles]\ncodec = 'avro'"),
+            ["feeds.candles.codec_options: schema_file", "[schema_registry]"],
+        ),
+        (
+            ("[feeds.candles]", "[schema_registry]\nurl = 'registry:8081'\n[feeds.candles]"),
+            ["schema_registry.url", "registry:8081"],
+        ),
+        (
+            (
+                "[feeds.candles]",
+                "[schema_registry]\nurl = 'http://r'\nkind = 'glue'\n[feeds.candles]",
+            ),
+            ["schema_registry.kind", "glue"],
+        ),
+        (
+            (
+                "[feeds.candles]",
+                "[schema_registry]\nurl = 'http://r'\nusername = 'u'\n[feeds.candles]",
+            ),
+            ["schema_registry", "password_env"],
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: Any, says: list[str]) -> None:
@@ -214,6 +244,16 @@ def test_check_names_a_secret_that_is_not_there(
     with pytest.raises(SystemExit) as ended:
         main(["check", "-c", str(write(tmp_path, text))])
     assert ended.value.code == 0
+
+
+def test_a_registry_serves_feeds_that_name_no_file(tmp_path: Path) -> None:
+    registry = "[schema_registry]\nurl = 'http://127.0.0.1:9'\ntoken_env = 'NO_SUCH_SECRET'\n"
+    text = registry + GOOD.replace("[feeds.candles]", "[feeds.candles]\ncodec = 'avro'")
+    config = load(write(tmp_path, text))  # nothing is asked of it before the worker runs
+    assert config.schema_registry is not None and config.schema_registry.kind == "confluent"
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "-c", str(write(tmp_path, text))])
+    assert ended.value.code == 2  # the secret is not there
 
 
 @pytest.mark.parametrize("command", ["", "worker", "check", "tune", "tail", "broker", "demo"])

@@ -36,7 +36,7 @@ export const realmClient = (WebSocket) => class RealmWebSocketClient {
   async connect() {
     if (this.isConnected()) return;
     this.#stopped = false;
-    const socket = new WebSocket(this.#options.url);
+    const socket = new WebSocket(this.#options.url, { handshakeTimeout: AUTH_TIMEOUT_MS });
     this.#socket = socket;
     socket.on("message", (data) => this.#hear(JSON.parse(data.toString())));
     socket.on("close", () => this.#closed());

@@ -7,7 +7,8 @@ const [, , modules, url] = process.argv;
 const require = createRequire(`${modules}/`);
 const RealmWebSocketClient = realmClient(require(`${modules}/ws`));
 const say = (what) => console.log(JSON.stringify(what));
-const client = new RealmWebSocketClient({ url, model: "memory", reconnectInterval: 50, timeout: 300 });
+const options = { url, model: "memory", reconnectInterval: 1000, timeout: 2000 };
+const client = new RealmWebSocketClient(options);
 
 let connections = 0;
 client.on("connected", () => {

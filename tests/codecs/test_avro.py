@@ -123,6 +123,17 @@ def test_apicurios_frames(kind: Any, payload: bytes, headers: Any, reference: Sc
     assert read(payload + avro_bytes(AVRO_CANDLE, CANDLE), source(headers=beside)) == (CANDLE,)
 
 
+def test_a_frame_beside_a_schema_file(tmp_path: Path) -> None:
+    read = of_file(tmp_path, AVRO_CANDLE, framing="confluent")
+    body = avro_bytes(AVRO_CANDLE, CANDLE)
+    assert read(b"\0\0\0\x63\x63" + body, source()) == (CANDLE,)
+    header = [("__value_schema_id", b"\0\0\0\0\x01")]
+    assert read(body, source(headers=header)) == (CANDLE,)
+    with pytest.raises(DecodeFault) as caught:
+        read(body, source())
+    assert caught.value.reason == "bad_framing"
+
+
 def test_the_faults_are_told_apart() -> None:
     schemas = KnownSchemas()
     payload, _ = serialize(schemas, AVRO_CANDLE, CANDLE)

@@ -35,8 +35,12 @@ def check_source(source: str) -> None:
     assert isinstance(function, ast.FunctionDef) and function.name == "map_part"
     for node in ast.walk(function):
         assert not isinstance(
-            node, ast.Import | ast.ImportFrom | ast.Lambda | ast.Await | ast.JoinedStr | ast.Delete
+            node, ast.Import | ast.ImportFrom | ast.Lambda | ast.Await | ast.Delete
         )
+        if isinstance(node, ast.JoinedStr):  # names alone, no text and no format
+            for part in node.values:
+                assert isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name)
+                assert part.conversion == -1 and part.format_spec is None
         if isinstance(node, ast.stmt):
             assert isinstance(node, ast.FunctionDef | ast.Assign | ast.If | ast.Return | ast.Expr)
         if isinstance(node, ast.Name):

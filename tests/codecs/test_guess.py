@@ -89,7 +89,7 @@ json = st.recursive(
 )  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(json, max_size=4))
 def test_a_guess_is_a_table_that_loads_whatever_it_is_given(values: list[Any]) -> None:
     samples = [(value, SOURCE) for value in values]

@@ -34,7 +34,7 @@ def test_decodes(payload: bytes | None, value: object) -> None:
         (b"NaN", ["line 1 column 1", "NaN"]),
         (b"\xff\xfe", ["expected JSON"]),
         (b"cpu,host=a usage=1 1", ["character 0 of 20", "cpu,host=a"]),
-        (b"\x00\x00\x00\x00\x07avro", ["expected JSON"]),
+        (b"\x00\x00\x00\x00\x07avro", ["expected JSON", "then set framing"]),
         (b"[" * 5000, ["expected JSON"]),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,14 @@ from flashfeed.agents.metrics import Metrics
 from flashfeed.cli.sample_data import candles, cryptofeed_json, glucose, telegraf_json
 from flashfeed.codecs.json import decode
 from flashfeed.codecs.mapping import Mapping, Source
-from flashfeed.codecs.presets import Sample, load_preset, mapping_spec, preset, preset_names
+from flashfeed.codecs.presets import (
+    Sample,
+    codec_of,
+    load_preset,
+    mapping_spec,
+    preset,
+    preset_names,
+)
 from flashfeed.codecs.registry import codec
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappedRecord
@@ -40,16 +48,25 @@ def test_every_preset_says_what_it_reads_and_how_that_was_checked(name: str) -> 
 def test_a_sample_gives_just_its_records(name: str, sample: Sample) -> None:
     key = sample.key.encode() if sample.key is not None else None
     source = Source(key, sample.topic, sample.timestamp_ms, sample.header_list)
-    read = codec(preset(name).codec, {}, outside(births=BirthBook(Metrics())))
     mapping = Mapping(mapping_spec(name, {}))
+    births = BirthBook(Metrics())
+    beside = replace(outside(births=births), fields=mapping.fields)
+    read = codec(preset(name).codec, preset(name).codec_options, beside)
     parts = [mapping(value, source) for value in read(sample.payload, source)]
-    assert not [fault for mapped in parts for fault in mapped.faults]
+    assert not any(mapped.faults for mapped in parts)
     got = [(one.key, record_fields(one.record)) for mapped in parts for one in mapped.records]
     wanted = [(one.key, one.fields) for one in sample.records]
     assert [key for key, _ in got] == [key for key, _ in wanted]
     for (_, fields), (_, expected) in zip(got, wanted, strict=True):
         assert fields == pytest.approx(expected)
     assert sum(mapped.skipped for mapped in parts) == sample.skipped
+
+
+def test_a_feed_has_its_presets_codec_unless_it_names_another() -> None:
+    assert codec_of("", "", {}) == ("json", {})
+    assert codec_of("sparkplug_b", "", {"birth_wait_s": 1}) == ("sparkplug_b", {"birth_wait_s": 1})
+    assert codec_of("cryptofeed", "avro", {"schema_file": "x"}) == ("avro", {"schema_file": "x"})
+    assert codec_of("no such preset", "", {}) == ("json", {})
 
 
 def test_names() -> None:

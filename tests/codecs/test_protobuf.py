@@ -110,6 +110,20 @@ def test_apicurios_ref(kind: Any) -> None:
         read(frame + bytes([len(ref)]) + b"\x0a\x06Candlx" + body, source())
 
 
+@pytest.mark.parametrize("registry", [True, False])
+def test_a_frame_beside_a_descriptor_file(tmp_path: Path, registry: bool) -> None:
+    schemas = KnownSchemas()
+    _, file = write_files(tmp_path)
+    options = {"descriptor_file": file, "framing": "confluent"}
+    read = codec("protobuf", options, outside(schemas if registry else None))
+    payload, _ = serialize(schemas, candle_message())
+    for _ in range(2):
+        assert read(b"\0\0\0\x63\x63" + payload[5:], source()) == (FULL,)  # whatever the id
+    with pytest.raises(DecodeFault) as caught:
+        read(candle_message().SerializeToString(), source())
+    assert caught.value.reason == "bad_framing"
+
+
 def test_the_faults_are_told_apart() -> None:
     schemas = KnownSchemas()
     payload, _ = serialize(schemas, candle_message())

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from aiokafka.admin import NewTopic
 
+from flashfeed.codecs.presets import codec_of
 from flashfeed.codecs.registry import media_type
 from flashfeed.models.config import Config, FeedConfig, KafkaConfig
+from flashfeed.models.control import CONTROL_TYPES, Reply, control_schema_components
 from flashfeed.models.event_schemas import (
     EVENT_TYPES,
     event_header_schema,
@@ -23,13 +25,16 @@ from flashfeed.models.event_schemas import (
 )
 
 from .connection import broker_list
+from .control import CORRELATION_ID, REPLY_TO
 from .dead_letters import header_schema
-from .topics import own_topics
+from .topics import own_topics, reply_topics
 
 ASYNCAPI: Final = "3.0.0"
 BINDING: Final = "0.5.0"
 KEY: Final = {"type": "string", "description": "The session's key."}
 ANSWER_KEY: Final = {"type": "string", "description": "session/question: key and question id."}
+
+SCHEMAS: Final = "#/components/schemas/{name}"
 
 Object = dict[str, Any]
 
@@ -40,6 +45,9 @@ def asyncapi_document(config: Config) -> Object:
     feeds: Object = {}
     for name, feed in config.feeds.items():
         feeds |= _feed_channels(name, feed)
+    control = _control(config) if config.control.enabled else {}
+    if config.control.enabled:
+        outputs |= _replies(config)
     return {
         "asyncapi": ASYNCAPI,
         "info": {
@@ -50,12 +58,14 @@ def asyncapi_document(config: Config) -> Object:
         },
         "defaultContentType": "application/json",
         "servers": _servers(config),
-        "channels": {**feeds, **outputs},
+        "channels": {**feeds, **control, **outputs},
         "operations": {
-            **{f"read_{name}": _receive(config.kafka, name) for name in feeds},
+            **{f"read_{name}": _receive(config.kafka, name) for name in (*feeds, *control)},
             **{f"send_{name}": _send(name, channel) for name, channel in outputs.items()},
         },
-        "components": {"schemas": event_schema_components("#/components/schemas/{name}")},
+        "components": {
+            "schemas": event_schema_components(SCHEMAS) | control_schema_components(SCHEMAS)
+        },
     }
 
 
@@ -85,10 +95,11 @@ def _servers(config: Config) -> Object:
 
 def _feed_channels(name: str, feed: FeedConfig) -> Object:
     """A channel for each topic or pattern of the feed."""
+    codec, _ = codec_of(feed.preset, feed.codec, feed.codec_options)
     message = {
         "name": name,
         "title": f"A message of the feed {name}",
-        "contentType": media_type(feed.codec),
+        "contentType": media_type(codec),
     }
     made = f"preset {feed.preset}" if feed.preset else "the feed's own mapping"
     channels = {}
@@ -97,7 +108,7 @@ def _feed_channels(name: str, feed: FeedConfig) -> Object:
         channels[key] = {
             **_address(topic),
             "title": topic,
-            "description": f"Read as {feed.codec} by {made}, for sessions of the template "
+            "description": f"Read as {codec} by {made}, for sessions of the template "
             f"{feed.template}. A message that cannot be used is a dead letter.",
             "messages": {_identifier(name): message},
         }
@@ -128,6 +139,58 @@ def _receive(kafka: KafkaConfig, channel: str) -> Object:
             }
         },
     }
+
+
+# -- control: what is asked for and answered --------------------------------------------
+
+
+def _control(config: Config) -> Object:
+    made = {topic.name: topic for topic in own_topics(config)}
+    texts = {"type": "string"}
+    headers = {
+        "type": "object",
+        "properties": {
+            REPLY_TO: {"type": "string", "enum": list(reply_topics(config))},
+            CORRELATION_ID: texts,
+        },
+    }
+    messages = {
+        op: {
+            "name": op,
+            "contentType": "application/json",
+            "headers": headers,
+            "payload": {"$ref": SCHEMAS.format(name=kind.__name__)},
+        }
+        for op, kind in CONTROL_TYPES.items()
+    }
+    about = "Creates, changes and deletes sessions and their questions."
+    return {"control": _channel(made[config.topics.control], about, messages)}
+
+
+def _replies(config: Config) -> Object:
+    """A channel for each topic that a control message may have its reply on."""
+    made = {topic.name: topic for topic in own_topics(config)}
+    reply = {
+        "name": "reply",
+        "contentType": "application/json",
+        "headers": {
+            "type": "object",
+            "properties": {
+                CORRELATION_ID: {"type": "string"},
+                "content-type": {"const": "application/json"},
+            },
+            "required": ["content-type"],
+        },
+        "payload": {"$ref": SCHEMAS.format(name=Reply.__name__)},
+        "bindings": _keyed(KEY),
+    }
+    about = "What became of a control message, under the correlation_id that it had."
+    channels = {}
+    for place, topic in enumerate(reply_topics(config)):
+        channels["replies" + (f"_{place}" if place else "")] = _channel(
+            made[topic], about, {"reply": reply}
+        )
+    return channels
 
 
 # -- outputs: what is sent ------------------------------------------------------------

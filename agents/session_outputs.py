@@ -13,6 +13,7 @@ from flashfeed.models.state import Head, Item, ring_slots
 from flashfeed.models.views import SessionEvent
 
 from .changelog import entry_write, tombstones
+from .control_replies import asked_for
 from .dead_letters import DeadLetter
 from .kafka_writer import Write
 from .session_events import flash_events, updated_event
@@ -36,6 +37,7 @@ class Outputs:
     """A step's writes in the order that step_writer.py keeps, and the events in them."""
 
     letters: list[DeadLetter]
+    control: list[DeadLetter]
     refused: list[Write]
     changelog: list[Write]
     events: list[SessionEvent]
@@ -47,7 +49,9 @@ def step_outputs(
 ) -> Outputs:
     """What the step writes; `state` is the one before it, `head` the one after."""
     letters = [_letter(refused, head.session_id) for refused in step.refused]
-    refused = [letter.write(topics.dead_letters) for letter in letters]
+    asked = asked_for(step, head)
+    refused = [letter.write(topics.dead_letters) for letter in (*letters, *asked.letters)]
+    refused += asked.refusals
     changelog: list[Write] = []
     events: list[SessionEvent] = []
     if step.deletes:
@@ -66,7 +70,8 @@ def step_outputs(
             for query in (state.head.spec.flash if state is not None else ())
             if query.id not in left
         ]
-    return Outputs(letters, refused, changelog, events, event_writes(events, topics))
+    published = [*event_writes(events, topics), *asked.replies]
+    return Outputs(letters, asked.letters, refused, changelog, events, published)
 
 
 def entry_items(step: Step, state: SessionState | None, head: Head) -> Sequence[Item]:

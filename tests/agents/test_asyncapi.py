@@ -37,7 +37,7 @@ CONFIGS = {
         templates={"t": SessionTemplate(type="iot")},
         feeds={
             "a b": FeedConfig(topics=("x", "y-*-z*", "q?"), template="t", codec="avro"),
-            "a_b": FeedConfig(topics=("x",), template="t", codec="json", preset="telegraf"),
+            "a_b": FeedConfig(topics=("x",), template="t", preset="telegraf"),
         },
     ),
 }

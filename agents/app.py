@@ -17,6 +17,7 @@ from flashfeed.codecs.codec import Outside
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.errors import FlashfeedError
+from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.views import SessionEvent
 
@@ -33,6 +34,7 @@ from .live import LiveSessions
 from .metrics import Metrics
 from .owners import Owners
 from .partitions import Partitions, Settled
+from .schema_registration import register_events
 from .service import Peers
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts, SessionOwner
@@ -75,6 +77,7 @@ class Worker:
         self._shelf = Shelf()
         self._owners_topic = self._followed(config.topics.owners, self._owners.take)
         self._documents_topic = self._followed(config.topics.documents, self._shelf.take)
+        self._encoding = EventEncoding(config.output.format)
         self._auto = AutoSessions(
             config.feeds,
             self._every_owner,
@@ -114,6 +117,7 @@ class Worker:
                 flash_ready=topics.flash_ready,
                 data_updated=topics.data_updated,
                 answers=topics.answers,
+                encoding=self._encoding,
             ),
             publish=self._publish,
             ended=self._ended,
@@ -130,6 +134,9 @@ class Worker:
         await self._writer.start()
         await asyncio.gather(self._owners_topic.start(), self._documents_topic.start())
         await self._supplies.start(self._writer, self.fail)
+        if self._config.output.format != "json":
+            client = self._supplies.registry_client()
+            self._encoding.schema_ids |= await register_events(self._config, client)
         self.service = LiveSessions(
             self._config,
             self._engine,

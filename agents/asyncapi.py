@@ -18,6 +18,8 @@ from flashfeed.codecs.presets import codec_of
 from flashfeed.codecs.registry import media_type
 from flashfeed.models.config import Config, FeedConfig, KafkaConfig
 from flashfeed.models.control import CONTROL_TYPES, Reply, control_schema_components
+from flashfeed.models.event_avro import avro_schema
+from flashfeed.models.event_format import CONTENT_TYPES, EventFormat, registered_schema
 from flashfeed.models.event_schemas import (
     EVENT_TYPES,
     event_header_schema,
@@ -34,6 +36,10 @@ BINDING: Final = "0.5.0"
 KEY: Final = {"type": "string", "description": "The session's key."}
 ANSWER_KEY: Final = {"type": "string", "description": "session/question: key and question id."}
 
+SCHEMA_FORMATS: Final = {
+    "AVRO": "application/vnd.apache.avro+json;version=1.9.0",
+    "PROTOBUF": "application/vnd.google.protobuf;version=3",
+}
 SCHEMAS: Final = "#/components/schemas/{name}"
 
 Object = dict[str, Any]
@@ -199,7 +205,7 @@ def _replies(config: Config) -> Object:
 def _outputs(config: Config) -> Object:
     made = {topic.name: topic for topic in own_topics(config)}
     topics = config.topics
-    events = {name: _event(name, KEY) for name in EVENT_TYPES}
+    events = {name: _event(name, KEY, config.output.format) for name in EVENT_TYPES}
     removed = {
         "name": "answer_removed",
         "title": "A standing question is gone, alone or with its session",
@@ -227,7 +233,10 @@ def _outputs(config: Config) -> Object:
         "answers": _channel(
             made[topics.answers],
             f"The latest {flash_ready} of each question.",
-            {"answer": _event("flash_ready", ANSWER_KEY), "answer_removed": removed},
+            {
+                "answer": _event("flash_ready", ANSWER_KEY, config.output.format),
+                "answer_removed": removed,
+            },
         ),
         "dead_letters": _channel(
             made[topics.dead_letters],
@@ -238,14 +247,25 @@ def _outputs(config: Config) -> Object:
     }
 
 
-def _event(name: str, key: Object) -> Object:
-    kind = EVENT_TYPES[name]
+def _event(name: str, key: Object, format_: EventFormat) -> Object:
+    content_type = CONTENT_TYPES[format_]
+    bound = _keyed(key)
+    payload: Object = {"$ref": SCHEMAS.format(name=EVENT_TYPES[name].__name__)}
+    if format_ != "json":
+        kind, text = registered_schema(name, format_)
+        schema = avro_schema(name) if kind == "AVRO" else text
+        payload = {"schemaFormat": SCHEMA_FORMATS[kind], "schema": schema}
+        bound["kafka"] |= {
+            "schemaIdLocation": "payload",
+            "schemaIdPayloadEncoding": "confluent",
+            "schemaLookupStrategy": "TopicNameStrategy",
+        }
     return {
         "name": f"flashfeed.{name}",
-        "contentType": "application/json",
-        "headers": event_header_schema(name),
-        "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
-        "bindings": _keyed(key),
+        "contentType": content_type,
+        "headers": event_header_schema(name, content_type),
+        "payload": payload,
+        "bindings": bound,
     }
 
 

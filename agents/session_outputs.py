@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import orjson
 
+from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.events import FlashReady, cloud_event
 from flashfeed.models.state import Head, Item, ring_slots
 from flashfeed.models.views import SessionEvent
@@ -22,7 +23,8 @@ from .session_step import Refused, SessionState, Step
 
 @dataclass(frozen=True, slots=True)
 class OutputTopics:
-    """Where a session's step is written; `source` is the events' CloudEvents source."""
+    """Where a session's step is written; `source` is the events' CloudEvents source, and
+    `encoding` how their values are written."""
 
     source: str
     changelog: str
@@ -30,6 +32,7 @@ class OutputTopics:
     flash_ready: str
     data_updated: str
     answers: str
+    encoding: EventEncoding = field(default_factory=EventEncoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ def event_writes(events: Iterable[SessionEvent], topics: OutputTopics) -> list[W
     """The events as Kafka records: each in its topic, answers in the compacted one too."""
     writes = []
     for event in events:
-        out = cloud_event(event, topics.source)
+        out = cloud_event(event, topics.source, topics.encoding)
         flash = isinstance(event, FlashReady)
         topic = topics.flash_ready if flash else topics.data_updated
         writes.append(Write(topic, out.key, out.value, out.headers))

@@ -287,6 +287,12 @@ def _cross_checks(config: Config) -> list[str]:
         for topic in config.control.reply_topics
         if topic in own | read
     ]
+    registry = config.schema_registry
+    if config.output.format != "json" and (registry is None or registry.kind != "confluent"):
+        problems.append(
+            f"output.format: {config.output.format} needs a [schema_registry] of kind confluent "
+            "to register its schemas in (Apicurio has that API too, under /apis/ccompat/v7)"
+        )
     problems += _bridge_checks(config.bridge)
     bridge = config.bridge
     if config.cluster.passes_on and bridge.host in ANY_HOST and not bridge.advertise_url:

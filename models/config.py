@@ -114,6 +114,13 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
             raise ValueError("expected topics with different names")
 
 
+class OutputConfig(_Table, frozen=True, kw_only=True):
+    """How the values of the output events are written. Avro and Protobuf have their schemas
+    in the schema registry, and its framing."""
+
+    format: Literal["json", "avro", "protobuf"] = "json"
+
+
 class ControlConfig(_Table, frozen=True, kw_only=True):
     """Sessions and questions by message, on `topics.control`. A message may ask for its
     reply on `topics.replies`, or on one of `reply_topics`; on no other, so that nobody can
@@ -335,6 +342,7 @@ class Config(_Table, frozen=True, kw_only=True):
     kafka: KafkaConfig = KafkaConfig()
     schema_registry: SchemaRegistryConfig | None = None
     topics: TopicsConfig = TopicsConfig()
+    output: OutputConfig = OutputConfig()
     control: ControlConfig = ControlConfig()
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()

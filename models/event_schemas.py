@@ -25,7 +25,7 @@ _BOUNDS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def event_header_schema(name: str) -> dict[str, Any]:
+def event_header_schema(name: str, content_type: str = "application/json") -> dict[str, Any]:
     """The schema of the headers of an event of `flashfeed.<name>`, as text."""
     headers: dict[str, Any] = {
         "ce_specversion": {"const": "1.0"},
@@ -44,7 +44,7 @@ def event_header_schema(name: str) -> dict[str, Any]:
             "pattern": "^[0-9]{20}$",
             "description": "The data version, so wide that texts compare as numbers do.",
         },
-        "content-type": {"const": "application/json"},
+        "content-type": {"const": content_type},
     }
     return {"type": "object", "properties": headers, "required": list(headers)}
 

@@ -14,6 +14,7 @@ from flashfeed.models.config import (
     Config,
     FeedConfig,
     KafkaConfig,
+    OutputConfig,
     SaslConfig,
     SchemaRegistryConfig,
     SessionTemplate,
@@ -33,6 +34,8 @@ CONFIGS = {
     "defaults": Config(),
     "secure": Config(kafka=SECURE),
     "registry": Config(schema_registry=SchemaRegistryConfig(url="http://r", kind="apicurio_v2")),
+    "avro": Config(output=OutputConfig(format="avro")),
+    "protobuf": Config(output=OutputConfig(format="protobuf")),
     "feeds": Config(
         templates={"t": SessionTemplate(type="iot")},
         feeds={

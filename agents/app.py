@@ -110,6 +110,7 @@ class Worker:
             metrics=self._metrics,
             templates=self._specs.get,
             admit=self._auto.admit,
+            queue_records_max=self._config.bridge.queue_records_max,
             topics=OutputTopics(
                 source=f"/flashfeed/{self._config.kafka.group}",
                 changelog=topics.changelog,

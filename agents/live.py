@@ -55,10 +55,11 @@ from .metrics import Metrics
 from .owners import Owners
 from .partitions import Partitions
 from .placement import Placement
-from .pushes import check_push, packed_records
+from .pushes import check_push, displaced, packed_records
 from .service import Allowance, Documents, Peers, SessionService
 from .session_outputs import version_events
 from .session_owner import SessionOwner
+from .session_queue import queue_capacity
 from .spec_room import check_room
 from .subscribers import Subscribers
 from .talks import Talks, placed
@@ -237,7 +238,9 @@ class LiveSessions:
                 raise
         # A key that was seen before moves nothing: what it brought is in the version now.
         repeated = bool(idempotency_key) and view.version > 0 and self._seen(owner, idempotency_key)
-        return PushAck(len(records), self._view(owner), view.version - repeated)
+        after = self._view(owner)
+        dropped = displaced(after, len(records))
+        return PushAck(len(records), after, view.version - repeated, dropped)
 
     async def append(self, session_id: str, text: str) -> AppendAck:
         """Add text to the context."""
@@ -372,7 +375,7 @@ class LiveSessions:
             prefix_tokens=head.prefix_tokens,
             data_count=head.records,
             queue_size=waiting,
-            queue_capacity=self._config.bridge.queue_records_max,
+            queue_capacity=queue_capacity(head.spec, self._config.bridge.queue_records_max),
             counters=head.counters,
             answers=head.answers,
             evaluated_ms=head.evaluated_ms,

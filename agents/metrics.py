@@ -158,6 +158,11 @@ class Metrics:
         self._applied.labels("late").inc(late)
         self._applied.labels("correction").inc(corrected)
 
+    def relieved(self, dropped: int, coalesced: int) -> None:
+        """A queue was full: records were dropped, or `coalesced` of the applied merged."""
+        self._applied.labels("dropped").inc(dropped)
+        self._applied.labels("coalesced").inc(coalesced)
+
     def update(
         self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float
     ) -> None:

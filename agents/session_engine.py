@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import msgspec
 
 from flashfeed.codecs.registry import text_codec
+from flashfeed.codecs.text_merged import merged_legend
 from flashfeed.engine import Engine, Update
 from flashfeed.models.errors import (
     ContextFull,
@@ -29,7 +30,8 @@ from flashfeed.models.state import Head, Item
 from flashfeed.models.window import halved, window_length
 
 from .session_plan import plan_step
-from .session_step import SessionState, Step, Templates, Waiting, shrunk
+from .session_queue import Taken
+from .session_step import SessionState, Step, Templates, shrunk
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ class SessionEngine:
         self,
         state: SessionState | None,
         step: Step,
-        taken: Sequence[Waiting],
+        taken: Taken,
         templates: Templates,
     ) -> tuple[SessionState | None, Step, Update] | None:
         """Do a step that had no room in a smaller window: halved until it fits, planned
@@ -122,14 +124,16 @@ class SessionEngine:
         self,
         state: SessionState | None,
         step: Step,
-        taken: Sequence[Waiting],
+        taken: Taken,
         templates: Templates,
         tried: int,
         window: WindowSpec | None,
     ) -> tuple[SessionState | None, Step, Update] | None:
         while window is not None:
             smaller = shrunk(state, window.items) if state is not None else None
-            again = plan_step(self.session_id, smaller, taken, templates, window.items)
+            again = plan_step(
+                self.session_id, smaller, taken.messages, templates, window.items, taken.relief
+            )
             length = window_length(window, _count_after(again))
             if length < tried:  # else it is the same lines once more
                 tried = length
@@ -185,6 +189,8 @@ def engine_spec(head: Head) -> SessionSpec:
     the lines of its text codec mean, so that the model can read them."""
     spec = head.spec
     legend = text_codec(spec.text, spec.type).legend
+    if spec.overflow == "coalesce":
+        legend = f"{legend} {merged_legend(spec.type)}"
     prompt = f"{spec.prompt}\n{legend}".strip()
     return msgspec.structs.replace(spec, prompt=prompt, window=head.window)
 

@@ -3,8 +3,9 @@
 A candle is known by its symbol and its start. The same one again with the same values is a
 duplicate; with other values it is a correction and takes the place of the first; one that
 was missing comes where it belongs; one that is older than all that the window holds of its
-symbol is late. Whatever stands after such a place is written again, because a line may
-refer to the one before it: the step rewinds the window by so many items first.
+symbol is late, and so is one within a candle that was merged. Whatever stands after such a
+place is written again, because a line may refer to the one before it: the step rewinds the
+window by so many items first.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain, islice
+from operator import itemgetter
 from typing import NamedTuple
 
+import msgspec
+
+from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
-from flashfeed.models.records import Ohlcv, Record, make_record
+from flashfeed.codecs.text_merged import render_line
+from flashfeed.models.records import Ohlcv, Record, make_record, record_fields
 from flashfeed.models.state import Item
 from flashfeed.models.window import block_start
 
-from .session_step import LastRecord, Step
+from .session_step import STEP_ITEMS_MAX, LastRecord, Step
 
 
 class Fate(Enum):
@@ -40,10 +46,11 @@ class _Place(NamedTuple):
 
 
 def add_record(
-    step: Step, held: Sequence[Item], codec: TextCodec, record: Record, item: Item
+    step: Step, held: Sequence[Item], codec: TextCodec | None, record: Record, item: Item
 ) -> Fate:
     """Give the record its place in the step; `held` are the window's items before the step,
-    `item` has its fields and its offset. Raises RecordError where its line cannot be written.
+    `item` has its fields and its offset. Without a codec no line is written yet
+    (`merge_items`). Raises RecordError where its line cannot be written.
     """
     place = _place(step, held, record)
     if isinstance(place, Fate):
@@ -51,7 +58,8 @@ def add_record(
     kept = len(held) - step.rewind
     if place.number == kept + len(step.items):
         step.items.append(item)
-        _write_lines(step, codec, len(step.items) - 1, step.last)
+        if codec is not None:
+            _write_lines(step, codec, len(step.items) - 1, step.last)
         return Fate.ADDED
     if place.number < kept:
         step.items = [*islice(held, place.number, kept), *step.items]
@@ -59,8 +67,44 @@ def add_record(
         kept = place.number
     at = place.number - kept
     step.items[at : at + place.replaces] = [item]
-    _write_lines(step, codec, at, _last_before(step, held, at))
+    if codec is not None:
+        _write_lines(step, codec, at, _last_before(step, held, at))
     return Fate.CORRECTED
+
+
+def merge_items(step: Step, held: Sequence[Item], codec: TextCodec, since: int) -> None:
+    """Merge what came with offsets from `since` on into as many lines as the window and a
+    step take, where it is more, and write the step's lines."""
+    spec = step.head.spec
+    window = step.head.window
+    lines_max = STEP_ITEMS_MAX if window.mode == "grow" else min(STEP_ITEMS_MAX, window.items)
+    # Those before the last older one are corrections, each in its place.
+    first = next(
+        (place for place in range(len(step.items), 0, -1) if step.items[place - 1].offset < since),
+        0,
+    )
+    came = step.items[first:]
+    if len(came) > lines_max:
+        keyed = [
+            (merge_key(spec.type, item.fields), make_record(spec.type, item.fields))
+            if item.fields is not None
+            else None
+            for item in came
+        ]
+        lines = [
+            (group.places[-1], _merged_item(came, group)) for group in coalesce(keyed, lines_max)
+        ]
+        texts = [(place, item) for place, item in enumerate(came) if item.fields is None]
+        step.items[first:] = [item for _, item in sorted([*lines, *texts], key=itemgetter(0))]
+        step.coalesced += sum(item.merged.n for _, item in lines if item.merged is not None)
+    _write_lines(step, codec, 0, _last_before(step, held, 0))
+
+
+def _merged_item(came: Sequence[Item], group: Group) -> Item:
+    if group.line.merged is None:
+        return came[group.places[-1]]
+    newest = max(came[place].offset for place in group.places)
+    return Item("", record_fields(group.line.record), newest, group.line.merged)
 
 
 def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
@@ -73,6 +117,9 @@ def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
         if fields is None or fields.get("sym") != record.sym:
             continue
         start = fields.get("timestamp")
+        until = item.merged.until if item.merged is not None else None
+        if start is not None and until is not None and start <= record.timestamp <= until:
+            return Fate.LATE  # it is merged with others, or should have been
         if start is None or start < record.timestamp:
             return _Place(place, False)
         if start == record.timestamp:
@@ -109,8 +156,8 @@ def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None)
         record = make_record(step.head.spec.type, item.fields)
         begins = block_start(step.head.window, number)
         before = last.record if last is not None and last.number >= begins else None
-        line = codec.render(record, before).removesuffix("\n")
-        lines.append(Item(line, item.fields, item.offset))
+        line = render_line(codec, record, before, item.merged).removesuffix("\n")
+        lines.append(msgspec.structs.replace(item, line=line))
         last = LastRecord(record, number)
     step.items[at:] = lines
     step.last = last

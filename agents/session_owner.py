@@ -30,8 +30,9 @@ from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step
+from .session_queue import Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
-from .session_step import Admit, SessionState, Step, Templates, Waiting, take_waiting
+from .session_step import Admit, SessionState, Step, Templates, Waiting
 from .step_writer import StepWriter
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class OwnerParts:
     metrics: Metrics
     templates: Templates
     admit: Admit
+    queue_records_max: int
     topics: OutputTopics
     publish: Callable[[SessionEvent], None]
     ended: Callable[[str], None]
@@ -150,7 +152,7 @@ class SessionOwner:
                     await self._wake.wait()
                 await self._parts.may_step.wait()
                 self.busy = True
-                taken = take_waiting(self._waiting)
+                taken = self._take()
                 applied = await self._apply(taken)
                 for _ in range(applied):
                     self._waiting.popleft()
@@ -163,12 +165,17 @@ class SessionOwner:
         except BaseException as error:
             self._parts.fatal(error)
 
-    async def _apply(self, taken: Sequence[Waiting]) -> int:
+    def _take(self) -> Taken:
+        head = self.state.head if self.state is not None else None
+        spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
+        return take_waiting(self._waiting, spec, self._parts.queue_records_max, applied)
+
+    async def _apply(self, taken: Taken) -> int:
         """Plan, run and settle one step; returns how many messages it took."""
         began = time.monotonic()
         done = await self._work(taken)
         if done is None:
-            return await self._apply(taken[:1])  # what waits together may fit one by one
+            return await self._apply(taken.first())  # what waits together may fit one by one
         step, update = done.step, done.update
         ran = Ran(
             answers=update.answers,
@@ -177,25 +184,32 @@ class SessionOwner:
             decoded_tokens=update.ingest_tokens + update.question_tokens + update.generated_tokens,
             process_us=int((time.monotonic() - began) * 1e6),
             evaluated_ms=int(time.time() * 1000),
-            pending=max(0, self.queued - sum(one.records for one in taken)),
+            pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
         )
         head = settle_step(step, done.state, ran)
         await self._publish(done, head)
         self.making = ""
-        return len(taken)
+        return len(taken.messages)
 
-    async def _work(self, taken: Sequence[Waiting]) -> _Done | None:
+    async def _work(self, taken: Taken) -> _Done | None:
         """Plan the step and do its work. None: it has no room, but is of several messages."""
         parts = self._parts
-        step = plan_step(self.session_id, self.state, taken, parts.templates, admit=parts.admit)
+        step = plan_step(
+            self.session_id,
+            self.state,
+            taken.messages,
+            parts.templates,
+            relief=taken.relief,
+            admit=parts.admit,
+        )
         self.making = step.head.feed * step.creates  # counts before it is there
         try:
             return _Done(self.state, step, await self._engine.run(step))
         except FlashfeedError as error:
             _raise_if_gone(error)
             if isinstance(error, ContextFull):
-                if len(taken) > 1:
+                if len(taken.messages) > 1:
                     if step.creates:
                         await self._engine.close()
                     return None
@@ -205,7 +219,7 @@ class SessionOwner:
                 await self._engine.close()
             return _Done(self.state, self._fail(step, error), NO_WORK)
 
-    async def _work_smaller(self, taken: Sequence[Waiting], step: Step) -> _Done | None:
+    async def _work_smaller(self, taken: Taken, step: Step) -> _Done | None:
         """The step's work in a smaller window; None where it has no room there either."""
         try:
             ran = await self._engine.run_smaller(self.state, step, taken, self._parts.templates)
@@ -248,6 +262,7 @@ class SessionOwner:
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics
         metrics.applied(step.taken + step.texts, step.duplicates, step.late, step.corrected)
+        metrics.relieved(step.dropped, step.coalesced)
         if update.decodes:
             metrics.update(
                 step.head.spec.type,

@@ -7,6 +7,8 @@
 - A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
 - What needs memory (a bar being built, a vital's last value) is in the head
   (models/assembly.py); a record may so lead to none, one or several items.
+- What is too much is dropped or merged here (session_queue.py), never before: its
+  watermarks advance, and it is counted.
 - A candle that comes again, or late, has its place in the window (session_items.py).
 - A line may refer to the record before it only inside its own block (models/window.py),
   so that no context begins with a line that needs what has slid out.
@@ -46,7 +48,8 @@ from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
 
-from .session_items import Fate, add_record
+from .session_items import Fate, add_record, merge_items
+from .session_queue import NO_RELIEF, Relief
 from .session_step import Admit, Refused, SessionState, Step, Templates, Waiting, any_feed
 
 _RAW: Final[dict[str, str]] = {"ohlcv": "trade"}
@@ -59,11 +62,13 @@ def plan_step(
     taken: Sequence[Waiting],
     templates: Templates,
     window_items: int = 0,
+    relief: Relief = NO_RELIEF,
     admit: Admit = any_feed,
 ) -> Step:
     """Fold the taken messages over the state. `state` None: there is no such session;
-    one that this step creates has a window of `window_items` where that is not 0.
-    `admit` refuses a session that a feed would make by itself."""
+    one that this step creates has a window of `window_items` where that is not 0. `relief`
+    says what is done about too much of them; `admit` refuses a session that a feed would
+    make by itself."""
     if state is not None:
         step = Step(
             head=msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks)),
@@ -74,6 +79,8 @@ def plan_step(
         step = Step(head=Head(session_id, empty, window_items=window_items))
     held = state.items if state is not None else ()
     exists = state is not None
+    since = step.head.records_offset + 1
+    to_drop = relief.drops
     fresh_origins = {
         origin_key(one.topic, one.partition): one for one in step.head.assembly.origins
     }
@@ -82,8 +89,10 @@ def plan_step(
         if exists and one.offset <= step.head.records_offset:
             step.outcomes[one.offset] = None
             continue
+        folded = Relief(min(to_drop, one.records), relief.coalesces)
+        to_drop -= folded.drops
         try:
-            exists = _fold(step, held, one, exists, templates, admit, fresh_origins)
+            exists = _fold(step, held, one, exists, templates, admit, fresh_origins, folded)
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
@@ -92,6 +101,9 @@ def plan_step(
             step.head = msgspec.structs.replace(
                 step.head, records_offset=one.offset, first_offset=first
             )
+    if relief.coalesces and step.items:
+        codec = text_codec(step.head.spec.text, step.head.spec.type)
+        merge_items(step, held, codec, since)
     origins = tuple(fresh_origins.values())
     if step.moves:
         spec = step.head.spec
@@ -111,6 +123,9 @@ def plan_step(
 
 def _event_time(step: Step) -> float | None:
     time = step.last.record.timestamp if step.last is not None else None
+    newest = step.items[-1].merged if step.items else None
+    if newest is not None and newest.until is not None:
+        time = newest.until
     return time if time is not None else step.head.event_time
 
 
@@ -122,6 +137,7 @@ def _fold(
     templates: Templates,
     admit: Admit,
     origins: dict[str, Origin],
+    relief: Relief,
 ) -> bool:
     """Fold one message; returns whether the session exists after it."""
     message = one.message
@@ -149,7 +165,7 @@ def _fold(
             raise
         _create(step, spec, message.records[0].received_ms, message.feed)
     if isinstance(message, Records):
-        _fold_records(step, held, one.offset, message, origins)
+        _fold_records(step, held, one.offset, message, origins, relief)
     elif isinstance(message, Append):
         _check_alive(step)
         step.items.append(Item(message.text, offset=one.offset))
@@ -202,7 +218,12 @@ def _refuse_all(step: Step, message: Records, reason: str, detail: str) -> None:
 
 
 def _fold_records(
-    step: Step, held: Sequence[Item], offset: int, message: Records, origins: dict[str, Origin]
+    step: Step,
+    held: Sequence[Item],
+    offset: int,
+    message: Records,
+    origins: dict[str, Origin],
+    relief: Relief,
 ) -> None:
     head = step.head
     if head.failed:
@@ -220,15 +241,18 @@ def _fold_records(
             return
         _keep_key(step, message.idempotency_key)
         head = step.head
-    codec = text_codec(head.spec.text, head.spec.type)
+    codec = None if relief.coalesces else text_codec(head.spec.text, head.spec.type)
     key = origin_key(message.topic, message.partition)
-    for one in message.records:
+    for place, one in enumerate(message.records):
         if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
             step.duplicates += 1
             continue
         try:
             if message.topic:
                 advance(head.watermarks, key, one.offset, one.index)
+            if place < relief.drops:
+                step.dropped += 1
+                continue
             if (text := pushed_text(one.fields)) is not None:
                 _fold_text(step, text, offset, one.received_ms)
                 continue
@@ -320,6 +344,8 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         received_ms=[],
         refused=[],
         texts=0,
+        dropped=0,
+        coalesced=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

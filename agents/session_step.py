@@ -2,7 +2,8 @@
 
 Pure: no clock, no Kafka, no engine. A step is plan, run, settle:
 
-session_plan.py     folds the waiting messages into a `Step`: what to decode, what to ask,
+session_queue.py    takes of what waits what the step is to do, and says what is too much
+session_plan.py     folds the messages taken into a `Step`: what to decode, what to ask,
                     what to tell the callers
 session_engine.py   runs it (the one file here that calls the engine)
 session_settle.py   makes the head that goes to the changelog, and the state after it
@@ -11,7 +12,7 @@ session_settle.py   makes the head that goes to the changelog, and the state aft
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -47,6 +48,11 @@ class Waiting(NamedTuple):
     def records(self) -> int:
         """How many records it brings."""
         return len(self.message.records) if isinstance(self.message, Records) else 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it changes the session itself, which is a step of its own."""
+        return not isinstance(self.message, Records | Append)
 
     @property
     def items(self) -> int:
@@ -133,6 +139,8 @@ class Step:
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    dropped: int = 0
+    coalesced: int = 0
     taken: int = 0
     rewind: int = 0
     texts: int = 0
@@ -142,19 +150,3 @@ class Step:
         """Records that this step decodes, made of `taken` that came; pushed texts (`texts`)
         are none."""
         return sum(item.fields is not None for item in self.items)
-
-
-def take_waiting(waiting: Sequence[Waiting]) -> list[Waiting]:
-    """The messages of the next step: what waits, up to STEP_ITEMS_MAX items and to
-    the first message that changes the session itself (which is a step of its own)."""
-    taken: list[Waiting] = []
-    items = 0
-    for one in waiting:
-        alone = not isinstance(one.message, Records | Append)
-        if taken and (alone or items + one.items > STEP_ITEMS_MAX):
-            break
-        taken.append(one)
-        items += one.items
-        if alone:
-            break
-    return taken

@@ -12,7 +12,14 @@ import msgspec
 
 from .assembly import BarSpec, Merge, duration_s
 from .feed import MappingSpec
-from .session import FlashQuery, SessionSpec, WindowSpec, with_query_ids
+from .session import (
+    QUEUE_RECORDS_MAX,
+    FlashQuery,
+    Overflow,
+    SessionSpec,
+    WindowSpec,
+    with_query_ids,
+)
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -281,6 +288,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     model: str = ""
     bars: BarSpec | None = None
     merge: Merge = ""
+    overflow: Overflow = "block"
+    queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
 

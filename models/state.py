@@ -19,6 +19,7 @@ import msgspec
 import orjson
 
 from .assembly import Assembly
+from .merged import Merged
 from .origins import Origin, Watermark
 from .session import Answer, SessionSpec, WindowSpec
 
@@ -27,12 +28,14 @@ HEAD_SLOT = -1
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
-    """One window item: the line that was decoded, the record it says (None: text), and
-    the offset on `flashfeed.records` of the message that brought it."""
+    """One window item: the line that was decoded, the record it says (None: text), the
+    offset on `flashfeed.records` of the message that brought it, and where the record is
+    made of several, of which."""
 
     line: str
     fields: dict[str, Any] | None = None
     offset: int = -1
+    merged: Merged | None = None
 
 
 class Prior(msgspec.Struct, frozen=True, array_like=True):
@@ -44,14 +47,16 @@ class Prior(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """What a session has counted since it was created. `dropped` stays 0 while a full
-    queue refuses a push rather than dropping what is old."""
+    """What a session has counted since it was created. Among the `processed` are the
+    `dropped`, which a full queue had no place for, and the `coalesced`, which stand in a line
+    together with others."""
 
     processed: int = 0
     dropped: int = 0
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    coalesced: int = 0
     batches: int = 0
     process_us: int = 0
 

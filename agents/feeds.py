@@ -78,9 +78,6 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
         except DecodeFault as fault:
             result.dead_letters.append(_letter(raw, feed, _fault(fault, None)))
             continue
-        if not values:  # a tombstone, or nothing that is a measurement
-            result.skipped += 1
-            continue
         # Counts the parts of all values: a record's place in its message.
         first = 0
         for value in values:
@@ -113,6 +110,8 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                     )
                 )
             first += len(mapped.records) + len(mapped.faults) + mapped.skipped
+        if not first:  # a tombstone, or nothing in it that is a measurement
+            result.skipped += 1
     for session, records in by_session.items():
         for at in range(0, len(records), PACK_RECORDS_MAX):
             message = Records(

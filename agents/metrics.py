@@ -44,6 +44,11 @@ class Metrics:
             "flashfeed_applied_records", "Records applied to sessions by result.", ["result"],
             registry=registry,
         )  # fmt: skip
+        self._candles = Counter(
+            "flashfeed_candles",
+            "Candles written as lines: final ones, and live ones each time they changed.",
+            ["result"], registry=registry,
+        )  # fmt: skip
         self._tokens = Counter(
             "flashfeed_engine_tokens", "Tokens decoded by kind.", ["kind"], registry=registry
         )
@@ -157,6 +162,11 @@ class Metrics:
         self._applied.labels("duplicate").inc(duplicates)
         self._applied.labels("late").inc(late)
         self._applied.labels("correction").inc(corrected)
+
+    def candles(self, final: int, live: int) -> None:
+        """Candles became lines: for good, or for as long as they are open."""
+        self._candles.labels("final").inc(final)
+        self._candles.labels("live").inc(live)
 
     def relieved(self, dropped: int, coalesced: int) -> None:
         """A queue was full: records were dropped, or `coalesced` of the applied merged."""

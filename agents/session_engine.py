@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import msgspec
 
+from flashfeed.codecs import text_live
 from flashfeed.codecs.registry import text_codec
 from flashfeed.codecs.text_merged import merged_legend
 from flashfeed.engine import Engine, Update
@@ -189,6 +190,8 @@ def engine_spec(head: Head) -> SessionSpec:
     the lines of its text codec mean, so that the model can read them."""
     spec = head.spec
     legend = text_codec(spec.text, spec.type).legend
+    if spec.live:
+        legend = f"{legend} {text_live.LEGEND}"
     if spec.overflow == "coalesce":
         legend = f"{legend} {merged_legend(spec.type)}"
     prompt = f"{spec.prompt}\n{legend}".strip()

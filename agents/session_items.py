@@ -20,6 +20,7 @@ import msgspec
 
 from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
+from flashfeed.codecs.text_live import live_line
 from flashfeed.codecs.text_merged import render_line
 from flashfeed.models.records import Ohlcv, Record, make_record, record_fields
 from flashfeed.models.state import Item
@@ -32,12 +33,19 @@ class Fate(Enum):
     """What became of a record."""
 
     ADDED = "added"
+    SHOWN = "shown"
+    CLOSED = "closed"
+    SAME = "same"
     CORRECTED = "corrected"
     DUPLICATE = "duplicate"
     LATE = "late"
 
 
-class _Place(NamedTuple):
+MOVING = frozenset({Fate.ADDED, Fate.SHOWN, Fate.CLOSED, Fate.CORRECTED})
+"""After these the window is another."""
+
+
+class Place(NamedTuple):
     """The item that a record becomes, counted from the window's first, and whether it takes
     the place of the one that stands there."""
 
@@ -61,6 +69,15 @@ def add_record(
         if codec is not None:
             _write_lines(step, codec, len(step.items) - 1, step.last)
         return Fate.ADDED
+    put_item(step, held, codec, place, item)
+    return Fate.CORRECTED
+
+
+def put_item(
+    step: Step, held: Sequence[Item], codec: TextCodec | None, place: Place, item: Item
+) -> None:
+    """Put an item in its place, and write the lines from there on."""
+    kept = len(held) - step.rewind
     if place.number < kept:
         step.items = [*islice(held, place.number, kept), *step.items]
         step.rewind = len(held) - place.number
@@ -69,7 +86,6 @@ def add_record(
     step.items[at : at + place.replaces] = [item]
     if codec is not None:
         _write_lines(step, codec, at, _last_before(step, held, at))
-    return Fate.CORRECTED
 
 
 def merge_items(step: Step, held: Sequence[Item], codec: TextCodec, since: int) -> None:
@@ -107,12 +123,12 @@ def _merged_item(came: Sequence[Item], group: Group) -> Item:
     return Item("", record_fields(group.line.record), newest, group.line.merged)
 
 
-def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
+def _place(step: Step, held: Sequence[Item], record: Record) -> Place | Fate:
     total = len(held) - step.rewind + len(step.items)
     if not isinstance(record, Ohlcv) or record.timestamp is None:
-        return _Place(total, False)
+        return Place(total, False)
     place = total
-    for index, item in _backwards(step, held, total):
+    for index, item in backwards(step, held):
         fields = item.fields
         if fields is None or fields.get("sym") != record.sym:
             continue
@@ -121,16 +137,17 @@ def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
         if start is not None and until is not None and start <= record.timestamp <= until:
             return Fate.LATE  # it is merged with others, or should have been
         if start is None or start < record.timestamp:
-            return _Place(place, False)
+            return Place(place, False)
         if start == record.timestamp:
-            same = make_record("ohlcv", fields) == record
-            return Fate.DUPLICATE if same else _Place(index, True)
+            same = not item.live and make_record("ohlcv", fields) == record
+            return Fate.DUPLICATE if same else Place(index, True)
         place = index
-    return _Place(total, False) if place == total else Fate.LATE
+    return Place(total, False) if place == total else Fate.LATE
 
 
-def _backwards(step: Step, held: Sequence[Item], total: int) -> Iterator[tuple[int, Item]]:
+def backwards(step: Step, held: Sequence[Item]) -> Iterator[tuple[int, Item]]:
     """The window's items as the step leaves them, the newest first, each with its place."""
+    total = len(held) - step.rewind + len(step.items)
     items = chain(reversed(step.items), islice(reversed(held), step.rewind, None))
     return ((total - back, item) for back, item in enumerate(items, start=1))
 
@@ -156,8 +173,10 @@ def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None)
         record = make_record(step.head.spec.type, item.fields)
         begins = block_start(step.head.window, number)
         before = last.record if last is not None and last.number >= begins else None
-        line = render_line(codec, record, before, item.merged).removesuffix("\n")
-        lines.append(msgspec.structs.replace(item, line=line))
+        line = render_line(codec, record, before, item.merged)
+        if item.live:
+            line = live_line(line)
+        lines.append(msgspec.structs.replace(item, line=line.removesuffix("\n")))
         last = LastRecord(record, number)
     step.items[at:] = lines
     step.last = last

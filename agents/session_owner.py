@@ -262,6 +262,7 @@ class SessionOwner:
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics
         metrics.applied(step.taken + step.texts, step.duplicates, step.late, step.corrected)
+        metrics.candles(step.final, step.live)
         metrics.relieved(step.dropped, step.coalesced)
         if update.decodes:
             metrics.update(

@@ -7,9 +7,10 @@
 - A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
 - What needs memory (a bar being built, a vital's last value) is in the head
   (models/assembly.py); a record may so lead to none, one or several items.
+- A candle that comes again, or late, has its place in the window (session_items.py), and
+  so have those of a live session that are not final (session_live.py).
 - What is too much is dropped or merged here (session_queue.py), never before: its
   watermarks advance, and it is counted.
-- A candle that comes again, or late, has its place in the window (session_items.py).
 - A line may refer to the record before it only inside its own block (models/window.py),
   so that no context begins with a line that needs what has slid out.
 """
@@ -48,7 +49,8 @@ from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
 
-from .session_items import Fate, add_record, merge_items
+from .session_items import MOVING, Fate, add_record, merge_items
+from .session_live import add_candles
 from .session_queue import NO_RELIEF, Relief
 from .session_step import Admit, Refused, SessionState, Step, Templates, Waiting, any_feed
 
@@ -183,6 +185,9 @@ def _fold(
         assert isinstance(message, MarkPrefix)
         _check_alive(step)
         step.marks_prefix = True
+        # Frozen lines stay as they are: what is open is shown again behind them.
+        assembly = msgspec.structs.replace(step.head.assembly, live=0)
+        step.head = msgspec.structs.replace(step.head, assembly=assembly)
     if message.asked is not None:
         _keep_key(step, message.idempotency_key)
     return True
@@ -260,28 +265,38 @@ def _fold_records(
             done = assemble(
                 step.head.assembly, head.spec, came, message.may_change, one.received_ms / 1000
             )
-            fates = [
-                add_record(
-                    step,
-                    held,
-                    codec,
-                    record,
-                    Item("", one.fields if record is came else record_fields(record), offset),
-                )
-                for record in done.records
-            ]
+            if head.spec.live:
+                fates = add_candles(step, held, codec, done.records, done.live, offset)
+            else:
+                fates = [
+                    add_record(
+                        step,
+                        held,
+                        codec,
+                        record,
+                        Item("", one.fields if record is came else record_fields(record), offset),
+                    )
+                    for record in done.records
+                ]
         except (RecordError, SessionFailed) as error:
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
-        step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
-        step.late += done.late or Fate.LATE in fates
-        step.duplicates += Fate.DUPLICATE in fates
+        assembly = msgspec.structs.replace(done.assembly, live=len(done.live))
+        step.head = msgspec.structs.replace(step.head, assembly=assembly)
+        moves = not MOVING.isdisjoint(fates)
+        late = done.late or (not moves and Fate.LATE in fates)
+        duplicate = not (moves or late) and Fate.DUPLICATE in fates
+        step.late += late
+        step.duplicates += duplicate
         step.corrected += Fate.CORRECTED in fates
-        if done.late or {Fate.LATE, Fate.DUPLICATE} & {*fates}:
+        step.live += Fate.SHOWN in fates
+        if head.spec.type == "ohlcv":
+            step.final += fates.count(Fate.ADDED) + fates.count(Fate.CLOSED)
+        if late or duplicate:
             continue
         step.taken += 1
-        if fates:
+        if moves:
             step.received_ms.append(one.received_ms)
             step.moves = True
         if message.topic:
@@ -344,6 +359,8 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         received_ms=[],
         refused=[],
         texts=0,
+        final=0,
+        live=0,
         dropped=0,
         coalesced=0,
     )

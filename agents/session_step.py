@@ -139,6 +139,8 @@ class Step:
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    final: int = 0
+    live: int = 0
     dropped: int = 0
     coalesced: int = 0
     taken: int = 0

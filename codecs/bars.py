@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -68,6 +69,16 @@ def build(assembly: Assembly, spec: BarSpec, piece: Piece) -> Built:
             bar = None
     state = msgspec.structs.replace(assembly, waiting=tuple(waiting[due:]), newest=newest, bar=bar)
     return Built(state, tuple(bars))
+
+
+def open_bars(assembly: Assembly, spec: BarSpec, more: Iterable[Piece] = ()) -> tuple[Ohlcv, ...]:
+    """The bars that are not complete, as they would be if no piece came but `more`: those
+    that only wait for late pieces, and the last one. A piece more never makes them fewer."""
+    bar, bars = assembly.bar, []
+    for one in sorted((*assembly.waiting, *more)):
+        bar, complete = _add(bar, spec, one)
+        bars += complete
+    return (*bars, *(() if bar is None else (_ohlcv(bar),)))
 
 
 def _add(bar: OpenBar | None, spec: BarSpec, piece: Piece) -> tuple[OpenBar | None, list[Ohlcv]]:

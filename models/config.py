@@ -288,6 +288,7 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     model: str = ""
     bars: BarSpec | None = None
     merge: Merge = ""
+    live: bool = False
     overflow: Overflow = "block"
     queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
     window: WindowSpec = WindowSpec()

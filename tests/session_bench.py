@@ -173,6 +173,7 @@ class Bench:
                 metrics=self.metrics,
                 templates=lambda _: self.spec,
                 admit=any_feed,
+                queue_records_max=10_000,
                 topics=TOPICS,
                 publish=lambda event: None,
                 ended=lambda session_id: None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -28,23 +28,26 @@ class ItemUnknown(FlashfeedError):
     code = "not_found"
 
 
+_ITEMS: Final = [{"type": "message", "role": "user", "content": "I watch AAPL."}]
+
+
 class ConversationBody(Body):
     """A new conversation."""
 
-    items: InputItems = Field(default=[])
-    metadata: Metadata = Field(default={})
+    items: InputItems = Field(default=[], examples=[_ITEMS])
+    metadata: Metadata = Field(default={}, examples=[{"topic": "the day"}])
 
 
 class MetadataBody(Body):
     """Metadata that take the place of those that are there."""
 
-    metadata: Metadata
+    metadata: Metadata = Field(examples=[{"topic": "the week"}])
 
 
 class ItemsBody(Body):
     """Items to add."""
 
-    items: InputItems = Field(min_length=1)
+    items: InputItems = Field(min_length=1, examples=[_ITEMS])
 
 
 @router.post("")

@@ -120,7 +120,7 @@ async def list_items(
 
 @router.get("/{conversation_id}/items/{item_id}")
 async def retrieve_item(conversation_id: str, item_id: str, sessions: Sessions) -> dict[str, Any]:
-    """One item."""
+    """One item of a conversation."""
     kept = kept_conversation(sessions.documents, conversation_id)
     return _item(kept, item_id)
 

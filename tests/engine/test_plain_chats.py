@@ -123,7 +123,7 @@ async def test_a_chat_without_room_names_no_session(engine: Engine) -> None:
     long = "one two three four " * 200
     system = ChatMessage(role="system", content=long)
     for asked in (Continuation(long), ChatRequest(messages=(system, QUESTION))):
-        with pytest.raises(ContextFull, match="^this chat h") as refused:
+        with pytest.raises(ContextFull, match=r"^this chat h") as refused:
             await ask(engine, asked)
         assert "session" not in str(refused.value)
     assert await ask(engine, Continuation("One, two,"))  # the place is free again

@@ -44,7 +44,7 @@ from .update import Update, update_steps
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 _LOADS_MAX: Final = 4
-_EMBEDDINGS_WAITING_MAX: Final = 32
+EMBEDDINGS_WAITING_MAX: Final = 32
 _LONG_TEXT: Final = 10_000
 """Characters that are tokenised in a thread of their own."""
 
@@ -263,9 +263,9 @@ class Engine:
         the model gives no embeddings, and what a `model` by name raises.
         """
         homes = self._open_homes()
-        if self._embeddings_waiting >= _EMBEDDINGS_WAITING_MAX:
+        if self._embeddings_waiting >= EMBEDDINGS_WAITING_MAX:
             raise Overloaded(
-                f"{_EMBEDDINGS_WAITING_MAX} requests for embeddings wait already; try again soon"
+                f"{EMBEDDINGS_WAITING_MAX} requests for embeddings wait already; try again soon"
             )
 
         def run() -> tuple[Vectors, int]:

@@ -66,7 +66,7 @@ peers: $(READY)
 
 # make bench  every benchmark; each prints a table and one JSON line
 bench: $(READY) peers
-	@for b in tokens update engine transport pipeline; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+	@for b in tokens update engine transport pipeline bridge; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
 
 # make broker run the embedded broker alone
 broker: $(READY)

@@ -6,25 +6,35 @@ feeds' topics ─► FeedAgent ─► flashfeed.records ─► Partitions ─►
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import uuid
 from collections.abc import Callable
 from typing import Any
 
+from flashfeed.codecs.codec import Outside
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
+from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.views import SessionEvent
 
 from . import transport
+from .claims import Claims
 from .connection import broker_list, faust_credentials
-from .feeds import Feed, FeedAgent
+from .documents import Shelf
+from .feeds import Feed, FeedAgent, FeedTopics
+from .followed_topic import FollowedTopic, Take
 from .kafka_writer import KafkaWriter
 from .live import LiveSessions
 from .metrics import Metrics
+from .owners import Owners
 from .partitions import Partitions, Settled
+from .service import Peers
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts
 from .step_writer import OrderedStepWriter
+from .supplies import Supplies
 from .topics import list_feed_topics, prepare_topics
 
 log = logging.getLogger(__name__)
@@ -35,27 +45,46 @@ WATCH_S = 0.5
 class Worker:
     """One worker process: a Faust app, the sessions it owns, and their service."""
 
-    def __init__(self, config: Config, engine: Engine, feeds: list[Feed]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        engine: Engine,
+        make_feeds: Callable[[Outside], list[Feed]],
+        peers: Peers | None = None,
+    ) -> None:
         self._config = config
+        self._peers = peers
         self._engine = engine
-        self._feeds = feeds
-        self._metrics = Metrics()
         self._writer = KafkaWriter(config.kafka, self.fail)
         self._steps = OrderedStepWriter(self._writer)
         self._specs: dict[str, SessionSpec] = {
             name: template.spec() for name, template in config.templates.items()
         }
+        asked = (query.label for spec in self._specs.values() for query in spec.flash)
+        self._metrics = Metrics(set(asked))
+        self._supplies = Supplies(config, self._metrics)
+        self._feeds = make_feeds(self._supplies.outside)
+        self._feed_agents: list[FeedAgent] = []
         self._failed: asyncio.Future[None] | None = None
         self._app: Any = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._owners = Owners(worker=uuid.uuid4().hex)
+        self._shelf = Shelf()
+        self._owners_topic = self._followed(config.topics.owners, self._owners.take)
+        self._documents_topic = self._followed(config.topics.documents, self._shelf.take)
+        self.claims = Claims(self._owners, self._owners_topic, config.kafka.session_timeout_s)
         self.partitions = Partitions(
             config.kafka,
             config.topics.changelog,
             config.topics.dead_letters,
             self._writer,
+            self.claims,
             self._owner_parts,
         )
         self.service: LiveSessions | None = None
+
+    def _followed(self, topic: str, take: Take) -> FollowedTopic:
+        return FollowedTopic(self._config.kafka, topic, self._writer, take, self.fail)
 
     def _owner_parts(self, settled: Settled, may_step: asyncio.Event) -> OwnerParts:
         topics = self._config.topics
@@ -79,16 +108,22 @@ class Worker:
         )
 
     async def start(self) -> LiveSessions:
-        """Create topics, connect, join the group. Returns the service, maybe not ready yet."""
+        """Create topics, connect, join the group. Returns the service, maybe not ready yet:
+        it takes partitions when `claims.announce` has said where its bridge is."""
         self._failed = asyncio.get_running_loop().create_future()
         feed_topics = await prepare_topics(self._config)
         await self._writer.start()
+        await asyncio.gather(self._owners_topic.start(), self._documents_topic.start())
+        await self._supplies.start(self._writer, self.fail)
         self.service = LiveSessions(
             self._config,
             self._engine,
             self._writer,
             self.partitions,
             await self._writer.partitions(self._config.topics.records),
+            self._owners,
+            (self._shelf, self._documents_topic),
+            self._peers,
             self._metrics,
             self._lag,
         )
@@ -113,7 +148,14 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._app is not None:
             await self._app.stop()
-        await self.partitions.revoke(self.partitions.numbers)
+        for agent in self._feed_agents:
+            await agent.stop()
+        numbers = self.partitions.numbers
+        await self.partitions.revoke(numbers)
+        with contextlib.suppress(FlashfeedError):  # the next owner's claim says it as well
+            await self.claims.give_back(numbers)
+        await asyncio.gather(self._owners_topic.stop(), self._documents_topic.stop())
+        await self._supplies.stop()
         await self._writer.stop()
 
     async def failed(self) -> None:
@@ -161,8 +203,10 @@ class Worker:
         records = self._config.topics.records
         await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
 
-    async def _on_revoked(self, _app: Any, _revoked: Any, **_: Any) -> None:
+    async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
         self.partitions.pause()
+        for agent in self._feed_agents:
+            await agent.revoke([(tp.topic, tp.partition) for tp in revoked])
 
     async def _watch_faust(self) -> None:
         """Stop the worker where Faust's own services or the engine's thread crashed: they
@@ -178,16 +222,17 @@ class Worker:
         carrier = FeedAgent(
             feed,
             self._writer,
-            self._config.topics.records,
-            self._config.topics.dead_letters,
+            self._supplies,
+            FeedTopics(self._config.topics.records, self._config.topics.dead_letters),
             self._metrics,
+            self.fail,
         )
+        self._feed_agents.append(carrier)
 
         async def read_feed(batches: Any) -> None:
             async for event in batches.noack().events():
-                if not await self._guarded(carrier.take, event.value):
+                if not await self._guarded(carrier.take, event.value, event.ack):
                     return
-                event.ack()
 
         if not topics:
             log.warning("feed %s: no topic matches %s yet", feed.name, self._patterns(feed))

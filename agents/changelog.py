@@ -2,15 +2,13 @@
 
 A compacted topic of our own, partitioned as `flashfeed.records`. One message for each
 applied step, key `session/slot`; models/state.py says which slot, and why what a slot
-overwrites is needed no more. A deleted session's slots become tombstones. Recovery
-writes a barrier into the partition and reads from the beginning until the barrier comes
-back: `latest` is not to be trusted (DESIGN.md).
+overwrites is needed no more. A deleted session's slots become tombstones. Recovery reads
+from the beginning to a barrier (barrier.py).
 """
 
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -32,14 +30,12 @@ from flashfeed.models.state import (
     used_slots,
 )
 
+from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
 from .connection import client_settings
 from .kafka_writer import KafkaWriter, Write
 from .session_step import SessionState
 
 log = logging.getLogger(__name__)
-
-BARRIER = b"\x00barrier/"
-SILENCE_MAX_S = 30.0
 
 
 class Slot(NamedTuple):
@@ -104,7 +100,8 @@ def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:
     missing.
 
     Walked from the newest slot back: a slot's items end at its `written`. The last one
-    needed may reach back beyond the window; only its end is taken."""
+    needed may reach back beyond the window; only its end is taken. What a later slot has
+    written again is not taken from an earlier one."""
     newest_first: list[Item] = []
     expected = head.written
     for slot in sorted(slots, key=lambda slot: -slot.steps):
@@ -113,10 +110,11 @@ def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:
             break
         if not slot.items:
             continue
-        if slot.written != expected:
+        if slot.written < expected:
             break
-        newest_first += reversed(slot.items[-missing:])
-        expected -= len(slot.items)
+        items = slot.items[: max(0, len(slot.items) - (slot.written - expected))]
+        newest_first += reversed(items[-missing:])
+        expected -= len(items)
     return newest_first[::-1]
 
 
@@ -143,8 +141,8 @@ async def read_partition(
 
     Raises Unavailable where the broker stays silent before the barrier came back.
     """
-    barrier = BARRIER + uuid.uuid4().hex.encode()
-    await writer.write([Write(topic, barrier, None, partition=partition)])
+    barrier = barrier_write(topic, partition)
+    await writer.write([barrier])
     consumer = AIOKafkaConsumer(
         enable_auto_commit=False, isolation_level="read_committed", **client_settings(kafka)
     )
@@ -161,9 +159,9 @@ async def read_partition(
                     f"{topic}[{partition}]: the barrier did not come back in {SILENCE_MAX_S} s"
                 )
             for record in fetched[place]:
-                if record.key == barrier:
+                if record.key == barrier.key:
                     return read
-                if not record.key.startswith(BARRIER):
+                if not is_barrier(record.key):
                     read.take(record.key, record.value)
     finally:
         await consumer.stop()

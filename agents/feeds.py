@@ -2,16 +2,18 @@
 
 `read_batch` is pure: a fetched batch becomes session messages, dead letters and
 counts. `FeedAgent.take` carries: it writes both and only then is the batch
-acknowledged (invariant 1). A feed keeps no state between batches.
+acknowledged (invariant 1). A feed keeps no state between batches; a partition whose
+messages want a schema or a birth first is paused (paused.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from flashfeed.codecs.mapping import Mapping, Source
+from flashfeed.codecs.codec import Codec, Wanted
+from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.plan import NEXT
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.feed import Fault
@@ -22,7 +24,9 @@ from flashfeed.models.tenant import session_key
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter, Write
 from .metrics import Metrics
-from .transport import Batch
+from .paused import Acknowledge, PausedPartitions, Place
+from .supplies import Supplies
+from .transport import Batch, source_of
 
 # One message is one update at the earliest, so this bounds an update's tokens too.
 PACK_RECORDS_MAX = 64
@@ -31,16 +35,23 @@ SESSION_ID_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed, ready to read: its decoder, compiled mapping and session names. `tenant` is
+    """A feed, ready to read: its codec, compiled mapping and session names. `tenant` is
     its template's: whose sessions it feeds."""
 
     name: str
     template: str
     type: RecordType
-    decode: Callable[[bytes | None], Any]
+    codec: Codec
     mapping: Mapping
     session_id: Callable[[str], str]
     tenant: str = ""
+
+
+class FeedTopics(NamedTuple):
+    """Where a feed writes."""
+
+    records: str
+    dead_letters: str
 
 
 @dataclass(slots=True)
@@ -54,46 +65,52 @@ class ReadBatch:
 
 
 def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
-    """Decode, map, validate and pack a batch. Never raises on what a record holds."""
+    """Decode, map, validate and pack a batch. Never raises on what a record holds, but a
+    Wanted where the codec first needs something: then the batch is to be read again."""
     result = ReadBatch()
     by_session: dict[str, list[PackedRecord]] = {}
     for raw in batch.records:
-        source = Source(
-            key=raw.key,
-            topic=raw.topic,
-            timestamp_ms=raw.timestamp,
-            headers=raw.headers,
-        )
+        source = source_of(raw)
         try:
-            value = feed.decode(raw.value)
+            values = feed.codec(raw.value, source)
         except DecodeFault as fault:
-            result.dead_letters.append(
-                _letter(raw, feed, Fault(fault.reason, fault.path, str(fault)))
-            )
+            result.dead_letters.append(_letter(raw, feed, _fault(fault, None)))
             continue
-        if value is None:  # a tombstone
+        if not values:  # a tombstone, or nothing that is a measurement
             result.skipped += 1
             continue
-        mapped = feed.mapping(value, source)
-        result.skipped += mapped.skipped
-        result.dead_letters += [_letter(raw, feed, fault) for fault in mapped.faults]
-        for one in mapped.records:
-            session = feed.session_id(one.key)
-            if not 0 < len(session) <= SESSION_ID_MAX or not session.isprintable():
-                detail = (
-                    f"expected a session id of 1 to {SESSION_ID_MAX} printable characters, "
-                    f"got {session[:50]!r}"
-                )
-                result.dead_letters.append(
-                    _letter(raw, feed, Fault("map", "$key", detail, one.index))
-                )
+        # Counts the parts of all values: a record's place in its message.
+        first = 0
+        for value in values:
+            if isinstance(value, DecodeFault):
+                result.dead_letters.append(_letter(raw, feed, _fault(value, first)))
+                first += 1
                 continue
-            result.records += 1
-            by_session.setdefault(session, []).append(
-                PackedRecord(
-                    int(raw.offset), one.index, raw.timestamp or 0, record_fields(one.record)
+            mapped = feed.mapping(value, source)
+            result.skipped += mapped.skipped
+            if mapped.faults:
+                result.dead_letters += [_letter(raw, feed, fault, first) for fault in mapped.faults]
+            for one in mapped.records:
+                session = feed.session_id(one.key)
+                if not 0 < len(session) <= SESSION_ID_MAX or not session.isprintable():
+                    detail = (
+                        f"expected a session id of 1 to {SESSION_ID_MAX} printable characters, "
+                        f"got {session[:50]!r}"
+                    )
+                    result.dead_letters.append(
+                        _letter(raw, feed, Fault("map", "$key", detail, one.index), first)
+                    )
+                    continue
+                result.records += 1
+                by_session.setdefault(session, []).append(
+                    PackedRecord(
+                        int(raw.offset),
+                        first + one.index,
+                        raw.timestamp or 0,
+                        record_fields(one.record),
+                    )
                 )
-            )
+            first += len(mapped.records) + len(mapped.faults) + mapped.skipped
     for session, records in by_session.items():
         for at in range(0, len(records), PACK_RECORDS_MAX):
             message = Records(
@@ -108,7 +125,12 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
     return result
 
 
-def _letter(raw: Any, feed: Feed, fault: Fault) -> DeadLetter:
+def _fault(fault: DecodeFault, index: int | None) -> Fault:
+    return Fault(fault.reason, fault.path, str(fault), index)
+
+
+def _letter(raw: Any, feed: Feed, fault: Fault, first: int = 0) -> DeadLetter:
+    """The letter of a fault in one value of a message, whose parts count from `first`."""
     return DeadLetter(
         topic=raw.topic,
         partition=raw.partition,
@@ -119,7 +141,7 @@ def _letter(raw: Any, feed: Feed, fault: Fault) -> DeadLetter:
         key=raw.key,
         value=raw.value,
         headers=raw.headers,
-        part=fault.index,
+        part=None if fault.index is None else first + fault.index,
         where=f"feed {feed.name}",
     )
 
@@ -131,20 +153,49 @@ class FeedAgent:
         self,
         feed: Feed,
         writer: KafkaWriter,
-        records_topic: str,
-        dead_letter_topic: str,
+        supplies: Supplies,
+        topics: FeedTopics,
         metrics: Metrics,
+        fatal: Callable[[BaseException], None],
     ) -> None:
         self._feed = feed
         self._writer = writer
-        self._records_topic = records_topic
-        self._dead_letter_topic = dead_letter_topic
+        self._supplies = supplies
+        self._topics = topics
         self._metrics = metrics
+        self._paused = PausedPartitions(
+            self._carry,
+            supplies.bring,
+            lambda batch: supplies.look_ahead(feed.codec, batch),
+            fatal,
+            metrics,
+        )
 
-    async def take(self, batch: Batch) -> None:
-        """Write a batch's messages and dead letters; returns when Kafka has them all."""
+    async def take(self, batch: Batch, acknowledge: Acknowledge) -> None:
+        """Write a batch's messages and dead letters, then acknowledge it. Returns at once
+        where the batch has to wait: it is acknowledged later, in its partition's order."""
+        if self._paused.park(batch, acknowledge):
+            return
+        try:
+            await self._carry(batch)
+        except Wanted as wanted:
+            self._paused.pause(batch, acknowledge, wanted)
+            return
+        acknowledge()
+
+    async def revoke(self, places: Iterable[Place]) -> None:
+        """These partitions are another worker's now."""
+        await self._paused.revoke(places)
+
+    async def stop(self) -> None:
+        """Forget what waits; it is read again from its commit."""
+        await self._paused.stop()
+
+    async def _carry(self, batch: Batch) -> None:
+        self._supplies.begin()
         read = read_batch(batch, self._feed)
-        await self._writer.write(self._writes(read.messages, read.dead_letters))
+        writes = self._supplies.take_writes()
+        await self._writer.write(writes + self._writes(read.messages, read.dead_letters))
         self._metrics.feed_batch(
             self._feed.name, len(batch.records), read.records, read.skipped, read.dead_letters
         )
@@ -152,9 +203,9 @@ class FeedAgent:
     def _writes(
         self, messages: Sequence[tuple[str, Records]], letters: Sequence[DeadLetter]
     ) -> list[Write]:
-        writes = [letter.write(self._dead_letter_topic) for letter in letters]
+        writes = [letter.write(self._topics.dead_letters) for letter in letters]
         writes += [
-            Write(self._records_topic, session.encode(), encode_message(message))
+            Write(self._topics.records, session.encode(), encode_message(message))
             for session, message in messages
         ]
         return writes

@@ -10,12 +10,12 @@ import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
-from aiokafka.partitioner import murmur2
-
 from flashfeed.models.errors import FlashfeedError, WriteUncertain
 from flashfeed.models.messages import Message, encode_message
 
 from .kafka_writer import KafkaWriter, Write, Written
+from .placement import partition_of
+from .service import NOTED
 
 APPLY_TIMEOUT_S = 30.0
 SETTLED_KEPT = 4096
@@ -40,7 +40,7 @@ class History:
 
     def partition_of(self, session_id: str) -> int:
         """The partition that a session's key hashes to (Kafka's default partitioner)."""
-        return int((murmur2(session_id.encode()) & 0x7FFFFFFF) % self._partition_count)
+        return partition_of(session_id, self._partition_count)
 
     async def push(self, session_id: str, message: Message, records: int) -> None:
         """Write a message of so many records; returns at Kafka's acknowledgement."""
@@ -91,11 +91,19 @@ class History:
             self._recent.popitem(last=False)
 
     def revoked(self, number: int) -> None:
-        """What was pushed to the partition is another worker's to apply."""
+        """What was written to the partition is another worker's to apply."""
+        for written, waiter in self._waiters.items():
+            if written.partition == number and not waiter.done():
+                waiter.set_exception(
+                    WriteUncertain("written, but the session moved to another worker meanwhile")
+                )
         self._pushed = {key: at for key, at in self._pushed.items() if key.partition != number}
 
     async def _write(self, session_id: str, message: Message) -> tuple[Written, int]:
         number = self.partition_of(session_id)
         key, value = session_id.encode(), encode_message(message)
+        noted = NOTED.get()
+        if noted is not None:
+            noted.wrote = True
         [written] = await self._writer.write([Write(self._topic, key, value, partition=number)])
         return written, len(value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -21,17 +20,14 @@ from flashfeed.engine import Engine
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
-    ContextFull,
     ModelRefused,
     Overloaded,
-    RecordError,
     RequestError,
     SessionBusy,
     SessionExists,
     SessionFailed,
     SessionUnknown,
     Unavailable,
-    ValidationFault,
     WriteUncertain,
 )
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
@@ -41,11 +37,10 @@ from flashfeed.models.messages import (
     Create,
     Delete,
     MarkPrefix,
-    PackedRecord,
     Records,
     RemoveQuery,
 )
-from flashfeed.models.records import make_record
+from flashfeed.models.ownership import OwnedSessions, Owner
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
@@ -61,21 +56,22 @@ from flashfeed.models.views import (
     Warmed,
 )
 
-from .documents import MemoryDocuments
+from .documents import Log, Shelf, TenantDocuments
 from .embedding_models import embedding_models
 from .history import History
 from .kafka_writer import KafkaWriter
 from .metrics import Metrics
+from .owners import Owners
 from .partitions import Partitions
-from .service import Allowance, Documents, SessionService
+from .placement import Placement
+from .pushes import check_push, packed_records
+from .service import Allowance, Documents, Peers, SessionService
 from .session_outputs import version_events
 from .session_owner import SessionOwner
 from .subscribers import Subscribers
 from .tenancy import TenantSessions
 from .warm_turns import WarmTurns
 
-PUSH_RECORDS_MAX = 1000
-PUSH_TEXT_CHARS_MAX = 100_000
 ENDED_REASONS = ("stop", "length", "tool_calls")
 KEPT_REASONS = ("stop", "length")  # a generation that was cancelled leaves nothing
 
@@ -90,6 +86,9 @@ class LiveSessions:
         writer: KafkaWriter,
         partitions: Partitions,
         partition_count: int,
+        owners: Owners,
+        documents: tuple[Shelf, Log],
+        peers: Peers | None,
         metrics: Metrics,
         lag: Callable[[], dict[tuple[str, int], int]],
     ) -> None:
@@ -100,8 +99,10 @@ class LiveSessions:
         self._metrics = metrics
         self._lag = lag
         self._subscribers = Subscribers()
-        self._documents = MemoryDocuments()
+        self._documents = documents
+        self._peers = peers
         self._warm = WarmTurns()
+        self.placement = Placement(owners, partitions, partition_count, passes_on=peers is not None)
         self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._history.settled)
         partitions.on_revoked(self._on_revoked)
@@ -115,8 +116,8 @@ class LiveSessions:
 
     @property
     def ready(self) -> bool:
-        """Whether every owned partition is live."""
-        return self._partitions.ready
+        """Whether a request for any session of this worker's is answered."""
+        return self.placement.ready
 
     @property
     def sessions_max(self) -> int:
@@ -126,11 +127,11 @@ class LiveSessions:
     @property
     def documents(self) -> Documents:
         """What the dialects keep beside the sessions."""
-        return self._documents.of("")
+        return self.documents_of("")
 
     def documents_of(self, tenant: str) -> Documents:
         """What the dialects keep for one tenant."""
-        return self._documents.of(tenant)
+        return TenantDocuments(*self._documents, tenant)
 
     def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
         """This service as one tenant may use it."""
@@ -160,6 +161,42 @@ class LiveSessions:
     def sessions(self) -> list[SessionView]:
         """Every live session."""
         return [self._view(owner) for owner in self._partitions.live()]
+
+    async def all_sessions(self) -> list[SessionView]:
+        """Every live session of every worker."""
+        here = self.owned_sessions()
+        others = self.placement.others()
+        asked = (self._peers.sessions_of(owner) for owner in others) if self._peers else ()
+        # One that fails must not leave the others running behind it.
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        answers = [here]
+        for answer in told:
+            if isinstance(answer, BaseException):
+                raise answer
+            answers.append(answer)
+        numbers = [number for answer in answers for number in answer.partitions]
+        if self.placement.missing(set(numbers)) or len(set(numbers)) < len(numbers):
+            raise Unavailable("a part of the sessions is being taken over by another worker")
+        return [view for answer in answers for view in answer.sessions]
+
+    @property
+    def worker(self) -> str:
+        """This worker's name."""
+        return self.placement.worker
+
+    def accept(self, partition: int, epoch: int) -> None:
+        """Whether this worker serves the partition in that epoch."""
+        self.placement.accept(partition, epoch)
+
+    async def moved(self, owner: Owner) -> None:
+        """Returns when another worker takes the owner's partition."""
+        await self.placement.moved(owner)
+
+    def owned_sessions(self) -> OwnedSessions:
+        """The sessions of the partitions that this worker serves."""
+        served = self.placement.served()
+        owners = [one for one in self._partitions.live() if one.partition in served]
+        return OwnedSessions(tuple(served), tuple(self._view(owner) for owner in owners))
 
     def items(self, session_id: str) -> list[Fields]:
         """The records in the session's context."""
@@ -195,14 +232,8 @@ class LiveSessions:
         return self._metrics.render(self._lag())
 
     def new_id(self, scope: str = "") -> str:
-        """A key that is free: the scope, and an id after it. Its partition is this worker's."""
-        mine = set(self._partitions.numbers)
-        if not mine:
-            raise Unavailable("this worker owns no partition yet")
-        while True:
-            session_id = scope + uuid.uuid4().hex
-            if self._history.partition_of(session_id) in mine:
-                return session_id
+        """A session id that is free, in a partition that this worker serves."""
+        return self.placement.new_id(scope)
 
     # -- what changes a session ---------------------------------------------------
 
@@ -228,7 +259,7 @@ class LiveSessions:
             raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
         created_ms = int(time.time() * 1000)
         await self._history.apply(session_id, Create(spec=spec, created_ms=created_ms))
-        return self.get(session_id)
+        return self._applied(session_id)
 
     async def delete(self, session_id: str) -> None:
         """End the session."""
@@ -242,33 +273,9 @@ class LiveSessions:
         """Write records and texts; returns at Kafka's acknowledgement."""
         owner = self._owner(session_id)
         view = self._view(owner)
-        if len(records) > PUSH_RECORDS_MAX:
-            raise RequestError(
-                f"expected at most {PUSH_RECORDS_MAX} records a push, got {len(records)}"
-            )
-        for place, fields in enumerate(records):
-            if isinstance(fields, str):
-                self._check_text(view, fields, f"$.data[{place}]")
-                continue
-            try:
-                make_record(view.spec.type, fields)
-            except RecordError as error:
-                path = f"$.data[{place}]{error.path.removeprefix('$')}"
-                raise ValidationFault(f"{error} at {path}", path) from None
-        if view.failed:
-            raise RequestError(f"session {session_id} takes no more records: {view.failed}")
-        if view.queue_size + len(records) > view.queue_capacity:
-            raise Overloaded(
-                f"the session's queue holds {view.queue_size} of {view.queue_capacity} records"
-            )
+        check_push(view, records, lambda text: self._engine.count_tokens(text, session_id))
         if records:
-            now_ms = int(time.time() * 1000)
-            packed = tuple(
-                PackedRecord(
-                    0, place, now_ms, {"text": fields} if isinstance(fields, str) else fields
-                )
-                for place, fields in enumerate(records)
-            )
+            packed = packed_records(records, int(time.time() * 1000))
             message = Records(type=view.spec.type, records=packed, idempotency_key=idempotency_key)
             try:
                 await self._history.push(session_id, message, len(records))
@@ -284,25 +291,28 @@ class LiveSessions:
         """Add text to the context."""
         self._owner(session_id)
         await self._history.apply(session_id, Append(text=text))
+        view = self._applied(session_id)
         # Not the difference in tokens: the window may have slid, and others append too.
-        return AppendAck(self._engine.count_tokens(text + "\n", session_id), self.get(session_id))
+        return AppendAck(self._engine.count_tokens(text + "\n", session_id), view)
 
     async def mark_prefix(self, session_id: str) -> SessionView:
         """Make what the session holds now its frozen prefix."""
         self._owner(session_id)
         await self._history.apply(session_id, MarkPrefix())
-        return self.get(session_id)
+        return self._applied(session_id)
 
     async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
         """Add a standing question, answered at once over what is there."""
         self._owner(session_id)
         await self._history.apply(session_id, AddQuery(query=query))
+        self._applied(session_id)
         return next(view for view in self.queries(session_id) if view.query.query == query.query)
 
     async def remove_query(self, session_id: str, query_id: int) -> int:
         """Remove a standing question; returns how many remain."""
         self._owner(session_id)
         await self._history.apply(session_id, RemoveQuery(query_id=query_id))
+        self._applied(session_id)
         return len(self.queries(session_id))
 
     # -- what does not ------------------------------------------------------------
@@ -432,7 +442,7 @@ class LiveSessions:
 
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""
-        self._subscribers.publish(event)
+        self._metrics.subscribers_dropped(self._subscribers.publish(event))
 
     # -- inside -------------------------------------------------------------------
 
@@ -468,10 +478,17 @@ class LiveSessions:
         return "" if model in (self.model_id, self._config.engine.model) else model
 
     def _find(self, session_id: str) -> SessionOwner | None:
-        number = self._history.partition_of(session_id)
-        if self._partitions.recovering(number):
-            raise Unavailable("the session's partition is being rebuilt")
-        return self._partitions.find(number, session_id)
+        return self._partitions.find(self.placement.here(session_id), session_id)
+
+    def _applied(self, session_id: str) -> SessionView:
+        """The session after a change to it. Where it moved at that very moment it must not
+        seem as if nothing was written: whoever tries again would do it twice."""
+        try:
+            return self.get(session_id)
+        except Unavailable as moved:
+            raise WriteUncertain(
+                f"written and applied, but then the session moved to another worker: {moved}"
+            ) from moved
 
     def _owner(self, session_id: str, touch: bool = True) -> SessionOwner:
         owner = self._find(session_id)
@@ -480,27 +497,6 @@ class LiveSessions:
         if touch:
             owner.last_used_ms = int(time.time() * 1000)
         return owner
-
-    def _check_text(self, view: SessionView, text: str, path: str) -> None:
-        """A text that can be an item of the session's window."""
-        if not text.strip():
-            raise ValidationFault(f"expected a text, got an empty one at {path}", path)
-        if len(text) > PUSH_TEXT_CHARS_MAX:
-            raise ValidationFault(
-                f"expected a text of at most {PUSH_TEXT_CHARS_MAX} characters, got {len(text)} "
-                f"at {path}",
-                path,
-            )
-        bound = view.spec.window_tokens or view.context_tokens - view.prefix_tokens
-        # A token has one byte at least, so that most texts need not be counted.
-        if len(text.encode(errors="replace")) < bound:
-            return
-        tokens = self._engine.count_tokens(text + "\n", view.session_id)
-        if tokens > bound:
-            raise ContextFull(
-                f"expected a text of at most {bound} tokens, what the session's window takes, "
-                f"got {tokens} at {path}"
-            )
 
     @staticmethod
     def _seen(owner: SessionOwner, idempotency_key: str) -> bool:

@@ -1,10 +1,11 @@
 """The worker's metrics, in one registry of its own. SI base units; labels bounded:
-never a session id. `/metrics` of the bridge renders them."""
+never a session id, and of questions the configuration's names alone: what a tenant calls
+its own is nobody else's to read. `/metrics` of the bridge renders them."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -15,10 +16,16 @@ LATENCY_BUCKETS_S = (
 )  # fmt: skip
 
 
-class Metrics:
-    """Every series that a worker exports; the methods are the events that move them."""
+OTHER_QUERY = "other"
+"""The label of every question that the configuration does not name."""
 
-    def __init__(self) -> None:
+
+class Metrics:
+    """Every series that a worker exports; the methods are the events that move them.
+    `queries` are the questions that have a label of their own."""
+
+    def __init__(self, queries: Collection[str] = ()) -> None:
+        self._named = frozenset(queries)
         self.registry = registry = CollectorRegistry()
         self._records = Counter(
             "flashfeed_records", "Source records by feed and result.", ["feed", "result"],
@@ -71,11 +78,50 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self._dropped_subscribers = Counter(
+            "flashfeed_subscribers_dropped",
+            "Readers of a session's events let go because a whole queue waited for them.",
+            registry=registry,
+        )
         self._halvings = Counter(
             "flashfeed_window_halvings",
             "Windows made smaller because their lines had no room in the context.",
             registry=registry,
         )
+
+        self._paused = Gauge(
+            "flashfeed_paused_partitions",
+            "Feed partitions that wait for a schema or a birth.", registry=registry,
+        )  # fmt: skip
+        self._schemas = Counter(
+            "flashfeed_schema_requests",
+            "Requests to the schema registry: fetched, unknown or failed.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._births = Counter(
+            "flashfeed_births", "Sparkplug births: read, waited for, missing.", ["result"],
+            registry=registry,
+        )  # fmt: skip
+        self._sequence_gaps = Counter(
+            "flashfeed_sparkplug_sequence_gaps",
+            "Sparkplug messages that do not follow their node's last one.", registry=registry,
+        )  # fmt: skip
+
+    def paused(self, partitions: int) -> None:
+        """A feed partition more, or less, waits for what is outside."""
+        self._paused.inc(partitions)
+
+    def schema_request(self, result: str) -> None:
+        """The schema registry was asked."""
+        self._schemas.labels(result).inc()
+
+    def birth(self, result: str) -> None:
+        """A Sparkplug birth was read, waited for, or did not come."""
+        self._births.labels(result).inc()
+
+    def sequence_gap(self) -> None:
+        """Sparkplug messages are missing, or out of order."""
+        self._sequence_gaps.inc()
 
     def feed_batch(
         self, feed: str, read: int, mapped: int, skipped: int, letters: Sequence[DeadLetter]
@@ -93,10 +139,13 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in letters).items():
             self._dead_letters.labels(reason).inc(count)
 
-    def applied(self, applied: int, duplicates: int) -> None:
-        """Records reached their session, or were seen before."""
+    def applied(self, applied: int, duplicates: int, late: int, corrected: int) -> None:
+        """Records reached their session, were seen before, or came too late; `corrected` of
+        the applied took the place of another."""
         self._applied.labels("applied").inc(applied)
         self._applied.labels("duplicate").inc(duplicates)
+        self._applied.labels("late").inc(late)
+        self._applied.labels("correction").inc(corrected)
 
     def update(
         self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float
@@ -110,9 +159,10 @@ class Metrics:
 
     def answer(self, query: str, changed: bool, corrected: bool) -> None:
         """An answer was published; `corrected`: the model alone would have said another."""
-        self._answers.labels(query, str(changed).lower()).inc()
+        label = query if query in self._named else OTHER_QUERY
+        self._answers.labels(label, str(changed).lower()).inc()
         if corrected:
-            self._corrected.labels(query).inc()
+            self._corrected.labels(label).inc()
 
     def window_halved(self) -> None:
         """A session's window has no room and is smaller from now on."""
@@ -133,6 +183,10 @@ class Metrics:
     def session_failed(self, reason: str) -> None:
         """A session takes no more records."""
         self._failures.labels(reason).inc()
+
+    def subscribers_dropped(self, readers: int) -> None:
+        """So many readers fell too far behind."""
+        self._dropped_subscribers.inc(readers)
 
     def watch(self, sessions: Callable[[], int]) -> None:
         """Read the number of live sessions at scrape time."""

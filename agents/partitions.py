@@ -3,12 +3,16 @@
 RECOVERING -> LIVE   the engine knows every session in the changelog, decoded or not
 any        -> gone   another worker owns it; what is not in the changelog is its to do
 
-RECOVERING   batches are parked; no session applies anything
+RECOVERING   claimed (claims.py), being read; batches are parked, no session applies anything
 LIVE         batches go to their sessions
 Between a revocation and the next assignment no session begins a step (`may_step`).
 
-A batch is acknowledged when each of its messages
-is settled: applied, in the changelog, answered, published (invariant 1).
+A partition that is assigned again may have been another worker's meanwhile (this one was
+silent for too long, and never heard of it): where somebody has claimed it since, what is
+held of it is stale, and it is recovered anew.
+
+A batch is acknowledged when each of its messages is settled: applied, in the changelog,
+answered, published (invariant 1).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from flashfeed.models.errors import DecodeFault, FlashfeedError
 from flashfeed.models.messages import decode_message
 
 from .changelog import read_partition
+from .claims import Claims
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter
 from .session_owner import OwnerParts, SessionOwner
@@ -47,9 +52,10 @@ class _Unsettled:
 
 @dataclass(slots=True)
 class Partition:
-    """One owned partition."""
+    """One owned partition. `epoch` is that of this worker's claim, 0 before it."""
 
     number: int
+    epoch: int = 0
     live: bool = False
     parked: list[tuple[Batch, Acknowledge]] = field(default_factory=list)
     sessions: dict[str, SessionOwner] = field(default_factory=dict)
@@ -66,12 +72,14 @@ class Partitions:
         changelog: str,
         dead_letters: str,
         writer: KafkaWriter,
+        claims: Claims,
         make_parts: Callable[[Settled, asyncio.Event], OwnerParts],
     ) -> None:
         self._kafka = kafka
         self._changelog = changelog
         self._dead_letters = dead_letters
         self._writer = writer
+        self._claims = claims
         self._may_step = asyncio.Event()
         self._parts = make_parts(self._settled, self._may_step)
         self._owned: dict[int, Partition] = {}
@@ -86,14 +94,41 @@ class Partitions:
         What is new is registered before anything is awaited: its batches may come at once.
         """
         wanted = set(numbers)
+        kept = [one for one in self._owned.values() if one.number in wanted and one.epoch]
         lost = set(self._owned) - wanted
         for number in sorted(wanted - set(self._owned)):
-            partition = self._owned[number] = Partition(number)
-            partition.recovery = asyncio.create_task(
-                self._recover(partition), name=f"recover {number}"
-            )
+            self._begin(Partition(number))
+        served = [one for one in kept if one.live]
+        for partition in served:
+            partition.live = False
         await self.revoke(lost)
+        await self._check_kept(kept, served)
         self._may_step.set()
+
+    def _begin(self, partition: Partition) -> None:
+        """Own a partition, and recover it in the background."""
+        self._owned[partition.number] = partition
+        partition.recovery = asyncio.create_task(
+            self._recover(partition), name=f"recover {partition.number}"
+        )
+
+    async def _check_kept(self, kept: list[Partition], served: list[Partition]) -> None:
+        """Go on with what is still this worker's, and begin anew with what was not."""
+        if not kept:
+            return
+        try:
+            await self._claims.sync()
+        except FlashfeedError as error:
+            self._parts.fatal(error)
+            return
+        for partition in kept:
+            if self._claims.holds(partition.number, partition.epoch):
+                if partition in served:
+                    await self._open(partition)
+            else:
+                log.warning("partition %d was another worker's meanwhile", partition.number)
+                await self._let_go(partition)
+                self._begin(Partition(partition.number, parked=partition.parked))
 
     def pause(self) -> None:
         """A rebalance began: finish the steps under way, and begin no other."""
@@ -105,16 +140,20 @@ class Partitions:
             partition = self._owned.pop(number, None)
             if partition is None:
                 continue
-            if partition.recovery is not None:
-                partition.recovery.cancel()
-                await asyncio.gather(partition.recovery, return_exceptions=True)
-            for owner in partition.sessions.values():
-                await owner.stop()
-            for listener in self._on_revoked:
-                listener(number)
+            await self._let_go(partition)
+
+    async def _let_go(self, partition: Partition) -> None:
+        if partition.recovery is not None:
+            partition.recovery.cancel()
+            await asyncio.gather(partition.recovery, return_exceptions=True)
+        for owner in partition.sessions.values():
+            await owner.stop()
+        for listener in self._on_revoked:
+            listener(partition.number)
 
     async def _recover(self, partition: Partition) -> None:
         try:
+            partition.epoch = await self._claims.claim(partition.number)
             read = await read_partition(
                 self._kafka, self._changelog, partition.number, self._writer
             )
@@ -126,18 +165,23 @@ class Partitions:
                 await owner.rebuild(state)
             for what in read.corrupt:
                 log.error("changelog partition %d, left out: %s", partition.number, what)
+            for owner, _ in owners:
+                owner.start()
+            await self._open(partition)
+            await self._claims.open(partition.number, partition.epoch)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._parts.fatal(error)
             return
-        partition.live = True
-        for owner, _ in owners:
-            owner.start()
-        parked, partition.parked = partition.parked, []
-        for batch, acknowledge in parked:
-            await self._route(partition, batch, acknowledge)
         log.info("partition %d is live with %d sessions", partition.number, len(partition.sessions))
+
+    async def _open(self, partition: Partition) -> None:
+        """Let batches through: first those that were parked, in their order."""
+        while partition.parked:
+            batch, acknowledge = partition.parked.pop(0)
+            await self._route(partition, batch, acknowledge)
+        partition.live = True
 
     def _restored(
         self, partition: Partition, state: SessionState
@@ -240,10 +284,10 @@ class Partitions:
         owner = partition.sessions.get(session_id) if partition else None
         return owner if owner is not None and owner.state is not None else None
 
-    def recovering(self, number: int) -> bool:
-        """Whether the partition is owned and not live yet."""
+    def serves(self, number: int, epoch: int) -> bool:
+        """Whether the partition is owned and live, by the claim of that epoch."""
         partition = self._owned.get(number)
-        return partition is not None and not partition.live
+        return partition is not None and partition.live and partition.epoch == epoch
 
 
 def _letter(raw: Any, fault: Exception) -> DeadLetter:

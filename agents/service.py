@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from flashfeed.models.chat import ChatRequest
+from flashfeed.models.errors import SessionElsewhere
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
+from flashfeed.models.ownership import OwnedSessions, Owner
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
     AppendAck,
@@ -28,6 +32,51 @@ from flashfeed.models.views import (
     SessionView,
     Warmed,
 )
+
+PUSH_RECORDS_MAX: Final = 1000
+"""Records and texts of one push."""
+
+PUSH_TEXT_CHARS_MAX: Final = 100_000
+"""Characters of a text that is pushed."""
+
+
+@dataclass(slots=True)
+class Noted:
+    """What the service noted while it served one request: that another worker owns the
+    session asked for, and whether anything was written before that came out."""
+
+    elsewhere: SessionElsewhere | None = None
+    wrote: bool = False
+
+
+NOTED: Final[ContextVar[Noted | None]] = ContextVar("NOTED", default=None)
+"""Where the service notes it, for a bridge that passes requests on: a dialect turns the
+error into words of its own, in which nobody can read it any more."""
+
+
+class Ownership(Protocol):
+    """Who owns which session, as a bridge needs it to pass requests on."""
+
+    @property
+    def worker(self) -> str:
+        """This worker's name, another one with each start."""
+
+    def accept(self, partition: int, epoch: int) -> None:
+        """Raises Unavailable where this worker does not serve the partition in that epoch."""
+
+    async def moved(self, owner: Owner) -> None:
+        """Returns when another worker takes the owner's partition: what the owner still
+        says of it counts no more."""
+
+    def owned_sessions(self) -> OwnedSessions:
+        """The sessions that this worker serves."""
+
+
+class Peers(Protocol):
+    """The other workers, as the service may ask them."""
+
+    async def sessions_of(self, owner: Owner) -> OwnedSessions:
+        """The sessions that another worker serves. Raises Unavailable."""
 
 
 class Documents(Protocol):
@@ -63,7 +112,8 @@ class Allowance(Protocol):
 
 
 class SessionService(Protocol):
-    """What a bridge may call. All methods run on the worker's event loop."""
+    """What a bridge may call. All methods run on the worker's event loop. What is asked of
+    a session that another worker owns raises SessionElsewhere, and is noted."""
 
     @property
     def model_id(self) -> str:
@@ -87,7 +137,7 @@ class SessionService(Protocol):
 
     @property
     def sessions_max(self) -> int:
-        """How many sessions this worker takes."""
+        """How many sessions each worker takes."""
 
     async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
         """A new session. Raises SessionExists, RequestError, Overloaded, Unavailable."""
@@ -97,6 +147,10 @@ class SessionService(Protocol):
 
     def sessions(self) -> list[SessionView]:
         """Every live session of this worker."""
+
+    async def all_sessions(self) -> list[SessionView]:
+        """Every live session, this worker's and all others'. Raises Unavailable where one
+        of them does not say: never a list that is short."""
 
     async def inspect(self, session_id: str) -> Inspection:
         """The session with its context as text."""

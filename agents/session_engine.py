@@ -77,7 +77,9 @@ class SessionEngine:
                     await self._engine.mark_prefix(self.session_id)
                 if step.items or step.queries:
                     lines = [item.line for item in step.items]
-                    return await self._engine.update(self.session_id, lines, step.queries)
+                    return await self._engine.update(
+                        self.session_id, lines, step.queries, rewind=step.rewind
+                    )
                 return replace(NO_WORK, n_tokens=opened or step.head.tokens)
             except (Overloaded, ModelUnavailable):
                 # All seats are busy, or a model cannot be had now: what came waits
@@ -104,7 +106,7 @@ class SessionEngine:
         or brings no items; the session is then as it was."""
         if not step.items or halved(step.head.window) is None:
             return None
-        tried = window_length(step.head.window, step.head.count + len(step.items))
+        tried = window_length(step.head.window, _count_after(step))
         window = halved(step.head.window)
         try:
             found = await self._halve(state, step, taken, templates, tried, window)
@@ -128,7 +130,7 @@ class SessionEngine:
         while window is not None:
             smaller = shrunk(state, window.items) if state is not None else None
             again = plan_step(self.session_id, smaller, taken, templates, window.items)
-            length = window_length(window, again.head.count + len(again.items))
+            length = window_length(window, _count_after(again))
             if length < tried:  # else it is the same lines once more
                 tried = length
                 try:
@@ -172,6 +174,10 @@ class SessionEngine:
             count=head.count,
             frozen=head.frozen,
         )
+
+
+def _count_after(step: Step) -> int:
+    return step.head.count - step.rewind + len(step.items)
 
 
 def engine_spec(head: Head) -> SessionSpec:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import orjson
 
 from flashfeed.models.events import FlashReady, cloud_event
-from flashfeed.models.state import Head
+from flashfeed.models.state import Head, Item, ring_slots
 from flashfeed.models.views import SessionEvent
 
 from .changelog import entry_write, tombstones
@@ -53,7 +54,8 @@ def step_outputs(
         changelog = tombstones(topics.changelog, partition, head)
         refused += [_answer_tombstone(topics, head, query.id) for query in head.spec.flash]
     elif state is not None or step.creates:  # else the records went to the dead letters
-        changelog = [entry_write(topics.changelog, partition, head, step.items)]
+        items = entry_items(step, state, head)
+        changelog = [entry_write(topics.changelog, partition, head, items)]
         if step.moves:
             events = version_events(head)
         else:
@@ -65,6 +67,15 @@ def step_outputs(
             if query.id not in left
         ]
     return Outputs(letters, refused, changelog, events, event_writes(events, topics))
+
+
+def entry_items(step: Step, state: SessionState | None, head: Head) -> Sequence[Item]:
+    """The items of the step's changelog entry. Where the step wrote some again it is the
+    whole window: of a ring's slots those before are then never needed, and so corrections
+    without end cannot push out what is. A window without a ring keeps every slot."""
+    if not step.rewind or state is None or ring_slots(head.spec.window) is None:
+        return step.items
+    return [*islice(state.items, len(state.items) - step.rewind), *step.items]
 
 
 def version_events(head: Head) -> list[SessionEvent]:

@@ -232,7 +232,7 @@ class SessionOwner:
 
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics
-        metrics.applied(step.records, step.duplicates)
+        metrics.applied(step.taken + step.texts, step.duplicates, step.late, step.corrected)
         if update.decodes:
             metrics.update(
                 step.head.spec.type,

@@ -7,6 +7,7 @@
 - A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
 - What needs memory (a bar being built, a vital's last value) is in the head
   (models/assembly.py); a record may so lead to none, one or several items.
+- A candle that comes again, or late, has its place in the window (session_items.py).
 - A line may refer to the record before it only inside its own block (models/window.py),
   so that no context begins with a line that needs what has slid out.
 """
@@ -21,7 +22,6 @@ import msgspec
 
 from flashfeed.codecs.assembly import assemble
 from flashfeed.codecs.registry import text_codec
-from flashfeed.codecs.text import TextCodec
 from flashfeed.models.errors import (
     FlashfeedError,
     RecordError,
@@ -36,18 +36,17 @@ from flashfeed.models.messages import (
     Create,
     Delete,
     MarkPrefix,
-    PackedRecord,
     Records,
     RemoveQuery,
     pushed_text,
 )
 from flashfeed.models.origins import Origin, advance, is_new, origin_key
-from flashfeed.models.records import Record, make_record, record_fields
+from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
-from flashfeed.models.window import block_start
 
-from .session_step import LastRecord, Refused, SessionState, Step, Templates, Waiting
+from .session_items import Fate, add_record
+from .session_step import Refused, SessionState, Step, Templates, Waiting
 
 _RAW: Final[dict[str, str]] = {"ohlcv": "trade"}
 """What else a session of a type may be sent: what its own records are made of."""
@@ -70,6 +69,7 @@ def plan_step(
     else:
         empty = SessionSpec(type="event")
         step = Step(head=Head(session_id, empty, window_items=window_items))
+    held = state.items if state is not None else ()
     exists = state is not None
     fresh_origins = {
         origin_key(one.topic, one.partition): one for one in step.head.assembly.origins
@@ -80,7 +80,7 @@ def plan_step(
             step.outcomes[one.offset] = None
             continue
         try:
-            exists = _fold(step, one, exists, templates, fresh_origins)
+            exists = _fold(step, held, one, exists, templates, fresh_origins)
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
@@ -113,6 +113,7 @@ def _event_time(step: Step) -> float | None:
 
 def _fold(
     step: Step,
+    held: Sequence[Item],
     one: Waiting,
     exists: bool,
     templates: Templates,
@@ -134,7 +135,7 @@ def _fold(
             raise SessionUnknown(f"no session {step.head.session_id}")
         _create(step, spec, message.records[0].received_ms if isinstance(message, Records) else 0)
     if isinstance(message, Records):
-        _fold_records(step, one.offset, message, origins)
+        _fold_records(step, held, one.offset, message, origins)
     elif isinstance(message, Append):
         _check_alive(step)
         step.items.append(Item(message.text, offset=one.offset))
@@ -174,7 +175,9 @@ def _refuse_all(step: Step, message: Records, reason: str, detail: str) -> None:
     step.refused += [Refused(message, one, reason, "$", detail) for one in message.records]
 
 
-def _fold_records(step: Step, offset: int, message: Records, origins: dict[str, Origin]) -> None:
+def _fold_records(
+    step: Step, held: Sequence[Item], offset: int, message: Records, origins: dict[str, Origin]
+) -> None:
     head = step.head
     if head.failed:
         _refuse_all(step, message, "session_failed", head.failed)
@@ -207,15 +210,30 @@ def _fold_records(step: Step, offset: int, message: Records, origins: dict[str, 
             done = assemble(
                 step.head.assembly, head.spec, came, message.may_change, one.received_ms / 1000
             )
-            for record in done.records:
-                _add_record(step, codec, record, came is record, one, offset)
+            fates = [
+                add_record(
+                    step,
+                    held,
+                    codec,
+                    record,
+                    Item("", one.fields if record is came else record_fields(record), offset),
+                )
+                for record in done.records
+            ]
         except (RecordError, SessionFailed) as error:
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
         step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
-        step.taken += not done.late
-        step.late += done.late
+        step.late += done.late or Fate.LATE in fates
+        step.duplicates += Fate.DUPLICATE in fates
+        step.corrected += Fate.CORRECTED in fates
+        if done.late or {Fate.LATE, Fate.DUPLICATE} & {*fates}:
+            continue
+        step.taken += 1
+        if fates:
+            step.received_ms.append(one.received_ms)
+            step.moves = True
         if message.topic:
             seen = origins.get(key)
             first = seen.first if seen else one.offset
@@ -227,25 +245,6 @@ def _fold_text(step: Step, text: str, offset: int, received_ms: int) -> None:
     step.texts += 1
     step.received_ms.append(received_ms)
     step.moves = True
-
-
-def _add_record(
-    step: Step, codec: TextCodec, record: Record, as_it_came: bool, one: PackedRecord, offset: int
-) -> None:
-    number = step.head.count + len(step.items)
-    line = codec.render(record, _referable(step, number)).removesuffix("\n")
-    step.items.append(Item(line, one.fields if as_it_came else record_fields(record), offset))
-    step.last = LastRecord(record, number)
-    step.received_ms.append(one.received_ms)
-    step.moves = True
-
-
-def _referable(step: Step, number: int) -> Record | None:
-    """The record that the line of item `number` may refer to."""
-    last = step.last
-    if last is None or last.number < block_start(step.head.window, number):
-        return None
-    return last.record
 
 
 def _add_query(step: Step, query: FlashQuery) -> None:

@@ -45,6 +45,7 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
         dropped=counters.dropped,
         duplicates=counters.duplicates + step.duplicates,
         late=counters.late + step.late,
+        corrected=counters.corrected + step.corrected,
         batches=counters.batches + bool(step.moves),
         process_us=counters.process_us + ran.process_us,
     )
@@ -83,6 +84,8 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
 def next_state(step: Step, state: SessionState | None, head: Head) -> SessionState:
     """The state with the step in it; takes the old state's items over."""
     items = state.items if state is not None else deque[Item]()
+    for _ in range(step.rewind):
+        items.pop()
     items.extend(step.items)
     while len(items) > head.items:
         items.popleft()
@@ -117,11 +120,16 @@ def _slid(step: Step, held: deque[Item]) -> _Slid:
             },
             -1,
         )
-    count = head.count + len(step.items)
+    count = head.count - step.rewind + len(step.items)
     items = window_length(head.window, count)
-    dropped = len(held) + len(step.items) - items
-    gone = sum(item.fields is not None for item in islice(chain(held, step.items), dropped))
-    oldest = next(islice(chain(held, step.items), dropped, None), None)
+    left = len(held) - step.rewind
+    dropped = left + len(step.items) - items
+    # The last ones are the step's to write again.
+    rewound = sum(item.fields is not None for item in islice(reversed(held), step.rewind))
+    gone = rewound + sum(
+        item.fields is not None for item in islice(chain(islice(held, left), step.items), dropped)
+    )
+    oldest = next(islice(chain(islice(held, left), step.items), dropped, None), None)
     return _Slid(
         {"count": count, "items": items, "records": head.records + step.records - gone},
         oldest.offset if oldest is not None else -1,

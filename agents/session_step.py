@@ -107,8 +107,9 @@ def shrunk(state: SessionState, window_items: int) -> SessionState:
 class Step:
     """One step's work: decode `items`, ask `queries`, tell every offset's caller.
 
-    `head` is the head before the answers; `moves` says that the data version moves;
-    `outcomes` has, for each offset, the error its caller gets (None: done).
+    The window's last `rewind` items go before, and stand among `items` again where they
+    stay (session_items.py). `head` is the head before the answers; `moves` says that the
+    data version moves; `outcomes` has, for each offset, the error its caller gets (None: done).
     """
 
     head: Head
@@ -125,7 +126,9 @@ class Step:
     marks_prefix: bool = False
     duplicates: int = 0
     late: int = 0
+    corrected: int = 0
     taken: int = 0
+    rewind: int = 0
     texts: int = 0
 
     @property

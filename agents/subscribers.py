@@ -39,10 +39,9 @@ class Subscribers:
                 if not readers:
                     del self._queues[session_id]
 
-    def publish(self, event: SessionEvent) -> None:
-        """Pass an event to who reads its session."""
-        for queue in self._queues.get(event.session_id, set()):
-            _offer(queue, event)
+    def publish(self, event: SessionEvent) -> int:
+        """Pass an event to who reads its session; returns how many readers it let go."""
+        return sum(_offer(queue, event) for queue in self._queues.get(event.session_id, set()))
 
     def end(self, gone: Callable[[str], bool]) -> None:
         """End the readers of every session of which `gone` says that it is no more here."""
@@ -51,13 +50,14 @@ class Subscribers:
                 _offer(queue, None)
 
 
-def _offer(queue: _Queue, event: SessionEvent | None) -> None:
-    """Put without waiting; a reader that fell behind by the whole queue is let go."""
-    if queue.full():
+def _offer(queue: _Queue, event: SessionEvent | None) -> bool:
+    """Put without waiting; a reader that fell behind by the whole queue is let go: True."""
+    full = queue.full()
+    if full:
         while not queue.empty():
             queue.get_nowait()
-        event = None
-    queue.put_nowait(event)
+    queue.put_nowait(None if full else event)
+    return full
 
 
 async def _drain(queue: _Queue) -> AsyncIterator[SessionEvent]:

@@ -110,6 +110,11 @@ class TenantSessions:
         views = self._worker.sessions()
         return [self._own(view) for view in views if view.session_id.startswith(self._scope)]
 
+    async def all_sessions(self) -> list[SessionView]:
+        """The tenant's live sessions at every worker."""
+        views = await self._worker.all_sessions()
+        return [self._own(view) for view in views if view.session_id.startswith(self._scope)]
+
     def items(self, session_id: str) -> list[Fields]:
         """The records in the session's context."""
         with self._own_words():
@@ -157,10 +162,10 @@ class TenantSessions:
     async def push(
         self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
     ) -> PushAck:
-        """Write records for the session."""
+        """Write records and texts for the session."""
         with self._own_words():
             ack = await self._worker.push(self._key(session_id), records, idempotency_key)
-        return PushAck(ack.pushed, self._own(ack.view))
+        return msgspec.structs.replace(ack, view=self._own(ack.view))
 
     async def append(self, session_id: str, text: str) -> AppendAck:
         """Add text to the context."""

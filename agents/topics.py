@@ -8,6 +8,7 @@ import logging
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
+from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
 
@@ -23,7 +24,8 @@ def own_topics(config: Config) -> list[NewTopic]:
     """The topics that flashfeed writes, as they are created where they are missing.
 
     The changelog has as many partitions as the records topic: partition p of one
-    holds the state of the sessions in partition p of the other.
+    holds the state of the sessions in partition p of the other. Owners and documents have
+    one: every worker reads them in the same order.
     """
     kafka, topics = config.kafka, config.topics
     kept = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
@@ -35,18 +37,33 @@ def own_topics(config: Config) -> list[NewTopic]:
         topics.flash_ready: kept,
         topics.data_updated: kept,
         topics.answers: compacted,
+        topics.owners: compacted,
+        topics.documents: compacted,
     }
+    if any(needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()):
+        policies[topics.births] = compacted
     return [
-        NewTopic(name, kafka.partitions, kafka.replication, topic_configs=policy)
+        NewTopic(
+            name,
+            1 if name in single(config) else kafka.partitions,
+            kafka.replication,
+            topic_configs=policy,
+        )
         for name, policy in policies.items()
     ]
+
+
+def single(config: Config) -> tuple[str, str]:
+    """Our topics of one partition."""
+    return config.topics.owners, config.topics.documents
 
 
 async def prepare_topics(config: Config) -> dict[str, list[str]]:
     """Create what is missing of our topics; returns each feed's topics by feed name.
 
     Raises Unavailable where the brokers cannot be reached or refuse, ConfigError where
-    the records and changelog topics differ in partitions.
+    the records and changelog topics differ in partitions, or owners or documents have
+    more than one.
     """
     admin = AIOKafkaAdminClient(**client_settings(config.kafka))
     try:
@@ -66,7 +83,7 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
         counts = {
             topic["topic"]: len(topic["partitions"])
             for topic in await admin.describe_topics(
-                [config.topics.records, config.topics.changelog]
+                [config.topics.records, config.topics.changelog, *single(config)]
             )
         }
     finally:
@@ -76,6 +93,9 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
             f"topics {config.topics.records} and {config.topics.changelog} must have the same "
             f"number of partitions, have {counts}"
         )
+    for name in single(config):
+        if counts[name] != 1:
+            raise ConfigError(f"topic {name} must have one partition, has {counts[name]}")
     return match_feeds(config, existing)
 
 

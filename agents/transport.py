@@ -25,6 +25,8 @@ from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from flashfeed.codecs.mapping import Source
+
 from .offsets import PartitionOffsets
 
 SCHEME = "flashfeed"
@@ -52,6 +54,11 @@ class Batch(NamedTuple):
     def last(self) -> int:
         """Offset of the last record."""
         return int(self.records[-1].offset)
+
+
+def source_of(raw: ConsumerRecord[bytes, bytes]) -> Source:
+    """What a fetched record has beside its value."""
+    return Source(raw.key, raw.topic, raw.timestamp, raw.headers)
 
 
 class PromptConsumerThread(driver.AIOKafkaConsumerThread):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from flashfeed.models.chat import ToolCall
 from flashfeed.models.errors import Unavailable
@@ -79,7 +79,7 @@ def event_stream(request: Request, frames: AsyncGenerator[bytes, None]) -> Event
     return EventStream(frames, request.app.state.heartbeat_s, closing_of(request))
 
 
-def closing_of(request: Request) -> asyncio.Event:
+def closing_of(connection: HTTPConnection) -> asyncio.Event:
     """The event that ends everything when the server stops."""
-    closing: asyncio.Event = request.app.state.closing
+    closing: asyncio.Event = connection.app.state.closing
     return closing

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -19,9 +19,19 @@ from flashfeed.models.chat import ChatRequest
 
 from .errors import InvalidField, Unsupported
 
+BLOCKS_MAX: Final = 1000
+
 _FLAT_PLACE = re.compile(r"messages\[(\d+)\]")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _ERROR_PREFIX = "Error: "
+_THEIR_WORDS = (
+    ("parameters", "input_schema"),
+    ("tool_call_id", "tool_use_id"),
+    ("tool_calls", "tool_use"),
+    ("arguments", "input"),
+    ("[", "."),
+    ("]", ""),
+)
 
 
 class _Flat(NamedTuple):
@@ -145,6 +155,9 @@ def _blocks(content: Any, where: str) -> list[tuple[str, Mapping[str, Any]]]:
     """Blocks, each with its place."""
     if not isinstance(content, list):
         raise InvalidField(f"{where}: expected a string or a list of blocks", where)
+    if len(content) > BLOCKS_MAX:
+        message = f"{where}: expected at most {BLOCKS_MAX} blocks, got {len(content)}"
+        raise InvalidField(message, where)
     placed = []
     for place, block in enumerate(content):
         at = f"{where}.{place}"
@@ -192,5 +205,6 @@ def _named(error: msgspec.ValidationError, flat: Sequence[_Flat]) -> InvalidFiel
     path = path.rstrip("`").removeprefix("$").removeprefix(".") or "messages"
     if found := _FLAT_PLACE.match(path):
         path = flat[int(found[1])].where + path[found.end() :]
-    path = path.replace("parameters", "input_schema").replace("[", ".").replace("]", "")
+    for ours, theirs in _THEIR_WORDS:
+        path = path.replace(ours, theirs)
     return InvalidField(f"{path}: {message}", path)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Request
@@ -23,9 +23,9 @@ from flashfeed.models.generation import GeneratedPiece
 
 from . import anthropic_shapes as shapes
 from .answers import event_stream, whole_answer
-from .anthropic_requests import CountBody, MessagesBody
+from .anthropic_requests import SESSION_ID_CHARACTERS_MAX, CountBody, MessagesBody
 from .caller import Sessions
-from .errors import error_body
+from .errors import InvalidField, error_body
 from .sse import frame
 
 router = APIRouter(prefix="/v1/messages", tags=["anthropic"])
@@ -33,15 +33,25 @@ router = APIRouter(prefix="/v1/messages", tags=["anthropic"])
 _STREAM: dict[str, Any] = {"content": {"text/event-stream": {}}}
 
 
+SessionHeader = Annotated[
+    str,
+    Header(
+        alias="x-layerscale-session-id",
+        max_length=SESSION_ID_CHARACTERS_MAX,
+        description="ask this live session's data, as `session_id` in the body does",
+    ),
+]
+
+
 @router.post("", response_model=shapes.Message, responses={200: _STREAM})
 async def create(
     body: MessagesBody,
     request: Request,
     sessions: Sessions,
-    session: str = Header(default="", alias="x-layerscale-session-id"),
+    session: SessionHeader = "",
 ) -> shapes.Message | Response:
     """Answer a conversation; with `stream` as server-sent events."""
-    session_id = body.session_id or session
+    session_id = _session_id(body, session)
     model = sessions.get(session_id).model if session_id else body.model or sessions.model_id
     pieces = _pieces(sessions, body, session_id)
     message_id = f"msg_{uuid.uuid4().hex}"
@@ -56,6 +66,14 @@ async def create(
 async def count_tokens(body: CountBody, sessions: Sessions) -> shapes.TokensCount:
     """How many tokens of prompt the same request would have, without a session."""
     return {"input_tokens": await sessions.count_prompt(body.chat_request(), body.model)}
+
+
+def _session_id(body: MessagesBody, header: str) -> str:
+    """The session that is asked, "" for none. Raises InvalidField where there are two."""
+    if body.session_id and header and body.session_id != header:
+        message = "session_id: expected the session of x-layerscale-session-id, got another"
+        raise InvalidField(message, "session_id")
+    return body.session_id or header
 
 
 async def _pieces(

@@ -7,26 +7,32 @@ read in anthropic_conversation.py.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from flashfeed.models.chat import MESSAGES_MAX, TOOLS_MAX, ChatRequest
+from flashfeed.models.chat import CONTENT_CHARS_MAX, MESSAGES_MAX, TOOLS_MAX, ChatRequest
 from flashfeed.models.generation import (
     MAX_TOKENS_MAX,
     SEED_MAX,
+    STOP_CHARACTERS_MAX,
     STOP_STRINGS_MAX,
     TOP_K_MAX,
     GenerateOptions,
 )
 
-from .anthropic_conversation import conversation
+from .anthropic_conversation import BLOCKS_MAX, conversation
 from .errors import Unsupported
 
 MODEL_CHARACTERS_MAX = 2000
 TEMPERATURE_MAX = 1.0
 
-Block = dict[str, Any]
+SESSION_ID_CHARACTERS_MAX = 256
+TOOL_NAME_CHARACTERS_MAX = 64
+
+Text = Annotated[str, Field(max_length=CONTENT_CHARS_MAX)]
+Blocks = Annotated[list[dict[str, Any]], Field(max_length=BLOCKS_MAX)]
+StopText = Annotated[str, Field(max_length=STOP_CHARACTERS_MAX)]
 
 _EXAMPLE: dict[str, Any] = {
     "model": "packaged",
@@ -56,7 +62,7 @@ class ToolChoiceBody(_Body):
     """auto: the model decides; any: some tool is called; tool: the one named; none."""
 
     type: Literal["auto", "any", "tool", "none"]
-    name: str | None = None
+    name: str | None = Field(default=None, max_length=TOOL_NAME_CHARACTERS_MAX)
     disable_parallel_tool_use: bool = False
 
 
@@ -78,7 +84,7 @@ class CountBody(_Body):
         max_length=MODEL_CHARACTERS_MAX,
         description="empty: the worker's default; not read with a session_id",
     )
-    system: str | list[Block] | None = None
+    system: Text | Blocks | None = None
     tools: list[dict[str, Any]] | None = Field(default=None, max_length=TOOLS_MAX)
     tool_choice: ToolChoiceBody | None = None
     thinking: dict[str, Any] | None = Field(default=None, description="only disabled")
@@ -91,7 +97,7 @@ class CountBody(_Body):
     temperature: float = Field(default=1.0, ge=0, le=TEMPERATURE_MAX)
     top_p: float = Field(default=1.0, ge=0, le=1)
     top_k: int = Field(default=0, ge=0, le=TOP_K_MAX)
-    stop_sequences: list[str] | None = Field(default=None, max_length=STOP_STRINGS_MAX)
+    stop_sequences: list[StopText] | None = Field(default=None, max_length=STOP_STRINGS_MAX)
     stream: bool = False
     metadata: dict[str, Any] | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
@@ -100,7 +106,11 @@ class CountBody(_Body):
     inference_geo: None = Field(default=None, description="not supported")
     seed: int | None = Field(default=None, ge=0, le=SEED_MAX)
     ignore_eos: bool = False
-    session_id: str | None = Field(default=None, description="asks a live session")
+    session_id: str | None = Field(
+        default=None,
+        max_length=SESSION_ID_CHARACTERS_MAX,
+        description="asks this live session, as the header x-layerscale-session-id does",
+    )
 
     def chat_request(self) -> ChatRequest:
         """The conversation as the service takes it. Raises InvalidField, Unsupported."""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from flashfeed.agents.service import SessionService
+from flashfeed.agents.service import Ownership, SessionService
 
-from . import anthropic_messages, errors, events, layerscale, llama_stack, openai
-from .caller import Sessions
+from . import anthropic_messages, errors, events, layerscale, llama_stack, openai, realm_socket
+from .caller import Sessions, Tenant
+from .cluster import ClusterDoor, cluster_router
+from .forward import Forward
 from .gate import Gate
 from .health import health_response
 from .limits import Allowances
+from .metrics import BridgeMetrics
+from .peers import ClusterPeers
 from .request_ids import HEADERS as REQUEST_ID_HEADERS
 from .request_ids import RequestIds
 from .settings import BridgeSettings
@@ -23,9 +29,22 @@ from .settings import BridgeSettings
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create_app(service: SessionService, settings: BridgeSettings | None = None) -> FastAPI:
+@dataclass(frozen=True)
+class Cluster:
+    """What a bridge needs to pass requests on, and to take those that others pass on."""
+
+    ownership: Ownership
+    peers: ClusterPeers
+
+
+def create_app(
+    service: SessionService,
+    settings: BridgeSettings | None = None,
+    cluster: Cluster | None = None,
+) -> FastAPI:
     """The app over a session service. `app.state.closing` is the event that ends its
-    streams; whoever serves the app sets it before it stops."""
+    streams; whoever serves the app sets it before it stops. Without a cluster no request
+    goes from one worker to another."""
     settings = settings or BridgeSettings()
     closing = asyncio.Event()
     app = FastAPI(
@@ -39,10 +58,19 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     app.state.keys = settings.keys
     app.state.allowances = allowances = Allowances(settings.limits, settings.tenant_limits)
     app.state.service = service
+    app.state.started_s = time.monotonic()
     app.state.heartbeat_s = settings.heartbeat_s
     app.state.body_bytes_max = settings.body_bytes_max
+    app.state.stalled_s = settings.stalled_s
+    app.state.metrics = BridgeMetrics()
     errors.install(app)
+    body_max = settings.body_bytes_max
+    # The last that is added is the first that a request comes to.
+    if cluster is not None:
+        _pass_on(app, cluster, closing, body_max)
     app.add_middleware(Gate, settings=settings, service=service, allowances=allowances)
+    if cluster is not None:
+        _take_in(app, cluster, body_max)
     if settings.cors_origins:  # outside of the gate: a preflight has no key, a refusal is read
         app.add_middleware(
             CORSMiddleware,
@@ -51,7 +79,7 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
             allow_headers=["*"],
             expose_headers=["Retry-After", *REQUEST_ID_HEADERS],
         )
-    app.add_middleware(RequestIds)  # the last one added is the first one asked
+    app.add_middleware(RequestIds)
     _add_worker_routes(app, service)
     app.include_router(llama_stack.router)
     app.include_router(layerscale.router)
@@ -60,8 +88,29 @@ def create_app(service: SessionService, settings: BridgeSettings | None = None) 
     # Llama Stack's clients of 2025 look for OpenAI's routes there.
     app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
     app.include_router(events.router)
+    app.include_router(realm_socket.router)
     _add_unknown_socket(app)
     return app
+
+
+def _pass_on(app: FastAPI, cluster: Cluster, closing: asyncio.Event, body_max: int) -> None:
+    app.add_middleware(
+        Forward,
+        ownership=cluster.ownership,
+        peers=cluster.peers,
+        closing=closing,
+        body_bytes_max=body_max,
+    )
+
+
+def _take_in(app: FastAPI, cluster: Cluster, body_max: int) -> None:
+    app.add_middleware(
+        ClusterDoor,
+        secret=cluster.peers.secret,
+        ownership=cluster.ownership,
+        body_bytes_max=body_max,
+    )
+    app.include_router(cluster_router(cluster.ownership))
 
 
 def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
@@ -72,9 +121,12 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
         return health_response(service)
 
     @app.get("/metrics", tags=["server"])
-    async def metrics(sessions: Sessions) -> Response:
-        """The worker's metrics in Prometheus' text format; to a tenant, its own."""
-        return Response(await sessions.metrics(), headers={"Content-Type": METRICS_TYPE})
+    async def metrics(sessions: Sessions, tenant: Tenant) -> Response:
+        """The worker's metrics, and the bridge's, in Prometheus' text format; to a tenant,
+        its own."""
+        own: BridgeMetrics = app.state.metrics
+        text = await sessions.metrics() + (b"" if tenant else own.render())
+        return Response(text, headers={"Content-Type": METRICS_TYPE})
 
 
 def _add_unknown_socket(app: FastAPI) -> None:

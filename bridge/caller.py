@@ -74,3 +74,6 @@ def admit(connection: HTTPConnection, key: str) -> str | None:
 
 Sessions: TypeAlias = Annotated[SessionService, Depends(service_of)]
 """A route's parameter of this type is its caller's session service."""
+
+Tenant: TypeAlias = Annotated[str, Depends(tenant_of)]
+"""A route's parameter of this type is its caller's tenant."""

@@ -23,6 +23,7 @@ from flashfeed.models.errors import LimitReached, Overloaded
 
 from .caller import ALLOWANCE, HELD, SELF_AUTHENTICATED, SERVICE, TENANT
 from .errors import error_response, flashfeed_response
+from .forwarded import FORWARDED
 from .keys import Keys
 from .limits import Allowances, TenantAllowance
 from .nesting import JSON_DEPTH_MAX, is_deeper
@@ -64,6 +65,10 @@ class Gate:
         headers = Headers(scope=scope)
         with ExitStack() as held:
             scope[HELD] = held
+            if FORWARDED in scope:
+                self._admit_forwarded(scope)
+                await self._app(scope, receive, send)
+                return
             refusal = self._refusal(scope, headers) or self._admission(scope, headers, held)
             if refusal is None:
                 bounded = self._bounded if scope["type"] == "http" else self._paced
@@ -72,6 +77,15 @@ class Gate:
                 await refusal(scope, receive, send)
             else:
                 await WebSocket(scope, receive, send).send_denial_response(refusal)
+
+    def _admit_forwarded(self, scope: Scope) -> None:
+        """What another worker passes on (cluster.py): its gate let it in, counted it, and
+        signed for whom."""
+        tenant = scope[FORWARDED].tenant
+        scope[TENANT], scope[SERVICE] = tenant, self._service
+        if tenant:
+            scope[ALLOWANCE] = allowance = self._allowances.of(tenant)
+            scope[SERVICE] = self._service.of(tenant, allowance)
 
     # -- who ----------------------------------------------------------------------
 

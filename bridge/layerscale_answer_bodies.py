@@ -134,22 +134,6 @@ def connected(view: SessionView, n_queries: int) -> dict[str, Any]:
     }
 
 
-def replayed(view: QueryView) -> dict[str, Any] | None:
-    """The latest answer as the flash_ready event that it was; None where there is none."""
-    if view.answer is None:
-        return None
-    return {
-        "id": view.query.id,
-        "name": view.query.name,
-        "query": view.query.query,
-        "value": view.answer.value,
-        "confidence": view.answer.confidence,
-        "logit_gap": view.answer.logit_gap,
-        "data_version": view.data_version,
-        "evaluated_at": view.evaluated_ms,
-    }
-
-
 def session_event(event: SessionEvent) -> tuple[str, dict[str, Any]]:
     """An event's name and data.
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import SessionService
+from flashfeed.models.events import FlashReady
 from flashfeed.models.views import SessionEvent
 
 from . import layerscale_answer_bodies as bodies
@@ -83,9 +84,9 @@ async def _event_frames(
     async with service.events(session_id) as events:
         view, queries = service.get(session_id), service.queries(session_id)
         yield frame(bodies.connected(view, len(queries)), "connected")
-        for data in map(bodies.replayed, queries if replay else ()):
-            if data is not None:
-                yield frame(data, "flash_ready")
+        for event in service.standing(session_id) if replay else ():
+            if isinstance(event, FlashReady):
+                yield _frames(event)
         async for event in events:
             yield _frames(event)
 

@@ -5,19 +5,23 @@ Of clients 0.3 and 0.8, which ask on the same paths: a field of either is taken.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.generation import MAX_TOKENS_MAX, TEMPERATURE_MAX, GenerateOptions
+from flashfeed.models.session import CHOICES_MAX
 
+from .bounds import Messages, Name, Object, Seed, StopText, StopTexts, Text, Tools
 from .errors import InvalidField, Unsupported
 from .layerscale_requests import Body
 from .openai_messages import chat_request
 
 TOKENS_DEFAULT = 256
 GAP_DEFAULT = 2.0
+GAP_MAX = 1000.0
+Choice = Annotated[str, Field(max_length=2000)]
 THINKING_EFFORTS = ("medium", "high", "xhigh", "max")
 
 TOOL_EXAMPLE: Final[dict[str, JsonValue]] = {
@@ -33,11 +37,11 @@ TOOL_EXAMPLE: Final[dict[str, JsonValue]] = {
 class _Turn(Body):
     """What shapes the prompt of a chat's turn."""
 
-    messages: list[dict[str, Any]] | None = Field(
+    messages: Messages | None = Field(
         default=None, description="a conversation in the shape of chat completions"
     )
-    tools: list[dict[str, Any]] | None = Field(default=None, description="that it may call")
-    tool_choice: str | dict[str, Any] | None = None
+    tools: Tools | None = Field(default=None, description="that it may call")
+    tool_choice: Name | Object | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         Field(default=None, description="models answer without thinking here: low at most")
     )
@@ -104,14 +108,14 @@ class GenerateBody(_Turn):
         }
     )
 
-    prompt: str | None = Field(default=None, description="text, or `messages` instead")
+    prompt: Text | None = Field(default=None, description="text, or `messages` instead")
     max_tokens: int | None = Field(
         default=None, ge=1, le=MAX_TOKENS_MAX, description=f"{TOKENS_DEFAULT} by default"
     )
     max_completion_tokens: int | None = Field(
         default=None, ge=1, le=MAX_TOKENS_MAX, description="where max_tokens is not given"
     )
-    fast_answer: bool | list[str] | None = Field(
+    fast_answer: bool | Annotated[list[Choice], Field(max_length=CHOICES_MAX)] | None = Field(
         default=None,
         description="true: a fresh answer of the standing question of that text, if there is "
         "one; a list: such an answer, or else the likeliest of these",
@@ -119,17 +123,18 @@ class GenerateBody(_Turn):
     gap_threshold: float = Field(
         default=GAP_DEFAULT,
         ge=0,
+        le=GAP_MAX,
         description="how far ahead of the second the likeliest of `fast_answer` must be, as a "
         "difference of log-probabilities; where it is not, the model answers freely",
     )
-    clear_after: bool | int | None = Field(
+    clear_after: bool | Annotated[int, Field(ge=0, le=1)] | None = Field(
         default=None, description="0: prompt and answer stay in the session's context"
     )
-    stop: str | list[str] | None = None
+    stop: StopText | StopTexts | None = None
     stream: bool = Field(default=False, description="as server-sent events")
     temperature: float = Field(default=0.0, ge=0, le=TEMPERATURE_MAX)
     top_p: float = Field(default=1.0, ge=0, le=1)
-    seed: int | None = Field(default=None, ge=0)
+    seed: Seed | None = None
     ignore_eos: bool = Field(default=False, description="go on where the model would end")
 
     @property

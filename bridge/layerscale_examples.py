@@ -39,8 +39,8 @@ def frames(example: str) -> Responses:
     return {200: {"content": {"text/event-stream": {"example": example}}}}
 
 
-_ID: Final = "3f2a9c51d7e84b6f9a0c1e2d3b4a5968"
-_TREND: Final = "Is the trend bullish or bearish?"
+_ID: Final[str] = "3f2a9c51d7e84b6f9a0c1e2d3b4a5968"
+_TREND: Final[str] = "Is the trend bullish or bearish?"
 
 CREATED: Final[Created] = {
     "session_id": _ID,
@@ -249,7 +249,7 @@ WARMED: Final[WarmedTurn] = {
     "prefix_cached_tokens": 0,
     "data_version": 5,
 }
-EVENTS: Final = """event: connected
+EVENTS: Final[str] = """event: connected
 data: {"session_id":"ticker-feed","data_version":4,"flash_queries":1}
 
 event: flash_ready

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from flashfeed.agents.service import PUSH_RECORDS_MAX, PUSH_TEXT_CHARS_MAX
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.records import StreamType
 from flashfeed.models.session import (
@@ -25,10 +26,12 @@ from flashfeed.models.session import (
 )
 from flashfeed.models.views import Fields
 
+from .bounds import INTEGER_MAX, Count, Text
 from .errors import InvalidField
 
 FLASH_TOKENS_MAX = 512
 TEXT_SESSION_TYPE: StreamType = "event"
+TEXT_SESSION_CODEC = "text"
 """Sessions of 0.8 have no type, and take texts. What may be pushed to them as records, and
 what 0.3's state calls them, is this."""
 
@@ -85,7 +88,12 @@ class AddFlashBody(FlashBody):
         json_schema_extra={"examples": [{"query": "Is volume rising?", "max_tokens": 4}]}
     )
 
-    max_tokens: int = Field(default=32, description=f"at most {FLASH_TOKENS_MAX}")
+    max_tokens: int = Field(
+        default=32,
+        ge=-INTEGER_MAX,
+        le=INTEGER_MAX,
+        description=f"at most {FLASH_TOKENS_MAX}",
+    )
 
     @field_validator("max_tokens")
     @classmethod
@@ -113,7 +121,7 @@ class CreateBody(Body):
 
     type: StreamType
     prompt: str = Field(default="", max_length=20_000)
-    context: int = Field(default=0, ge=0, description="tokens; 0 for the engine's default")
+    context: Count = Field(default=0, ge=0, description="tokens; 0 for the engine's default")
     window_size: int = Field(
         default=0,
         ge=0,
@@ -145,7 +153,7 @@ class CreateTextBody(Body):
         description="ask after every update what the model would say next by itself: "
         "`ready_token` and `ready_gap` of the session",
     )
-    window: int | None = Field(
+    window: Count | None = Field(
         default=None,
         ge=1,
         description="tokens of data that the session keeps at most, the latest; without it "
@@ -159,6 +167,7 @@ class CreateTextBody(Body):
         items = min(tokens, WINDOW_ITEMS_MAX)
         return SessionSpec(
             type=TEXT_SESSION_TYPE,
+            text=TEXT_SESSION_CODEC,
             window=WindowSpec("exact", items) if tokens else WindowSpec("grow"),
             window_tokens=tokens,
             pre_decode=self.pre_decode,
@@ -168,7 +177,7 @@ class CreateTextBody(Body):
 class AppendBody(Body):
     """Text that becomes part of the context."""
 
-    text: str = Field(min_length=1, examples=["The market opens in ten minutes."])
+    text: Text = Field(min_length=1, examples=["The market opens in ten minutes."])
 
 
 class MarkPrefixBody(Body):
@@ -202,8 +211,9 @@ def read_push(body: bytes) -> list[Fields | str]:
 
 def push_openapi(example: dict[str, Any]) -> dict[str, Any]:
     """A push's request for OpenAPI: its body is read by `read_push`."""
-    item = {"anyOf": [{"type": "object"}, {"type": "string"}]}
-    data = {"anyOf": [{"type": "array", "items": item}, {"type": "string"}]}
+    text = {"type": "string", "maxLength": PUSH_TEXT_CHARS_MAX}
+    item = {"anyOf": [{"type": "object"}, text]}
+    data = {"anyOf": [{"type": "array", "items": item, "maxItems": PUSH_RECORDS_MAX}, text]}
     return {
         "parameters": [
             {

@@ -53,7 +53,7 @@ async def create_text(body: requests.CreateTextBody, sessions: Sessions) -> shap
 @router.get("", responses=answers(examples.SESSIONS))
 async def list_sessions(sessions: Sessions) -> shapes.SessionList:
     """Every session that the caller may use, the oldest first."""
-    return bodies.session_list(sessions.sessions(), sessions.sessions_max)
+    return bodies.session_list(await sessions.all_sessions(), sessions.sessions_max)
 
 
 @router.get("/{session_id}", responses=answers(examples.SESSION))

@@ -20,6 +20,7 @@ from flashfeed.agents.service import SessionService
 from flashfeed.models.errors import FlashfeedError, ModelUnknown
 from flashfeed.models.views import ModelView
 
+from .bounds import ModelName
 from .caller import Sessions
 from .llama_stack_requests import Body
 from .llama_stack_words import Words
@@ -51,7 +52,7 @@ class ModelsConfigured(FlashfeedError):
 class ModelBody(Body):
     """A model to register."""
 
-    model_id: str
+    model_id: ModelName
 
 
 @router.get("/v1/version")

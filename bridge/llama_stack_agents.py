@@ -15,7 +15,6 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from flashfeed.agents.service import SessionService
-from flashfeed.models.errors import SessionUnknown
 from flashfeed.models.session import SessionSpec, WindowSpec
 
 from . import llama_stack_requests as requests
@@ -123,12 +122,8 @@ async def list_sessions(
 ) -> dict[str, Any]:
     """An agent's sessions with their turns, oldest first."""
     store.agent(sessions, agent_id)
-    listed = []
-    for session_id in store.session_ids(sessions, agent_id):
-        try:
-            listed.append(_session(sessions, agent_id, session_id, []))
-        except SessionUnknown:
-            continue  # another dialect has deleted it
+    found = await store.sessions(sessions, agent_id)
+    listed = [one | {"turns": _turns(sessions, one["session_id"])} for one in found]
     return _page(listed, start_index, limit, f"/v1/agents/{agent_id}/sessions")
 
 
@@ -149,8 +144,12 @@ async def delete_session_named(body: requests.SessionIdBody, sessions: Sessions)
 def _session(service: SessionService, agent_id: str, session_id: str, wanted: list[str]) -> Words:
     store.agent(service, agent_id)
     found = store.session(service, agent_id, session_id)
-    turns = [record["turn"] for record in store.turns(service, session_id)]
+    turns = _turns(service, session_id)
     return found | {"turns": [turn for turn in turns if not wanted or turn["turn_id"] in wanted]}
+
+
+def _turns(service: SessionService, session_id: str) -> list[Words]:
+    return [record["turn"] for record in store.turns(service, session_id)]
 
 
 def _page(listed: list[Words], start_index: int, limit: int, url: str) -> dict[str, Any]:

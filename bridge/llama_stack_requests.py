@@ -7,16 +7,28 @@ known and cannot be done is refused by name.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import RequestError
-from flashfeed.models.generation import GenerateOptions
+from flashfeed.models.generation import REPETITION_PENALTY_MAX, GenerateOptions
 from flashfeed.models.records import StreamType
 from flashfeed.models.session import WINDOW_ITEMS_MAX
 
+from .bounds import (
+    NAMES_MAX,
+    Count,
+    Description,
+    Grammar,
+    Messages,
+    ModelName,
+    Name,
+    Names,
+    Seed,
+    StopTexts,
+)
 from .errors import InvalidField, Unsupported
 from .llama_stack_words import Words, expect_none, openai_messages, tool_of_list, tool_of_parameters
 from .openai_messages import chat_request
@@ -27,7 +39,7 @@ INFER_ITERS_MAX: Final = 100
 TOP_P_DEFAULT: Final = 0.95
 MAX_TOKENS_DEFAULT: Final = 1024
 
-ToolChoice: TypeAlias = str
+ToolChoice: TypeAlias = Name
 
 
 class Body(BaseModel):
@@ -42,7 +54,7 @@ class Strategy(Body):
     type: Literal["greedy", "top_p", "top_k"]
     temperature: float | None = Field(default=None, ge=0, le=5)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: Count | None = Field(default=None, ge=0)
 
 
 class SamplingParams(Body):
@@ -50,13 +62,13 @@ class SamplingParams(Body):
     everywhere the default."""
 
     strategy: Strategy | Literal["greedy", "top_p", "top_k"] = "greedy"
-    max_tokens: int | None = Field(default=None, ge=0, examples=[64])
-    repetition_penalty: float | None = None
-    stop: list[str] | None = None
+    max_tokens: Count | None = Field(default=None, ge=0, examples=[64])
+    repetition_penalty: float | None = Field(default=None, ge=0, le=REPETITION_PENALTY_MAX)
+    stop: StopTexts | None = None
     temperature: float | None = Field(default=None, ge=0, le=5)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
-    seed: int | None = Field(default=None, ge=0, description="goes beyond the client's fields")
+    top_k: Count | None = Field(default=None, ge=0)
+    seed: Seed | None = Field(default=None, description="goes beyond the client's fields")
 
     def fields(self) -> dict[str, Any]:
         """The fields of GenerateOptions that this sets."""
@@ -94,7 +106,7 @@ class ResponseFormat(Body):
 
     type: Literal["json_schema", "grammar"]
     json_schema: dict[str, Any] | None = None
-    bnf: str | dict[str, Any] | None = None
+    bnf: Grammar | dict[str, Any] | None = None
 
     def fields(self, where: str) -> dict[str, Any]:
         """The field of GenerateOptions that this sets."""
@@ -112,15 +124,15 @@ class ToolConfig(Body):
     """Whether tools are called. How a call is written is the model's own affair."""
 
     tool_choice: ToolChoice | None = None
-    tool_prompt_format: str | None = None
-    system_message_behavior: str | None = None
+    tool_prompt_format: Name | None = None
+    system_message_behavior: Name | None = None
 
 
 class ToolDef(Body):
     """A tool that the client runs."""
 
-    name: str
-    description: str | None = None
+    name: Name
+    description: Description | None = None
     parameters: list[dict[str, Any]] | None = Field(default=None, max_length=100)
 
     def words(self) -> Words:
@@ -131,9 +143,9 @@ class ToolDef(Body):
 class FunctionTool(Body):
     """A tool in 0.0.35's words, where a tool's kind may also be one that a server runs."""
 
-    type: str
-    function_name: str | None = None
-    description: str | None = None
+    type: Name
+    function_name: Name | None = None
+    description: Description | None = None
     parameters: dict[str, dict[str, Any]] | None = None
 
     def words(self, where: str) -> Words:
@@ -147,8 +159,8 @@ class FunctionTool(Body):
 class InferenceTool(Body):
     """A tool of one inference."""
 
-    tool_name: str
-    description: str | None = None
+    tool_name: Name
+    description: Description | None = None
     parameters: dict[str, dict[str, Any]] | None = None
 
     def words(self) -> Words:
@@ -159,7 +171,7 @@ class InferenceTool(Body):
 class ToolGroup(Body):
     """A group of tools that a server runs."""
 
-    name: str
+    name: Name
     args: dict[str, Any] = {}
 
 
@@ -172,14 +184,14 @@ class AgentConfig(Body):
     sampling_params: SamplingParams | None = None
     client_tools: list[ToolDef] | None = Field(default=None, max_length=64)
     tools: list[FunctionTool] | None = Field(default=None, max_length=64)
-    toolgroups: list[str | ToolGroup] | None = None
+    toolgroups: list[Name | ToolGroup] | None = Field(default=None, max_length=NAMES_MAX)
     tool_choice: ToolChoice | None = None
     tool_config: ToolConfig | None = None
-    tool_prompt_format: str | None = None
+    tool_prompt_format: Name | None = None
     response_format: ResponseFormat | None = None
     max_infer_iters: int | None = Field(default=None, ge=0, le=INFER_ITERS_MAX)
-    input_shields: list[str] | None = None
-    output_shields: list[str] | None = None
+    input_shields: Names | None = None
+    output_shields: Names | None = None
     enable_session_persistence: bool | None = Field(
         default=None, description="turns are always kept"
     )
@@ -249,7 +261,7 @@ class AgentBody(Body):
 class AgentIdBody(Body):
     """Which agent."""
 
-    agent_id: str
+    agent_id: Name
 
 
 class SessionBody(Body):
@@ -270,27 +282,27 @@ class SessionBody(Body):
 class OldSessionBody(SessionBody):
     """A new session, in 0.0.35's words."""
 
-    agent_id: str
+    agent_id: Name
 
 
 class TurnIdsBody(Body):
     """Which turns of a session to show; all where none is named."""
 
-    turn_ids: list[str] | None = None
+    turn_ids: Annotated[list[Name], Field(max_length=1000)] | None = None
 
 
 class SessionIdBody(Body):
     """Which session of which agent."""
 
-    agent_id: str
-    session_id: str
+    agent_id: Name
+    session_id: Name
 
 
 class Document(Body):
     """A text that a turn may look at."""
 
     content: Any
-    mime_type: str
+    mime_type: Name
 
 
 class TurnBody(Body):
@@ -309,14 +321,14 @@ class TurnBody(Body):
     documents: list[Document] | None = Field(default=None, max_length=32)
     attachments: list[Document] | None = Field(default=None, max_length=32)
     tool_config: ToolConfig | None = None
-    toolgroups: list[str | ToolGroup] | None = None
+    toolgroups: list[Name | ToolGroup] | None = Field(default=None, max_length=NAMES_MAX)
 
 
 class OldTurnBody(TurnBody):
     """What an agent is asked, in 0.0.35's words."""
 
-    agent_id: str
-    session_id: str
+    agent_id: Name
+    session_id: Name
 
 
 class ResumeBody(Body):
@@ -330,8 +342,8 @@ class InferenceBody(Body):
     """What an inference has, with whatever it is asked. `model` is 0.0.35's name for
     `model_id`."""
 
-    model_id: str = ""
-    model: str = ""
+    model_id: ModelName = ""
+    model: ModelName = ""
     sampling_params: SamplingParams | None = None
     response_format: ResponseFormat | None = None
     logprobs: Logprobs | None = None
@@ -355,7 +367,7 @@ class ToolsBody(InferenceBody):
     tools: list[InferenceTool] | None = Field(default=None, max_length=64)
     tool_choice: ToolChoice | None = None
     tool_config: ToolConfig | None = None
-    tool_prompt_format: str | None = None
+    tool_prompt_format: Name | None = None
 
     def request(self, messages: list[dict[str, Any]], where: str = "messages") -> ChatRequest:
         """The conversation as the service takes it."""
@@ -373,7 +385,7 @@ class ChatBody(ToolsBody):
 class ChatBatchBody(ToolsBody):
     """Several conversations."""
 
-    messages_batch: list[list[dict[str, Any]]] = Field(min_length=1, max_length=BATCH_MAX)
+    messages_batch: list[Messages] = Field(min_length=1, max_length=BATCH_MAX)
 
 
 class CompletionBody(InferenceBody):

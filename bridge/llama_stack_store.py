@@ -82,8 +82,19 @@ def session(service: SessionService, agent_id: str, session_id: str) -> Words:
     """A session as clients read it, without its turns; raises SessionUnknown."""
     kept = _kept_session(service, agent_id, session_id)
     _expect_same(service, session_id, kept)
-    name, started_at = kept["session_name"], kept["started_at"]
-    return {"session_id": session_id, "session_name": name, "started_at": started_at}
+    return _words(session_id, kept)
+
+
+async def sessions(service: SessionService, agent_id: str) -> list[Words]:
+    """An agent's sessions, whichever worker has them, oldest first and without their turns;
+    those that another dialect deleted are left out."""
+    created_ms = {view.session_id: view.created_ms for view in await service.all_sessions()}
+    listed = service.documents.list(SESSIONS)
+    return [
+        _words(session_id, kept)
+        for session_id, kept in listed
+        if kept["agent_id"] == agent_id and created_ms.get(session_id) == kept["created_ms"]
+    ]
 
 
 def session_ids(service: SessionService, agent_id: str) -> list[str]:
@@ -122,6 +133,11 @@ def _kept_session(service: SessionService, agent_id: str, session_id: str) -> Wo
     if kept is None or kept["agent_id"] != agent_id:
         raise SessionUnknown(f"agent {agent_id} has no session {session_id}")
     return kept
+
+
+def _words(session_id: str, kept: Words) -> Words:
+    name, started_at = kept["session_name"], kept["started_at"]
+    return {"session_id": session_id, "session_name": name, "started_at": started_at}
 
 
 def _expect_same(service: SessionService, session_id: str, kept: Words) -> None:

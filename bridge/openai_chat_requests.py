@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from flashfeed.models.chat import MESSAGES_MAX, TOOLS_MAX, ChatRequest
 from flashfeed.models.generation import GenerateOptions
 
+from .bounds import Name
 from .errors import InvalidField
 from .openai_fields import (
     CHOICES_MAX,
@@ -90,7 +91,7 @@ class ChatBody(SamplingBody):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     tools: list[dict[str, Any]] = Field(default=[], max_length=TOOLS_MAX)
-    tool_choice: str | dict[str, Any] = "auto"
+    tool_choice: Name | dict[str, Any] = "auto"
     parallel_tool_calls: bool = Field(default=True, description="false: the first call alone")
     logprobs: bool = False
     top_logprobs: TopLogprobs = 0
@@ -102,7 +103,7 @@ class ChatBody(SamplingBody):
     prompt_cache_key: Annotated[str, Field(max_length=512)] = ""
     prompt_cache_retention: Literal["in-memory", "in_memory", "24h"] = "in_memory"
     service_tier: Literal["auto", "default"] = "default"
-    modalities: list[Literal["text"]] = Field(default=["text"])
+    modalities: list[Literal["text"]] = Field(default=["text"], max_length=1)
     verbosity: Literal["medium"] = "medium"
     reasoning_effort: Literal["none", "minimal", "low"] = "none"
     include_reasoning: bool = True

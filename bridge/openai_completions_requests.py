@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from flashfeed.models.chat import CONTENT_CHARS_MAX
 from flashfeed.models.generation import Continuation, GenerateOptions
 
+from .bounds import Text
 from .errors import InvalidField, Unsupported
 from .openai_fields import (
     CHOICES_MAX,
@@ -32,7 +33,9 @@ class CompletionBody(SamplingBody):
         json_schema_extra={"examples": [{"prompt": "The capital of France is", "max_tokens": 4}]}
     )
 
-    prompt: str | list[Any] = Field(description="a text, or a list of texts")
+    prompt: Text | Annotated[list[Any], Field(max_length=PROMPTS_MAX)] = Field(
+        description="a text, or a list of texts"
+    )
     model: ModelName = ""
     session_id: SessionId = ""
     max_tokens: MaxTokens = MAX_TOKENS_DEFAULT

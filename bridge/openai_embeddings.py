@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 
+from .bounds import Count, Text
 from .caller import Sessions
 from .errors import InvalidField, Unsupported
 from .openai_bodies import Json
@@ -28,17 +29,19 @@ class EmbeddingBody(Body):
         json_schema_extra={"examples": [{"input": ["The trend is up."], "model": "my-bert"}]}
     )
 
-    input: str | list[Any] = Field(description="a text, or a list of texts")
+    input: Text | Annotated[list[Any], Field(max_length=INPUTS_MAX)] = Field(
+        description="a text, or a list of texts"
+    )
     model: ModelName = ""
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(default=None, ge=1)
+    dimensions: Count | None = Field(default=None, ge=1)
     user: Annotated[str, Field(max_length=512)] = ""
 
     def texts(self) -> list[str]:
         """The texts. Raises InvalidField, or Unsupported for tokens."""
         given = [self.input] if isinstance(self.input, str) else self.input
-        if not 1 <= len(given) <= INPUTS_MAX:
-            raise InvalidField(f"input: expected 1 to {INPUTS_MAX} texts", "input")
+        if not given:
+            raise InvalidField(f"input: expected 1 to {INPUTS_MAX} texts, got none", "input")
         for place, text in enumerate(given):
             param = f"input.{place}"
             if not isinstance(text, str):

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from flashfeed.models.chat import CONTENT_CHARS_MAX, MESSAGES_MAX, TOOLS_MAX
 from flashfeed.models.generation import GenerateOptions
 
+from .bounds import Count, Name
 from .openai_chat_requests import ANY_OBJECT
 from .openai_fields import (
     Body,
@@ -79,9 +80,9 @@ class ResponseBody(SamplingBody):
     conversation: DocumentId | ConversationReference = ""
     max_output_tokens: MaxTokens | None = None
     tools: list[dict[str, Any]] = Field(default=[], max_length=TOOLS_MAX)
-    tool_choice: str | dict[str, Any] = "auto"
+    tool_choice: Name | dict[str, Any] = "auto"
     parallel_tool_calls: bool = Field(default=True, description="false: the first call alone")
-    max_tool_calls: int | None = Field(default=None, ge=1, description="of tools built in: none")
+    max_tool_calls: Count | None = Field(default=None, ge=1, description="of tools built in: none")
     text: TextOptions = TextOptions()
     include: list[Included] = Field(default=[], max_length=8)
     top_logprobs: TopLogprobs = 0

@@ -21,7 +21,7 @@ def origin_may(headers: Headers, named: Collection[str]) -> bool:
     origin = headers.get("origin")
     if origin is None or origin in named or ANY_ORIGIN in named:
         return True
-    return urlsplit(origin).netloc == headers.get("host", "")
+    return _netloc(origin) == headers.get("host", "")
 
 
 def is_own_host(headers: Headers) -> bool:
@@ -40,6 +40,13 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _host_of(header: str) -> str:

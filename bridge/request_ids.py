@@ -39,8 +39,8 @@ class RequestIds:
         async def named(message: Message) -> None:
             if message["type"] in _STARTS:
                 headers = MutableHeaders(raw=list(message.get("headers", ())))
-                for name in HEADERS:
-                    headers[name] = request_id
+                for name in HEADERS:  # an answer of another worker has one already
+                    headers.setdefault(name, request_id)
                 message = {**message, "headers": headers.raw}
             await send(message)
 

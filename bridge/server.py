@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Generator
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from flashfeed.models.errors import ConfigError
 
 from .keys import Keys
 from .origins import is_loopback
 from .settings import BridgeSettings
+from .slow_clients import cutting_protocols
 
 DRAIN_S = 3
 CONNECTIONS_WAITING_MAX = 2048
@@ -54,6 +55,10 @@ class BridgeServer:
                 f"bridge.tls_cert, bridge.tls_key: cannot use {certificate} and {key}: {error}"
             ) from None
         listener = self._bind()
+        # Its DEBUG writes a WebSocket's headers out, the key among them.
+        protocol_log = logging.getLogger("uvicorn.error")
+        if protocol_log.getEffectiveLevel() < logging.INFO:
+            protocol_log.setLevel(logging.INFO)
         server = _Server(config)
         serving = asyncio.create_task(server.serve([listener]), name="bridge")
         up = asyncio.create_task(server.up.wait())
@@ -91,13 +96,16 @@ class BridgeServer:
     def _config(self) -> uvicorn.Config:
         settings: BridgeSettings = self._app.state.settings
         certificate, key = settings.tls or (None, None)
+        state = self._app.state
+        http, websocket = cutting_protocols(state.stalled_s, state.metrics)
         return uvicorn.Config(
             self._app,
+            http=http,
+            ws=websocket,
             log_config=None,  # the worker's logging is set up already
             access_log=False,
             lifespan="off",
             loop="none",
-            http=_Protocol,
             # What is read of a head before it is whole. Some room above our own bound, so
             # that a head not much too large is told so in our words.
             h11_max_incomplete_event_size=2 * settings.header_bytes_max,
@@ -118,15 +126,6 @@ def refuse_open(host: str, keys: Keys) -> None:
             f"{host}; set bridge.keys_file or bridge.api_keys_env (`flashfeed keys new TENANT` "
             "makes a key)"
         )
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, with a refusal that names the limit."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, or has a head that does not end."""
-        bound = self.config.h11_max_incomplete_event_size
-        super().send_400_response(f"{msg} A request's head has at most {bound} bytes.")
 
 
 class _Server(uvicorn.Server):

@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     tail.add_argument("-c", "--config", type=Path, help=CONFIG_HELP + "; default: the defaults")
     tail.add_argument("--brokers", help="host:port[,...] instead of the configuration's")
     tail.add_argument("--session", help="only this session")
+    tail.add_argument("--tenant", default="", help="whose that session is, where it is a tenant's")
     tail.add_argument("--query", help="only answers to the question of this name")
     tail.add_argument("--changed", action="store_true", help="only answers that changed")
     tail.add_argument("--from-beginning", action="store_true", help="what is there already too")
@@ -160,6 +161,7 @@ def _run(args: argparse.Namespace) -> int:
                 config=args.config,
                 brokers=args.brokers,
                 session=args.session,
+                tenant=args.tenant,
                 query=args.query,
                 changed=args.changed,
                 from_beginning=args.from_beginning,
@@ -194,8 +196,9 @@ def _log(level: int) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    if level > logging.DEBUG:  # their INFO is a line a rebalance step
-        for name in ("aiokafka", "faust", "mode", "uvicorn", "flashfeed.agents.transport"):
+    if level > logging.DEBUG:  # their INFO is a line a rebalance step, or a request
+        chatty = ("aiokafka", "faust", "mode", "uvicorn", "httpx", "flashfeed.agents.transport")
+        for name in chatty:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 

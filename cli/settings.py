@@ -16,20 +16,26 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
+from flashfeed.agents.metrics import Metrics
+from flashfeed.agents.supplies import Supplies
+from flashfeed.bridge.forwarded import SECRET_CHARS_MIN
 from flashfeed.bridge.keys import Keys, joined, read_key_list
 from flashfeed.bridge.origins import ANY_ORIGIN
+from flashfeed.bridge.peers import ClusterPeers
 from flashfeed.bridge.server import refuse_open
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
 from flashfeed.codecs.presets import mapping_spec, preset_names
-from flashfeed.codecs.registry import decoder, text_codec
+from flashfeed.codecs.registry import codec, codec_names, text_codec
 from flashfeed.models.config import BridgeConfig, Config, FeedConfig
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappingSpec
 from flashfeed.models.tenant import TENANT_PATTERN, TENANT_RULE
 
 from .keys_file import read_keys_file
+
+ANY_HOST = ("0.0.0.0", "::")
 
 
 def load(path: Path) -> Config:
@@ -99,7 +105,33 @@ def bridge_settings(config: Config) -> BridgeSettings:
         tls=(Path(bridge.tls_cert).expanduser(), Path(bridge.tls_key).expanduser())
         if bridge.tls_cert
         else None,
+        pipelines=config.pipelines,
     )
+
+
+def cluster_peers(config: Config) -> ClusterPeers | None:
+    """The way to the group's other workers; None where they share no secret."""
+    cluster = config.cluster
+    if not cluster.passes_on:
+        return None
+    shared = secret(cluster.secret_env, cluster.secret_file)
+    if len(shared) < SECRET_CHARS_MIN:
+        raise ConfigError(
+            f"cluster: expected a secret of at least {SECRET_CHARS_MIN} characters, got "
+            f"{len(shared)}; try: openssl rand -hex 32"
+        )
+    return ClusterPeers(shared.encode(), cluster.ca_file)
+
+
+def advertised_url(config: Config, port: int) -> str:
+    """Where the other workers reach this one's bridge, which listens on `port`; "" where
+    it has none."""
+    bridge = config.bridge
+    if not bridge.enabled:
+        return ""
+    host = f"[{bridge.host}]" if ":" in bridge.host else bridge.host
+    scheme = "https" if bridge.tls_cert else "http"
+    return bridge.advertise_url or f"{scheme}://{host}:{port}"
 
 
 def session_name(feed: FeedConfig) -> Callable[[str], str]:
@@ -210,7 +242,13 @@ def _cross_checks(config: Config) -> list[str]:
                 f"({config.engine.context_tokens}), got {template.context}"
             )
     for name, feed in config.feeds.items():
-        check(f"feeds.{name}.codec", partial(decoder, feed.codec))
+        if feed.codec in codec_names():
+            check(f"feeds.{name}.codec_options", partial(_check_codec, feed, config))
+        else:
+            problems.append(
+                f"feeds.{name}.codec: expected one of {', '.join(codec_names())}, "
+                f'got "{feed.codec}"{nearest(feed.codec, codec_names())}'
+            )
         if feed.template not in config.templates:
             problems.append(
                 f"feeds.{name}.template: expected one of {', '.join(sorted(config.templates))}, "
@@ -228,12 +266,23 @@ def _cross_checks(config: Config) -> list[str]:
         ]
         check(f"feeds.{name}", partial(_check_mapping, name, feed, config))
     problems += _bridge_checks(config.bridge)
+    bridge = config.bridge
+    if config.cluster.passes_on and bridge.host in ANY_HOST and not bridge.advertise_url:
+        problems.append(
+            "bridge.advertise_url: expected the URL under which the other workers reach this "
+            f'one, since bridge.host is {bridge.host}; for instance "http://10.0.0.7:8080"'
+        )
     if config.kafka.session_timeout_s > config.kafka.request_timeout_s:
         problems.append(
             "kafka.session_timeout_s: expected at most kafka.request_timeout_s "
             f"({config.kafka.request_timeout_s}), got {config.kafka.session_timeout_s}"
         )
     return problems
+
+
+def _check_codec(feed: FeedConfig, config: Config) -> None:
+    # What the worker will use is made here as well: it connects to nothing before it starts.
+    codec(feed.codec, feed.codec_options, Supplies(config, Metrics()).outside)
 
 
 def _bridge_checks(bridge: BridgeConfig) -> list[str]:

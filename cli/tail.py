@@ -11,6 +11,7 @@ import msgspec
 from flashfeed.agents.connection import broker_list, client_settings
 from flashfeed.client import AnswerRemoved, Data, FlashReady, TopicEvents, Wanted
 from flashfeed.models.config import Config
+from flashfeed.models.tenant import session_key, split_key
 
 from .settings import load
 
@@ -21,6 +22,7 @@ class TailOptions(NamedTuple):
     config: Path | None = None
     brokers: str | None = None
     session: str | None = None
+    tenant: str = ""
     query: str | None = None
     changed: bool = False
     from_beginning: bool = False
@@ -50,9 +52,9 @@ def tail(options: TailOptions) -> int:
 def line(event: Data) -> str:
     """An event as a person reads it. Pure."""
     if isinstance(event, AnswerRemoved):
-        return f"{event.session_id}: question {event.query_id} is gone"
+        return f"{_shown(event.session_id)}: question {event.query_id} is gone"
     when = event.evaluated_at if isinstance(event, FlashReady) else event.updated_at
-    start = f"{when[11:23]}  {event.session_id:<24} v{event.data_version:<5}"
+    start = f"{when[11:23]}  {_shown(event.session_id):<24} v{event.data_version:<5}"
     if isinstance(event, FlashReady):
         mark = "*" if event.changed else " "
         return f"{start}{mark} {event.name}: {event.value} ({event.confidence:.2f})"
@@ -61,14 +63,21 @@ def line(event: Data) -> str:
     )
 
 
+def _shown(key: str) -> str:
+    """A session's key as a person reads it: the id, after its tenant where it has one."""
+    tenant, session_id = split_key(key)
+    return f"{tenant}/{session_id}" if tenant else session_id
+
+
 def _events(config: Config, options: TailOptions) -> TopicEvents:
     topics = config.topics
+    session = session_key(options.tenant, options.session) if options.session else None
     connection = client_settings(config.kafka)
     connection.pop("bootstrap_servers")
     return TopicEvents(
         broker_list(config.kafka),
         (topics.flash_ready, topics.data_updated),
-        wanted=Wanted(options.session, options.query, options.changed),
+        wanted=Wanted(session, options.query, options.changed),
         start="earliest" if options.from_beginning else "latest",
         connection=connection,
     )

@@ -7,14 +7,16 @@ import contextlib
 import dataclasses
 import logging
 import signal
+from functools import partial
 from pathlib import Path
 
 from flashfeed.agents.app import Worker
 from flashfeed.agents.feeds import Feed
-from flashfeed.bridge.app import create_app
+from flashfeed.bridge.app import Cluster, create_app
 from flashfeed.bridge.server import BridgeServer
+from flashfeed.codecs.codec import Outside
 from flashfeed.codecs.mapping import Mapping
-from flashfeed.codecs.registry import decoder
+from flashfeed.codecs.registry import codec
 from flashfeed.engine import Engine, EngineSettings
 from flashfeed.engine.homes import DEFAULT, Locate
 from flashfeed.engine.model_source import Catalogue, fetch
@@ -22,7 +24,14 @@ from flashfeed.engine.tuned import Tuned, recall, tuned_file
 from flashfeed.models.config import Config, EngineConfig
 
 from .models import catalogue, default_engine, engine_of
-from .settings import bridge_settings, feed_mapping, load, session_name
+from .settings import (
+    advertised_url,
+    bridge_settings,
+    cluster_peers,
+    feed_mapping,
+    load,
+    session_name,
+)
 
 log = logging.getLogger(__name__)
 _ATTENTION = ("kv_type", "flash_attention")
@@ -85,7 +94,7 @@ def locate_models(config: Config, models: Catalogue) -> Locate:
     return locate
 
 
-def feeds_of(config: Config) -> list[Feed]:
+def feeds_of(config: Config, outside: Outside) -> list[Feed]:
     """The configuration's feeds, compiled."""
     feeds = []
     for name, feed in config.feeds.items():
@@ -95,7 +104,7 @@ def feeds_of(config: Config) -> list[Feed]:
                 name=name,
                 template=feed.template,
                 type=spec.model,
-                decode=decoder(feed.codec),
+                codec=codec(feed.codec, feed.codec_options, outside),
                 mapping=Mapping(spec),
                 session_id=session_name(feed),
                 tenant=config.templates[feed.template].tenant,
@@ -106,6 +115,7 @@ def feeds_of(config: Config) -> list[Feed]:
 
 async def _run(config: Config, trace: Path | None) -> int:
     bridge_options = bridge_settings(config)
+    peers = cluster_peers(config)
     models = catalogue(config)
     path = fetch(models.named[models.default], models.limits, progress=log.info)
     options = default_engine(config)
@@ -118,7 +128,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         config.models.idle_unload_s,
     )
     engine.start()
-    worker = Worker(config, engine, feeds_of(config))
+    worker = Worker(config, engine, partial(feeds_of, config), peers)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -128,12 +138,13 @@ async def _run(config: Config, trace: Path | None) -> int:
     try:
         service = await worker.start()
         if config.bridge.enabled:
-            server = BridgeServer(
-                create_app(service, bridge_options), config.bridge.host, config.bridge.port
-            )
+            cluster = Cluster(service, peers) if peers is not None else None
+            app = create_app(service, bridge_options, cluster)
+            server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()
             scheme = "https" if bridge_options.tls else "http"
             log.info("bridge on %s://%s:%d", scheme, config.bridge.host, server.port)
+        worker.claims.announce(advertised_url(config, server.port if server is not None else 0))
         failed = asyncio.ensure_future(worker.failed())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -146,5 +157,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         if server is not None:
             await server.stop()
         await worker.stop()
+        if peers is not None:
+            await peers.close()
         await engine.stop()
     return code

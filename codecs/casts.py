@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -24,6 +25,7 @@ SECONDS_MAX: Final = 1e11
 _TEXT_INT_BITS_MAX: Final = 256
 _SHOWN_CHARS_MAX: Final = 60
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_HL7_TIME: Final = re.compile(r"(\d{4}(?:\d\d){0,5})(\.\d{1,9})?([+-]\d{4})?", re.ASCII)
 _INT: Final = re.compile(r"[+-]?\d{1,30}", re.ASCII)
 
 
@@ -45,10 +47,10 @@ def number(value: Any) -> float:
     kind = type(value)
     if kind is float:
         result: float = value
-    elif kind is int or (kind is str and _NUMBER.fullmatch(value)):
+    elif kind is int or kind is Decimal or (kind is str and _NUMBER.fullmatch(value)):
         try:
             result = float(value)
-        except OverflowError:
+        except (OverflowError, ValueError):
             raise BadValue("finite number") from None
     else:
         raise BadValue("number")
@@ -67,6 +69,8 @@ def integer(value: Any) -> int:
         return int(value)
     if kind is str and _INT.fullmatch(value):
         return int(value)
+    if kind is Decimal and value.is_finite() and value == value.to_integral_value():
+        return int(value)
     raise BadValue("integer")
 
 
@@ -80,6 +84,8 @@ def text(value: Any) -> str:
         return str(value)
     if kind is float and value - value == 0.0:
         return repr(value)
+    if kind is Decimal and value.is_finite():
+        return f"{value:f}"
     raise BadValue("text")
 
 
@@ -109,20 +115,41 @@ def seconds(value: float) -> float:
 
 
 def iso_time(value: Any) -> float:
-    """Seconds since 1970 of an ISO 8601 text; without a zone it is UTC."""
-    if type(value) is not str:
+    """Seconds since 1970 of an ISO 8601 text, or of a datetime as MessagePack has them;
+    without a zone it is UTC."""
+    if type(value) is datetime:
+        moment = value
+    elif type(value) is str:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise BadValue("ISO 8601 time") from None
+    else:
         raise BadValue("ISO 8601 time")
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise BadValue("ISO 8601 time") from None
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def hl7_time(value: Any) -> float:
+    """Seconds since 1970 of an HL7 v2 time, YYYY[MM[DD[HH[MM[SS[.S...]]]]]][+/-ZZZZ] (v2.5.1,
+    section 2.A.22); without a zone it is UTC."""
+    match = _HL7_TIME.fullmatch(value) if type(value) is str else None
+    if match is None:
+        raise BadValue("HL7 time")
+    digits, fraction, zone = match.groups()
+    full = f"{digits}{'00000101000000'[len(digits) :]}"
+    try:
+        moment = datetime.strptime(f"{full}{zone or '+0000'}", "%Y%m%d%H%M%S%z")
+    except ValueError:
+        raise BadValue("HL7 time") from None
+    return moment.timestamp() + float(f"0{fraction or ''}")
 
 
 def time_cast(unit: TimeUnit) -> Callable[[Any], float]:
     """The cast of a time in that unit to seconds."""
     if unit == "iso":
         return iso_time
+    if unit == "hl7":
+        return hl7_time
     scale = TIME_SCALES[unit]
     return lambda value: seconds(number(value) / scale)
 
@@ -134,7 +161,7 @@ def kind_name(value: Any) -> str:
     """The JSON name of a value's type: number, string, boolean, object, array, null."""
     if type(value) is bool:
         return "boolean"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         return "number"
     if isinstance(value, str):
         return "string"
@@ -237,7 +264,7 @@ def show(value: Any) -> str:
     if kind in ("object", "array"):
         return f"an {kind}"
     try:
-        shown = repr(value) if kind == "number" else orjson.dumps(value).decode()
+        shown = str(value) if kind == "number" else orjson.dumps(value).decode()
     except (ValueError, TypeError):
         return f"a {kind}"
     cut = len(shown) > _SHOWN_CHARS_MAX

@@ -24,6 +24,7 @@ from .casts import (
     Field,
     flag,
     header_text,
+    hl7_time,
     integer,
     is_kind,
     iso_time,
@@ -134,6 +135,8 @@ class _Writer:
         value = self._value(plan.time)
         if plan.time_unit == "iso":
             return f"iso_time({value})"
+        if plan.time_unit == "hl7":
+            return f"hl7_time({value})"
         self._line(f"if type({value}) is not float: {value} = number({value})")
         if plan.time_unit != "s":
             self._line(f"{value} = {value} / {TIME_SCALES[plan.time_unit]!r}")
@@ -262,6 +265,7 @@ _NAMES: Final[dict[str, Any]] = {
     "flag": flag,
     "get": _get,
     "header_text": header_text,
+    "hl7_time": hl7_time,
     "integer": integer,
     "iso_time": iso_time,
     "item": _item,

@@ -13,7 +13,7 @@ r"""The grammar of a mapping's paths, as text to a small tree. No data is read h
               a[]?             where it is absent the value itself is the one part;
               a[]?.b{}         a chain: for each element, each value of its b
               a|b.c[]          where a is absent, b.c
-    time      path:unit        s, ms, us, ns since 1970, or iso
+    time      path:unit        s, ms, us, ns since 1970, iso, or hl7 (YYYYMMDDHHMMSS)
 
 Every fault is a ConfigError that quotes the text and says what was expected where.
 """
@@ -27,10 +27,10 @@ import msgspec
 
 from ..models.errors import ConfigError
 
-TimeUnit: TypeAlias = Literal["s", "ms", "us", "ns", "iso"]
+TimeUnit: TypeAlias = Literal["s", "ms", "us", "ns", "iso", "hl7"]
 Origin: TypeAlias = Literal["value", "key", "topic", "ts", "header", "k"]
 
-TIME_UNITS: Final[tuple[TimeUnit, ...]] = ("s", "ms", "us", "ns", "iso")
+TIME_UNITS: Final[tuple[TimeUnit, ...]] = ("s", "ms", "us", "ns", "iso", "hl7")
 PATH_CHARS_MAX: Final = 1000
 STEPS_MAX: Final = 32
 

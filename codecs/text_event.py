@@ -64,3 +64,13 @@ class EventLine:
         if previous is not None and previous.sev != record.sev:
             written["sev_change"] = Written(record.sev - previous.sev)
         return written
+
+
+class TextOrEventLine(EventLine):
+    """The same, for a session that is mostly pushed texts, each a line as it came."""
+
+    name = "text"
+    legend = (
+        "Each line is a text, or an event: category, source, severity with its change, and "
+        "how often (x)."
+    )

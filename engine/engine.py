@@ -180,10 +180,12 @@ class Engine:
         session_id: str,
         lines: Sequence[str] = (),
         queries: Sequence[FlashQuery] | None = None,
+        rewind: int = 0,
     ) -> Update:
         """Appends the lines and answers the questions over all that the session then holds.
 
-        `queries` None asks the standing questions of the session's spec.
+        `queries` None asks the standing questions of the session's spec. The last `rewind`
+        items go first: the lines, as many at least, take their place.
 
         Atomic: on any error the session is as it was. A caller that is cancelled while
         it waits does not stop the update. Raises SessionUnknown, ContextFull,
@@ -201,7 +203,7 @@ class Engine:
                 new = item_tokens(session, lines)
         return await self._do(
             session_id,
-            lambda: update_steps(sessions, session_id, new, asked, started),
+            lambda: update_steps(sessions, session_id, new, asked, started, rewind),
             kind=Priority.FLASH if asked else Priority.INGEST,
             follow_up=lambda: junior_job(sessions, session_id),
         )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flashfeed.models.errors import ContextFull, EngineError
+from flashfeed.models.errors import ContextFull, EngineError, RequestError
 from flashfeed.models.session import Answer, FlashQuery
 from flashfeed.models.window import window_start
 
@@ -66,12 +66,61 @@ def update_steps(
     new: Sequence[tuple[int, ...]],
     queries: Sequence[FlashQuery],
     started: float,
+    rewind: int = 0,
 ) -> Steps[Update]:
     """Decodes the items and answers the questions, all in as few passes as fit.
 
-    `started` is the time.perf_counter() of the call. Raises ContextFull, before anything
-    is decoded, where the lines and one question with its answer have no room.
+    `started` is the time.perf_counter() of the call. The last `rewind` items go first, and
+    come back where the rest fails. Raises ContextFull, before anything is decoded, where
+    the lines and one question with its answer have no room; RequestError for a rewind that
+    is longer than the new items, or than what the session holds.
     """
+    if not rewind:
+        return (yield from _update_steps(sessions, session_id, new, queries, started))
+    session = sessions[session_id]
+    if not rewind <= min(len(new), len(session.items)):
+        raise RequestError(
+            f"session {session_id!r}: expected a rewind of at most {len(new)} items (the new "
+            f"ones) and {len(session.items)} (those held), got {rewind}"
+        )
+    yield from resident_steps(sessions, session, Priority.BACKGROUND)
+    removed = _rewind(session, rewind)
+    try:
+        return (yield from _update_steps(sessions, session_id, new, queries, started))
+    except BaseException:
+        if not session.closed:
+            # The seats hold less than the items say: they are decoded again when used.
+            session.items.extend(removed)
+            session.free()
+        raise
+
+
+def _rewind(session: Session, n_items: int) -> list[tuple[int, ...]]:
+    """Takes the last items out of the session and its seats; their tokens."""
+    base = session.count - n_items
+    for seat in session.seats:
+        if seat.end <= base:
+            continue
+        if seat.start > base:  # a junior that began with one of them
+            session.junior = None
+            seat.free()
+            continue
+        held = len(session.prefix) + session.n_tokens(seat.start, base)
+        seat.drop_chat()
+        for branch in [one for one in seat.branches if one.base > held]:
+            seat.drop_branch(branch)
+        seat.group.context.truncate(seat.sequence, held)
+        seat.held, seat.end = held, base
+    return [session.items.pop() for _ in range(n_items)][::-1]
+
+
+def _update_steps(
+    sessions: Sessions,
+    session_id: str,
+    new: Sequence[tuple[int, ...]],
+    queries: Sequence[FlashQuery],
+    started: float,
+) -> Steps[Update]:
     session = sessions[session_id]
     model, questions = session.model, session.home.questions
     priority = Priority.FLASH if queries else Priority.INGEST

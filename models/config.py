@@ -65,6 +65,34 @@ class KafkaConfig(_Table, frozen=True, kw_only=True):
     tls: TlsConfig | None = None
 
 
+class SchemaRegistryConfig(_Table, frozen=True, kw_only=True):
+    """The schema registry of the feeds whose messages name their schemas.
+
+    `url` is Confluent's, or one that speaks its REST API, without a path of its own; of
+    Apicurio the API's root (.../apis/registry/v3, .../apis/registry/v2 for apicurio_v2).
+    `username` and a password, or `token_env`, log in. A request that fails is tried
+    `attempts` times, and from then on every `retry_max_s` while its partition stays paused.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern="^https?://[^ ]+$")]
+    kind: Literal["confluent", "apicurio", "apicurio_v2"] = "confluent"
+    username: str = ""
+    password_env: str = ""
+    password_file: str = ""
+    token_env: str = ""
+    ca_file: str = ""
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=300)] = 5.0
+    attempts: Positive = 6
+    retry_max_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
+
+    def __post_init__(self) -> None:
+        passwords = (self.password_env, self.password_file)
+        if (self.username and all(passwords)) or bool(self.username) != any(passwords):
+            raise ValueError("expected a username with exactly one of password_env, password_file")
+        if self.username and self.token_env:
+            raise ValueError("expected a username or token_env, got both")
+
+
 class TopicsConfig(_Table, frozen=True, kw_only=True):
     """The names of flashfeed's own topics; they are created where they are missing."""
 
@@ -74,6 +102,9 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
     flash_ready: NonEmpty = "flashfeed.flash_ready"
     data_updated: NonEmpty = "flashfeed.data_updated"
     answers: NonEmpty = "flashfeed.answers"
+    owners: NonEmpty = "flashfeed.owners"
+    documents: NonEmpty = "flashfeed.documents"
+    births: NonEmpty = "flashfeed.births"
 
     def __post_init__(self) -> None:
         names = [getattr(self, field) for field in self.__struct_fields__]
@@ -155,6 +186,7 @@ class BridgeConfig(_Table, frozen=True, kw_only=True):
 
     Keys come from the environment (`tenant:key[,tenant:key...]`), from a file (README.md
     has its format) or from both; without any the bridge listens on loopback only.
+    `advertise_url` is where the other workers reach it; "" is its host and port.
     """
 
     enabled: bool = True
@@ -168,6 +200,56 @@ class BridgeConfig(_Table, frozen=True, kw_only=True):
     metrics_open: bool = False
     limits: LimitsConfig = LimitsConfig()
     queue_records_max: Positive = 10_000
+    advertise_url: Annotated[str, msgspec.Meta(pattern="^(https?://[^/?#@]+)?$")] = ""
+
+
+class ClusterConfig(_Table, frozen=True, kw_only=True):
+    """How the workers of a group pass requests to one another: what they sign them with,
+    the same for all of them, and whose certificates they trust where their bridges speak
+    TLS ("": the system's authorities). Without a secret nothing is passed on."""
+
+    secret_env: str = ""
+    secret_file: str = ""
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.secret_env and self.secret_file:
+            raise ValueError("expected at most one of secret_env, secret_file")
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether there is a secret."""
+        return bool(self.secret_env or self.secret_file)
+
+
+class PipelineStep(_Table, frozen=True, kw_only=True):
+    """One prompt of a pipeline, and who answers it: a model as a chat names it ("": the
+    default one), or a live session over its data.
+
+    In the prompt `{input}` stands for the whole input, `{previous}` for the answer of the
+    step before, and any other `{name}` for that field of the input.
+    """
+
+    prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+    model: str = ""
+    session: str = ""
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=32_768)] = 100
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.model and self.session:
+            raise ValueError("expected a model or a session, got both")
+
+
+class PipelineConfig(_Table, frozen=True, kw_only=True):
+    """A named chain of prompts that a client may run."""
+
+    steps: Annotated[tuple[PipelineStep, ...], msgspec.Meta(min_length=1, max_length=16)]
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if "{previous}" in self.steps[0].prompt:
+            raise ValueError("expected no {previous} in the first step: nothing is before it")
 
 
 class SessionTemplate(_Table, frozen=True, kw_only=True):
@@ -194,13 +276,14 @@ class FeedConfig(_Table, frozen=True, kw_only=True):
     """Topics somebody already has, and which template's sessions they feed.
 
     `topics` are names or patterns with `*`. The mapping is a preset's, this table's own
-    keys, or a preset with some keys of one's own. `session` names the session; `{key}`
-    is the mapping's key.
+    keys, or a preset with some keys of one's own. `codec_options` are the codec's own.
+    `session` names the session; `{key}` is the mapping's key.
     """
 
     topics: Annotated[tuple[NonEmpty, ...], msgspec.Meta(min_length=1)]
     template: NonEmpty
     codec: NonEmpty = "json"
+    codec_options: dict[str, Any] = {}
     preset: str = ""
     session: NonEmpty = "{key}"
     model: str = ""
@@ -225,10 +308,13 @@ class Config(_Table, frozen=True, kw_only=True):
     """The whole configuration."""
 
     kafka: KafkaConfig = KafkaConfig()
+    schema_registry: SchemaRegistryConfig | None = None
     topics: TopicsConfig = TopicsConfig()
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()
     model: dict[NonEmpty, ModelConfig] = {}
     bridge: BridgeConfig = BridgeConfig()
+    cluster: ClusterConfig = ClusterConfig()
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}
+    pipelines: dict[NonEmpty, PipelineConfig] = {}

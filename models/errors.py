@@ -7,6 +7,11 @@ call can succeed later without anybody changing anything.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .ownership import Owner
+
 
 class FlashfeedError(Exception):
     """Base of everything flashfeed raises on purpose."""
@@ -43,6 +48,30 @@ class DecodeFault(RecordError):
     """The bytes are not in the format that the feed's codec reads."""
 
     reason = "decode"
+
+
+class FramingFault(DecodeFault):
+    """The bytes around the value are not the framing that the feed's codec expects."""
+
+    reason = "bad_framing"
+
+
+class UnknownSchema(DecodeFault):
+    """A message names a schema that the registry, or the configuration, does not have."""
+
+    reason = "unknown_schema"
+
+
+class BadSchema(DecodeFault):
+    """A schema is there and cannot be used; no message of it can be read."""
+
+    reason = "bad_schema"
+
+
+class BirthMissing(DecodeFault):
+    """A Sparkplug metric has only an alias, and no birth gave it a name in time."""
+
+    reason = "birth_missing"
 
 
 class MapFault(RecordError):
@@ -151,6 +180,15 @@ class Unavailable(FlashfeedError):
     reason = "unavailable"
     retriable = True
     retry_after_s: float = 1.0
+
+
+class SessionElsewhere(Unavailable):
+    """Another worker owns the session: `owner` says which, for whoever passes requests on.
+    The message does not: a client has no business there."""
+
+    def __init__(self, message: str, owner: Owner) -> None:
+        super().__init__(message)
+        self.owner = owner
 
 
 class ModelUnavailable(Unavailable):

@@ -51,6 +51,7 @@ class Counters(msgspec.Struct, frozen=True):
     dropped: int = 0
     duplicates: int = 0
     late: int = 0
+    corrected: int = 0
     batches: int = 0
     process_us: int = 0
 

@@ -16,11 +16,11 @@ import msgspec
 from .errors import RequestError
 
 SEPARATOR: Final = "\x1f"
-TENANT_PATTERN: Final = "^[A-Za-z0-9_-]{1,64}$"
+TENANT_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}\Z"
 TENANT_RULE: Final = "1 to 64 of A-Z a-z 0-9 _ -"
 
 SESSION_ID_CHARS_MAX: Final = 128
-SESSION_ID_PATTERN: Final = f"^[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{SESSION_ID_CHARS_MAX - 1}}}$"
+SESSION_ID_PATTERN: Final = f"^[A-Za-z0-9_-][A-Za-z0-9._:@-]{{0,{SESSION_ID_CHARS_MAX - 1}}}$"
 
 TenantName: TypeAlias = Annotated[str, msgspec.Meta(pattern=TENANT_PATTERN)]
 
@@ -46,6 +46,6 @@ def check_session_id(session_id: str) -> None:
     URL's path as it is."""
     if re.fullmatch(SESSION_ID_PATTERN, session_id) is None:
         raise RequestError(
-            f"expected a session id of 1 to {SESSION_ID_CHARS_MAX} of A-Z a-z 0-9 . _ : @ -, a "
-            f"letter or digit first, got {len(session_id)} characters: {session_id[:50]!r}"
+            f"expected a session id of 1 to {SESSION_ID_CHARS_MAX} of A-Z a-z 0-9 _ - . : @, "
+            f"none of the last three first, got {len(session_id)} characters: {session_id[:50]!r}"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 CLIENTS = Path(__file__).parent / "clients"
 FETCH_TIMEOUT_S = 600
@@ -40,6 +42,21 @@ def python_package(requirement: str) -> Path:
             pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
             _run(*pip, "install", "-q", "--no-deps", "--target", str(folder), requirement)
     return folder
+
+
+def module_beside(requirement: str, name: str, alias: str) -> ModuleType:
+    """Another version of a package that our own environment has, under another name, so
+    that one test can use both. Its own imports must be relative."""
+    if alias in sys.modules:
+        return sys.modules[alias]
+    folder = python_package(requirement) / name
+    spec = importlib.util.spec_from_file_location(
+        alias, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None and spec.loader is not None, folder
+    module = sys.modules[alias] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _cache() -> Path:

@@ -45,6 +45,7 @@ class RunningWorker(NamedTuple):
     brokers: str
     url: str
     log: Path
+    pid: int
 
 
 @pytest.fixture(scope="session")
@@ -63,4 +64,4 @@ def worker(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     config.write_text(WORKER_TOML.format(brokers=broker, port=port, home=home))
     with worker_process(config, log) as process:
         wait_until_ready(port, process, log)
-        yield RunningWorker(broker, f"http://127.0.0.1:{port}", log)
+        yield RunningWorker(broker, f"http://127.0.0.1:{port}", log, process.pid)

@@ -46,6 +46,7 @@ class MemoryEngine:
 
     room: int = 10_000
     model_hash: str = "m"
+    model_name: str = "memory"
     held: dict[str, Held] = field(default_factory=dict)
     errors: deque[Exception] = field(default_factory=deque)
     opens: int = 0
@@ -69,14 +70,21 @@ class MemoryEngine:
         self.held[session_id] = Held(spec.window, list(frozen), list(lines), count)
         return 1
 
+    def kv_tokens(self, session_id: str) -> int:
+        return len(self.held[session_id].lines) if session_id in self.held else 0
+
     async def update(
-        self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
+        self,
+        session_id: str,
+        lines: Sequence[str],
+        queries: Sequence[FlashQuery],
+        rewind: int = 0,
     ) -> Update:
         held = self._at(session_id)
         if self.errors:
             raise self.errors.popleft()
-        count = held.count + len(lines)
-        window = [*held.lines, *lines]
+        count = held.count - rewind + len(lines)
+        window = [*held.lines[: len(held.lines) - rewind], *lines]
         window = window[len(window) - window_length(held.window, count) :]
         self._check(held.frozen, [*window, *(query.query for query in queries)])
         held.lines, held.count = window, count

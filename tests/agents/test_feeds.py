@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -9,10 +11,14 @@ import orjson
 from flashfeed.agents.feeds import PACK_RECORDS_MAX, Feed, read_batch
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.sample_data import candles, cryptofeed_json
-from flashfeed.codecs.json import decode
+from flashfeed.codecs.codec import Outside
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.presets import mapping_spec
+from flashfeed.codecs.registry import codec
 from flashfeed.models.messages import decode_message, encode_message
+from flashfeed.models.tenant import split_key
+
+OUTSIDE = Outside(read_file=lambda path: Path(path).read_bytes())
 
 
 class Raw(NamedTuple):
@@ -30,7 +36,7 @@ def feed(session: str = "{key}") -> Feed:
         name="candles",
         template="market",
         type="ohlcv",
-        decode=decode,
+        codec=codec("json", {}, OUTSIDE),
         mapping=Mapping(mapping_spec("cryptofeed", {})),
         session_id=lambda key: session.replace("{key}", key),
     )
@@ -53,6 +59,11 @@ def test_records_are_packed_by_session_in_order_with_their_origin() -> None:
     assert (apple.topic, apple.partition, apple.template) == ("candles-X", 3, "market")
     assert apple.records[0].received_ms == 1_700_000_000_000
     assert decode_message(encode_message(apple)) == apple
+
+
+def test_a_feed_of_a_tenants_template_feeds_the_tenants_sessions() -> None:
+    [(key, _)] = read_batch(batch(GOOD[0]), replace(feed(), tenant="acme")).messages
+    assert split_key(key) == ("acme", "NASDAQ:AAPL-USD:1d")
 
 
 def test_a_bad_record_becomes_a_dead_letter_and_its_neighbours_go_on() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from flashfeed.agents.documents import MemoryDocuments, Shelf
 from flashfeed.agents.kafka_writer import Write, Written
 from flashfeed.agents.live import LiveSessions
+from flashfeed.agents.owners import Owners
 from flashfeed.agents.session_step import Waiting
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
@@ -21,6 +23,7 @@ from flashfeed.models.errors import (
 )
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.messages import decode_message
+from flashfeed.models.ownership import Owner, encode_owner
 
 from session_bench import Bench
 from session_steps import lines, reading, spec_of
@@ -46,8 +49,8 @@ class Partitions:
     def find(self, number: int, session_id: str) -> Any:
         return self._bench.owner if session_id == "s" else None
 
-    def recovering(self, number: int) -> bool:
-        return False
+    def serves(self, number: int, epoch: int) -> bool:
+        return (number, epoch) == (0, 1)
 
     def live(self) -> list[Any]:
         return [self._bench.owner]
@@ -73,7 +76,20 @@ async def served(bench: Bench) -> LiveSessions:
     writer: Any = Writer(bench)
     partitions: Any = Partitions(bench)
     engine: Any = bench.engine
-    service = LiveSessions(Config(), engine, writer, partitions, 1, bench.metrics, lambda: {})
+    owners, documents = Owners("here"), MemoryDocuments()
+    owners.take(b"0", encode_owner(Owner(0, 1, "here", "", live=True)))
+    service = LiveSessions(
+        Config(),
+        engine,
+        writer,
+        partitions,
+        1,
+        owners,
+        (Shelf(), documents),
+        None,
+        bench.metrics,
+        lambda: {},
+    )
     await bench.apply(reading(0, 1, 2))
     return service
 

@@ -28,6 +28,6 @@ async def test_a_reader_that_falls_behind_is_let_go_and_its_neighbour_is_not() -
     subscribers = Subscribers()
     with subscribers.reader("a") as slow, subscribers.reader("a") as quick:
         for version in range(EVENTS_MAX + 1):
-            subscribers.publish(updated("a", version))
+            assert subscribers.publish(updated("a", version)) == (version == EVENTS_MAX)
             assert (await anext(quick)).data_version == version
         assert [event async for event in slow] == []

@@ -14,7 +14,8 @@ import pytest
 import pytest_asyncio
 
 from flashfeed.agents.documents import MemoryDocuments, TenantDocuments
-from flashfeed.agents.service import Allowance
+from flashfeed.agents.service import Allowance, SessionService
+from flashfeed.agents.tenancy import TenantSessions
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.bridge.settings import BridgeSettings
@@ -97,7 +98,7 @@ class MemoryService:
             raise SessionUnknown(f"no session {session_id}") from None
 
     async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
-        session_id = session_id or f"s{len(self.held) + 1}"
+        session_id = session_id or self.new_id()
         self.held[session_id] = MemorySession(session_id, with_query_ids(spec))
         return self.get(session_id)
 
@@ -123,6 +124,9 @@ class MemoryService:
 
     def sessions(self) -> list[SessionView]:
         return [self.get(session_id) for session_id in self.held]
+
+    async def all_sessions(self) -> list[SessionView]:
+        return self.sessions()
 
     async def inspect(self, session_id: str) -> Inspection:
         return Inspection(self.get(session_id), "\n".join(self._at(session_id).text))
@@ -252,8 +256,19 @@ class MemoryService:
     def models(self) -> list[ModelView]:
         return [ModelView(self.model_id, True, 2048)]
 
-    def of(self, tenant: str, allowance: Allowance | None = None) -> MemoryService:
-        return self
+    def of(self, tenant: str, allowance: Allowance | None = None) -> SessionService:
+        return TenantSessions(self, tenant, allowance) if tenant else self
+
+    def new_id(self, scope: str = "") -> str:
+        return f"{scope}s{len(self.held) + 1}"
+
+    def documents_of(self, tenant: str) -> TenantDocuments:
+        return self.kept.of(tenant)
+
+    def chat_of(
+        self, tenant: str, asked: PlainPrompt, options: GenerateOptions, model: str
+    ) -> AsyncGenerator[GeneratedPiece]:
+        return self.chat(asked, options, model)
 
     @property
     def documents(self) -> TenantDocuments:

@@ -282,6 +282,13 @@ def test_a_session_answers_over_its_data(client, http, session):
         ({"extra_body": {"temperature": 2}}, "temperature"),
         ({"extra_body": {"unheard_of": 1}}, "unheard_of"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"extra_body": {"session_id": "x" * 257}}, "256"),
+        (
+            {"extra_body": {"session_id": "a"}, "extra_headers": {"x-layerscale-session-id": "b"}},
+            "session_id",
+        ),
+        ({"stop_sequences": ["x"] * 17}, "16"),
+        ({"stop_sequences": ["x" * 257]}, "256"),
     ],
 )
 def test_what_cannot_be_is_a_400(client, model, more, param):
@@ -316,6 +323,19 @@ def test_an_unknown_model_is_a_404_that_names_the_known(client, model):
         client.messages.create(**asked("claude-none"))
     with pytest.raises(anthropic.NotFoundError, match="known models: packaged"):
         client.messages.count_tokens(model="claude-none", messages=[FRANCE])
+
+
+@pytest.mark.client(CLIENT, "models.list")
+@pytest.mark.client(CLIENT, "models.retrieve")
+def test_models(client, model):
+    listed = list(client.models.list())
+    assert model in [one.id for one in listed]
+    one = client.models.retrieve(model)
+    assert (one.id, one.type, one.lifecycle) == (model, "model", "active")
+    assert one in listed
+    assert one.max_input_tokens > 0
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("none")
 
 
 @pytest.mark.client("anthropic 2.12.0 (PyPI), async", "messages.create")
@@ -361,6 +381,8 @@ def javascript(worker):
             "messages.create({stream: true})",
             "messages.stream",
             "messages.countTokens",
+            "models.list",
+            "models.retrieve",
             "messages.create (tools)",
             "messages.create (unknown model)",
         )
@@ -381,6 +403,8 @@ def test_the_javascript_client(javascript, client, model, method):
         assert line["call"]["name"] == "price"
         assert line["call"]["input"]["symbol"] in ("AAPL", "MSFT")
         assert line["answer"]
+    if "id" in line:
+        assert line["id"] == model
     if "error" in line:
         assert line["error"] == "NotFoundError"
         assert line["type"] == "not_found_error"

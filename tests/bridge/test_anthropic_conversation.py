@@ -148,7 +148,7 @@ def test_the_choice_of_a_tool(choice, name, read):
         (
             {"messages": [USER, {"role": "assistant", "content": [CALL | {"name": "a b"}]}]},
             InvalidField,
-            "messages.1.tool_calls.0.name",
+            "messages.1.tool_use.0.name",
         ),
         ({"messages": [USER], "tools": [{"name": "x"}]}, InvalidField, "tools.0.input_schema"),
         (
@@ -164,6 +164,11 @@ def test_the_choice_of_a_tool(choice, name, read):
         ),
         ({"messages": [USER | {"name": "x"}]}, Unsupported, "messages.0.name"),
         ({"messages": [USER], "system": 3}, InvalidField, "system"),
+        (
+            {"messages": [{"role": "user", "content": [text("x")] * 1001}]},
+            InvalidField,
+            "messages.0.content",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named(asked, error, param):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from context_lines import lines_of
 from layerscale import (
     AsyncLayerScale,
     BadRequestError,
@@ -17,10 +18,15 @@ from layerscale import (
 from layerscale.lib.ws import WsConnected, WsDataUpdated, WsError, WsFlashReady, WsPong, WsPushAck
 
 from flashfeed.bridge.stats import stream_stats
-from flashfeed.codecs.registry import text_codec
-from flashfeed.models.records import make_record
 
 pytestmark = [pytest.mark.model, pytest.mark.broker]
+
+CLIENT = "layerscale 0.3.0 (PyPI)"
+
+
+def client_method(name):
+    return pytest.mark.client(CLIENT, name)
+
 
 PROMPT = "You are a financial analyst. Analyze incoming market data."
 TREND = "Is the trend bullish or bearish?"
@@ -41,17 +47,6 @@ RECORDS = {
 }
 
 
-def lines_of(stream_type, records):
-    """The lines that these records are in a context, by the text codec itself."""
-    codec = text_codec("", stream_type)
-    before, lines = None, []
-    for fields in records:
-        record = make_record(stream_type, fields)
-        lines.append(codec.render(record, before))
-        before = record
-    return lines
-
-
 @pytest.fixture
 def client(worker):
     with LayerScale(base_url=worker.url, timeout=60) as client:
@@ -66,6 +61,7 @@ def session_id(client):
         client.sessions.delete(session.session_id)
 
 
+@client_method("health.check")
 def test_the_server_is_there(client):
     health = client.health.check()
     assert (health.ok, health.status) == (True, 200)
@@ -74,6 +70,15 @@ def test_the_server_is_there(client):
     assert models.data[0].id
 
 
+@client_method("sessions.create")
+@client_method("sessions.get")
+@client_method("sessions.delete")
+@client_method("sessions.push")
+@client_method("sessions.query")
+@client_method("sessions.query_stream")
+@client_method("sessions.stream_status")
+@client_method("sessions.stats")
+@client_method("sessions.events")
 def test_the_quickstart(client):
     session = client.sessions.create(type="ohlcv", prompt=PROMPT, flash=FLASH)
     assert (session.type, session.flash_queries) == ("ohlcv", 2)
@@ -139,6 +144,8 @@ def test_the_quickstart(client):
     assert gone.value.code == "session_not_found"
 
 
+@client_method("sessions.query_stream")
+@client_method("sessions.events")
 async def test_the_quickstart_with_the_async_client(worker):
     async with AsyncLayerScale(base_url=worker.url, timeout=60) as client:
         session = await client.sessions.create(type="ohlcv", prompt=PROMPT, flash=FLASH)
@@ -173,6 +180,8 @@ async def test_the_quickstart_with_the_async_client(worker):
         }
 
 
+@client_method("sessions.create")
+@client_method("sessions.list")
 def test_the_readmes_complete_example(client):
     session = client.sessions.create(
         type="ohlcv",
@@ -206,6 +215,7 @@ def test_the_readmes_complete_example(client):
     client.sessions.delete(session.session_id)
 
 
+@client_method("sessions.mark_prefix")
 def test_a_generation_that_stays_and_a_window_that_slides(client):
     session = client.sessions.create(type="iot", window_size=2).session_id
     readings = [{"sid": "a", "val": float(value)} for value in (10, 20, 30)]
@@ -238,6 +248,10 @@ def test_every_type_of_record(client, stream_type):
     client.sessions.delete(session.session_id)
 
 
+@client_method("sessions.append")
+@client_method("sessions.flash")
+@client_method("sessions.list_flash")
+@client_method("sessions.unflash")
 def test_append_and_flash_queries(client, session_id):
     before = client.sessions.get(session_id)
     appended = client.sessions.append(session_id, "The market opens in ten minutes.")
@@ -336,6 +350,7 @@ def test_a_stop_string_ends_a_generation(client, session_id):
     assert stopped.text == free.text.split(f" {word}")[0]
 
 
+@client_method("sessions.stream")
 def test_the_websocket(client, session_id):
     with client.sessions.stream(session_id) as socket:
         events = iter(socket)
@@ -375,3 +390,76 @@ async def test_the_websocket_with_the_async_client(worker):
                     break
         assert kinds == [WsConnected, WsPushAck, WsDataUpdated]
         await client.sessions.delete(session.session_id)
+
+
+@client_method("sessions.get")
+@client_method("sessions.append")
+@client_method("sessions.mark_prefix")
+@client_method("sessions.stream_status")
+@client_method("sessions.flash")
+@client_method("sessions.list_flash")
+@client_method("sessions.unflash")
+async def test_the_other_methods_of_the_async_client(worker):
+    async with AsyncLayerScale(base_url=worker.url, timeout=60) as client:
+        made = await client.sessions.create(type="iot", mark_prefix=True)
+        session = made.session_id
+        await client.sessions.push(session, RECORDS["iot"], wait=True)
+        added = await client.sessions.flash(session, "Too warm?", max_tokens=2)
+        [listed] = (await client.sessions.list_flash(session)).flash_queries
+        assert (listed.id, listed.query, listed.has_answer) == (added.id, "Too warm?", True)
+        appended = await client.sessions.append(session, "The door is open.")
+        state = await client.sessions.get(session)
+        assert state.context_text.endswith("The door is open.\n")
+        assert state.n_tokens == appended.total_tokens
+        assert state.prefix_end == made.n_tokens
+        marked = await client.sessions.mark_prefix(session)
+        assert marked.prefix_end == state.n_tokens
+        status = await client.sessions.stream_status(session)
+        assert (status.data.data_count, status.data.pos_next) == (0, state.n_tokens)
+        assert (await client.sessions.unflash(session, added.id)).remaining == 0
+        await client.sessions.delete(session)
+
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "open_valve",
+        "parameters": {
+            "type": "object",
+            "properties": {"percent": {"type": "integer", "minimum": 0, "maximum": 100}},
+            "required": ["percent"],
+        },
+    },
+}
+
+
+@client_method("sessions.query")
+@client_method("sessions.query_stream")
+def test_tools_over_a_session(client, session_id):
+    client.sessions.push(session_id, CANDLES, wait=True)
+    asked = {"tools": [TOOL], "tool_choice": "required", "max_tokens": 40}
+    messages = [{"role": "user", "content": "Open the valve half way."}]
+    said = client.sessions.query(session_id, messages=messages, **asked)
+    [call] = said.tool_calls
+    assert (said.finish_reason, said.text) == ("tool_calls", "")
+    assert call.function.name == "open_valve"
+    assert 0 <= json.loads(call.function.arguments)["percent"] <= 100
+    *steps, done = client.sessions.query_stream(session_id, messages=messages, **asked)
+    assert [step.tool_call for step in steps] == [True]
+    assert done.finish_reason == "tool_calls"
+    assert done.tool_calls[0].function == call.function
+    # A prompt with tools is a conversation of one message.
+    same = client.sessions.query(session_id, prompt="Open the valve half way.", **asked)
+    assert same.tool_calls[0].function == call.function
+    follow_up = [
+        *messages,
+        {"role": "assistant", "content": None, "tool_calls": [call.model_dump()]},
+        {"role": "tool", "tool_call_id": call.id, "content": "done"},
+    ]
+    answer = client.sessions.query(session_id, messages=follow_up, tools=[TOOL], max_tokens=4)
+    state = client.sessions.get(session_id)
+    assert answer.n_tokens > 0
+    assert answer.usage["prompt_tokens_details"]["cached_tokens"] > state.n_tokens
+    assert state.context_text.endswith("".join(lines_of("ohlcv", CANDLES)))  # nothing stays
+    with pytest.raises(BadRequestError, match="clear_after"):
+        client.sessions.query(session_id, messages=messages, clear_after=0)

@@ -20,8 +20,10 @@ import pytest
 
 from flashfeed import engine
 from flashfeed.cli.embedded_broker import free_port
+from flashfeed.cli.keys_file import read_keys_file
 from flashfeed.cli.main import parser
 from flashfeed.cli.settings import load
+from flashfeed.models.config import LimitsConfig
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
@@ -44,10 +46,19 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_configuration_in_the_readme_is_good(tmp_path: Path) -> None:
-    [block] = blocks("toml")
+    [block] = [block for block in blocks("toml") if "[kafka]" in block]
     path = tmp_path / "readme.toml"
     path.write_text(block)
     assert set(load(path).feeds) == {"candles"}
+
+
+def test_the_keys_file_in_the_readme_is_good(tmp_path: Path) -> None:
+    [block] = [block for block in blocks("toml") if "[tenant." in block]
+    path = tmp_path / "keys.toml"
+    path.write_text(block)
+    read = read_keys_file(path, LimitsConfig())
+    assert read.keys.tenants == ["acme"]
+    assert read.limits["acme"].sessions == 4
 
 
 def test_the_consumer_in_the_readme_is_the_example() -> None:

@@ -10,9 +10,10 @@ import msgspec
 import orjson
 import pytest
 
+from flashfeed.bridge.keys import written_hash
 from flashfeed.cli.main import main
-from flashfeed.cli.settings import feed_mapping, load, session_name
-from flashfeed.models.config import Config, ModelConfig
+from flashfeed.cli.settings import bridge_settings, feed_mapping, load, session_name
+from flashfeed.models.config import Config, LimitsConfig, ModelConfig
 from flashfeed.models.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,34 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
             ("[feeds.candles]", "[kafka.sasl]\nusername='u'\n[feeds.candles]"),
             ["kafka.sasl", "password_env"],
         ),
+        (
+            ("[feeds.candles]", "[bridge]\nhost = '0.0.0.0'\n[feeds.candles]"),
+            ["bridge.host", "0.0.0.0", "bridge.keys_file", "flashfeed keys new"],
+        ),
+        (
+            ("[feeds.candles]", "[bridge]\ntls_cert = 'c.pem'\n[feeds.candles]"),
+            ["bridge.tls_key", "expected a file"],
+        ),
+        (
+            ("[feeds.candles]", "[bridge]\ncors_origins = ['app.example.com']\n[feeds.candles]"),
+            ["bridge.cors_origins", "https://app.example.com", "app.example.com"],
+        ),
+        (
+            ("[feeds.candles]", "[bridge]\ncors_origins = ['*']\n[feeds.candles]"),
+            ["bridge.cors_origins", "needs API keys"],
+        ),
+        (
+            ("[feeds.candles]", "[bridge.limits]\nsession = 1\n[feeds.candles]"),
+            ["bridge.limits.session", "sessions"],
+        ),
+        (
+            ("[feeds.candles]", "[bridge.limits]\nconnections = -1\n[feeds.candles]"),
+            ["bridge.limits.connections", "-1"],
+        ),
+        (
+            ('type = "ohlcv"', 'type = "ohlcv"\ntenant = "a b"'),
+            ["templates.market.tenant", "A-Z", "a b"],
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: Any, says: list[str]) -> None:
@@ -115,6 +144,34 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: Any, says: list[str]) ->
         load(write(tmp_path, GOOD.replace(old, new, 1)))
     for part in says:
         assert part in str(caught.value)
+
+
+def test_keys_come_from_the_environment_and_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys.toml"
+    in_file, in_variable = "a key in the file", "one-in-the-variable"
+    keys.write_text(
+        f'[tenant.a]\nkeys = ["{written_hash(in_file)}"]\nlimits = {{ sessions = 1 }}\n'
+    )
+    table = (
+        f'[bridge]\nhost = "0.0.0.0"\napi_keys_env = "X_KEYS"\nkeys_file = "{keys}"\n'
+        "[bridge.limits]\nconnections = 5\n"
+    )
+    config = load(write(tmp_path, GOOD + table))
+    with pytest.raises(ConfigError, match="X_KEYS is not set"):
+        bridge_settings(config)
+    monkeypatch.setenv("X_KEYS", "b:short")
+    with pytest.raises(ConfigError, match=r"environment variable X_KEYS: key 1, of tenant b"):
+        bridge_settings(config)
+    monkeypatch.setenv("X_KEYS", f"b:{in_variable}")
+    settings = bridge_settings(config)
+    assert settings.keys.authenticate(in_file) == "a"
+    assert settings.keys.authenticate(in_variable) == "b"
+    assert settings.limits == LimitsConfig(connections=5)
+    assert settings.tenant_limits == {"a": LimitsConfig(sessions=1, connections=5)}
+    for secret in (in_file, in_variable):
+        assert secret not in repr(settings)
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:

@@ -57,6 +57,12 @@ const methods = {
     return line(message, stream.request_id);
   },
   "messages.countTokens": () => client.messages.countTokens({ model, messages }),
+  "models.list": async () => {
+    const ids = [];
+    for await (const one of client.models.list()) ids.push(one.id);
+    return { id: ids.find((id) => id === model) };
+  },
+  "models.retrieve": async () => ({ id: (await client.models.retrieve(model)).id }),
   "messages.create (tools)": async () => {
     const question = { role: "user", content: "What is the price of AAPL?" };
     const body = { ...asked, max_tokens: 60, tools, messages: [question] };

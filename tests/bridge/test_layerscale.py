@@ -1,5 +1,5 @@
-"""The dialect where a real worker cannot be brought to it on demand: refusals, failures
-half way, clients that leave, the order on a socket."""
+"""LayerScale where a real worker cannot be brought to it on demand: refusals, failures half way,
+clients that leave, the order on a socket."""
 
 import asyncio
 import json
@@ -9,8 +9,14 @@ import pytest
 import websockets
 from layerscale import APIStatusError, AsyncLayerScale, InternalServerError, RateLimitError
 
+from flashfeed.bridge.keys import Keys, key_hash, new_key
+from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.models.errors import Overloaded, Unavailable
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
+
+from client_packages import module_beside
+
+v08 = module_beside("layerscale==0.8.0", "layerscale", "layerscale_v08")
 
 CANDLE = {"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10}
 SPEC = SessionSpec(type="ohlcv", prompt="You are an analyst.", flash=(FlashQuery("up?"),))
@@ -296,3 +302,21 @@ async def test_a_refused_upgrade_is_plain_http(bridge, session):
         assert refused.value.response.status_code == status
         assert json.loads(refused.value.response.body)["error"]["message"]
     assert session.subscribers == []
+
+
+@pytest.mark.client("layerscale 0.8.0 (PyPI)", "sessions.ws")
+async def test_client_08_is_told_that_it_needs_a_key(serve, memory, session):
+    key = new_key()
+    settings = BridgeSettings(keys=Keys({"": [key_hash(key.encode())]}))
+    url = f"http://127.0.0.1:{(await serve(settings)).port}"
+    async with v08.AsyncLayerScale(base_url=url) as stranger:
+        with pytest.raises(v08.AuthenticationError):
+            await stranger.sessions.get(session.id)
+        with pytest.raises(v08.AuthenticationError) as refused:
+            async with stranger.sessions.ws(session.id):
+                pass
+        assert refused.value.code == "invalid_api_key"
+    async with v08.AsyncLayerScale(base_url=url, api_key=key) as known:
+        assert (await known.sessions.get(session.id)).id == session.id
+        async with known.sessions.ws(session.id) as socket:
+            assert (await anext(aiter(socket))).type == "connected"

@@ -1,0 +1,118 @@
+"""What the feeds' codecs need from outside: schemas by id, Sparkplug births.
+
+A codec that misses something raises a Wanted; `bring` gets it, off the hot path, while the
+partition that wants it pauses (paused.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from flashfeed.codecs.codec import BirthWanted, Codec, Outside, SchemaWanted, Wanted
+from flashfeed.codecs.registry import needs_births
+from flashfeed.models.config import Config
+from flashfeed.models.errors import DecodeFault, Unavailable
+
+from .births import BirthBook, BirthTopic
+from .kafka_writer import KafkaWriter, Write
+from .metrics import Metrics
+from .schema_registry import SchemaRegistry
+from .transport import Batch, source_of
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S: Final = 0.5
+
+
+class Supplies:
+    """The schema registry and the births of one worker."""
+
+    def __init__(self, config: Config, metrics: Metrics) -> None:
+        self._births_topic = config.topics.births
+        wants_births = any(
+            needs_births(feed.codec, feed.codec_options) for feed in config.feeds.values()
+        )
+        self._registry = (
+            SchemaRegistry.of(config.schema_registry, metrics.schema_request)
+            if config.schema_registry is not None
+            else None
+        )
+        self._book = BirthBook(metrics) if wants_births else None
+        self._topic = (
+            BirthTopic(config.kafka, self._births_topic, self._book) if self._book else None
+        )
+        self.outside = Outside(
+            read_file=lambda path: Path(path).expanduser().read_bytes(),
+            schemas=self._registry,
+            births=self._book,
+        )
+
+    async def start(self, writer: KafkaWriter, on_failure: Callable[[BaseException], None]) -> None:
+        """Read the births there are. Raises Unavailable, ConfigError for a missing secret."""
+        self.check()
+        if self._topic is not None:
+            await self._topic.start(writer, on_failure)
+
+    def check(self) -> None:
+        """Read the secrets and files that the configuration names. Raises ConfigError."""
+        if self._registry is not None:
+            self._registry.open()
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._topic is not None:
+            await self._topic.stop()
+        if self._registry is not None:
+            await self._registry.stop()
+
+    def begin(self) -> None:
+        """A batch is about to be read."""
+        if self._book is not None:
+            self._book.begin()
+
+    def look_ahead(self, codec: Codec, batch: Batch) -> None:
+        """Note the births in a batch that waits: one that it holds itself may end the wait."""
+        if self._book is None:
+            return
+        for raw in batch.records:
+            with contextlib.suppress(DecodeFault, Wanted):
+                codec(raw.value, source_of(raw))
+
+    def take_writes(self) -> list[Write]:
+        """What a batch has to write beside its records: the births it read."""
+        return self._book.take_writes(self._births_topic) if self._book is not None else []
+
+    async def bring(self, wanted: Wanted, who: str) -> None:
+        """Get what a codec wants; it can be tried again after that. Never gives up on a
+        registry that is away: nothing is lost while its partitions are paused."""
+        if isinstance(wanted, BirthWanted) and self._book is not None:
+            await self._book.wait(wanted.edge, wanted.wait_s)
+        elif isinstance(wanted, SchemaWanted) and self._registry is not None:
+            await self._bring_schema(self._registry, wanted, who)
+        else:
+            raise TypeError(f"nothing here brings {wanted.what}")
+
+    async def _bring_schema(self, registry: SchemaRegistry, wanted: SchemaWanted, who: str) -> None:
+        attempts, longest = registry.config.attempts, registry.config.retry_max_s
+        tried = 0
+        while True:
+            try:
+                await registry.bring(wanted.reference)
+                return
+            except Unavailable as error:
+                tried += 1
+                if tried < attempts:
+                    log.warning("%s waits for %s: %s", who, wanted.what, error)
+                elif tried == attempts:
+                    log.error(
+                        "%s stays paused: %s could not be had in %d attempts (%s); nothing is "
+                        "lost, and it is asked for again every %g s",
+                        who, wanted.what, attempts, error, longest,
+                    )  # fmt: skip
+            wait = longest if tried >= attempts else FIRST_WAIT_S * 2 ** (tried - 1)
+            await asyncio.sleep(min(longest, wait))

@@ -97,6 +97,10 @@ class Metrics:
             registry=registry,
         )
 
+        self._idle_ended = Counter(
+            "flashfeed_idle_sessions",
+            "Sessions of feeds that ended because nothing reached them.", registry=registry,
+        )  # fmt: skip
         self._paused = Gauge(
             "flashfeed_paused_partitions",
             "Feed partitions that wait for a schema or a birth.", registry=registry,
@@ -114,6 +118,10 @@ class Metrics:
             "flashfeed_sparkplug_sequence_gaps",
             "Sparkplug messages that do not follow their node's last one.", registry=registry,
         )  # fmt: skip
+
+    def idle_ended(self, sessions: int) -> None:
+        """So many sessions were idle for too long."""
+        self._idle_ended.inc(sessions)
 
     def paused(self, partitions: int) -> None:
         """A feed partition more, or less, waits for what is outside."""

@@ -38,7 +38,7 @@ from .session_outputs import OutputTopics, event_writes, step_outputs, version_e
 from .session_plan import failed_step, plan_step
 from .session_queue import Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
-from .session_step import SessionState, Step, Templates, Waiting
+from .session_step import Admit, SessionState, Step, Templates, Waiting
 from .step_writer import StepWriter
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class OwnerParts:
     steps: StepWriter
     metrics: Metrics
     templates: Templates
+    admit: Admit
     queue_records_max: int
     topics: OutputTopics
     publish: Callable[[SessionEvent], None]
@@ -77,6 +78,8 @@ class SessionOwner:
         self.partition = partition
         self.state: SessionState | None = None
         self.last_used_ms = 0
+        self.arrived_ms = int(time.time() * 1000)
+        self.making = ""
         self.turns = 0
         self.busy = False
         self.gone = False
@@ -85,6 +88,11 @@ class SessionOwner:
         self._waiting: deque[Waiting] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def feed(self) -> str:
+        """The feed that made the session by itself, or is about to; "" for none."""
+        return self.state.head.feed if self.state is not None else self.making
 
     @property
     def queued(self) -> int:
@@ -116,6 +124,7 @@ class SessionOwner:
 
     def put(self, one: Waiting) -> None:
         """Hand over a message, in offset order."""
+        self.arrived_ms = int(time.time() * 1000)
         self._waiting.append(one)
         self._wake.set()
 
@@ -183,6 +192,7 @@ class SessionOwner:
                 return await self._apply(taken.first())
             done = _Done(self.state, self._fail(done.step, error), NO_WORK)
             await self._publish(done, self._settled(done, began, taken))
+        self.making = ""
         return len(taken.messages)
 
     def _settled(self, done: _Done, began: float, taken: Taken) -> Head:
@@ -201,13 +211,16 @@ class SessionOwner:
 
     async def _work(self, taken: Taken) -> _Done | None:
         """Plan the step and do its work. None: it has no room, but is of several messages."""
+        parts = self._parts
         step = plan_step(
             self.session_id,
             self.state,
             taken.messages,
-            self._parts.templates,
+            parts.templates,
             relief=taken.relief,
+            admit=parts.admit,
         )
+        self.making = step.head.feed * step.creates  # counts before it is there
         try:
             return _Done(self.state, step, await self._engine.run(step))
         except FlashfeedError as error:
@@ -250,8 +263,7 @@ class SessionOwner:
         self._count(step, done.update, out.events)
         for event in out.events:
             parts.publish(event)
-        if step.deletes:
-            parts.ended(self.session_id)
+        parts.metrics.dead_letters(out.control)
         for one in step.messages:
             parts.settled(self.partition, one.offset, step.outcomes.get(one.offset))
 
@@ -260,6 +272,7 @@ class SessionOwner:
         if done.step.deletes:
             await self._engine.close(forget=True)
             self.state = None
+            self._parts.ended(self.session_id)
         elif done.state is not None or done.step.creates:
             self.state = next_state(done.step, done.state, head)
             self.last_used_ms = max(self.last_used_ms, head.evaluated_ms or head.created_ms)

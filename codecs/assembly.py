@@ -37,7 +37,9 @@ def assemble(
         return _merged(assembly, record, duration_s(spec.merge), received_s)
     if isinstance(record, Trade) and spec.bars is None:
         raise ValidationFault("expected a candle, got a trade; give the session's template `bars`")
-    if isinstance(record, Trade | Ohlcv) and (may_change or spec.bars is not None):
+    if spec.bars is None and not may_change:
+        return Assembled(assembly, (record,))
+    if isinstance(record, Trade | Ohlcv):
         assembly = _of_one_symbol(assembly, record.sym or "")
     if isinstance(record, Ohlcv) and may_change:
         done = _final(assembly, spec, record, received_s)

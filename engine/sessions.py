@@ -51,14 +51,14 @@ class Session:
     closed: bool = False
 
     @property
+    def named(self) -> str:
+        """What errors call it: the id of a place for chats is no caller's business."""
+        return "this chat" if self.plain else f"session {self.id!r}"
+
+    @property
     def count(self) -> int:
         """Items ever applied since the frozen prefix."""
         return self.first + len(self.items)
-
-    @property
-    def title(self) -> str:
-        """What an error calls it: of a place for chats the caller has never heard."""
-        return "the chat" if self.plain else f"session {self.id!r}"
 
     @property
     def start(self) -> int:

@@ -89,8 +89,8 @@ class Head(msgspec.Struct, frozen=True):
     `pre_decode`) belong to the last version, and `previous` holds each query's
     answer before it, so that its events can be published again, byte for byte, under the
     same ids. `priors` are by query id; `assembly` is what later records
-    are put together with. `failed` says why the session takes no more
-    records; "" while it does.
+    are put together with. `feed` is the feed that made the session by itself ("": somebody
+    asked for it). `failed` says why the session takes no more records; "" while it does.
     """
 
     session_id: str
@@ -129,6 +129,7 @@ class Head(msgspec.Struct, frozen=True):
     ready: Answer | None = None
     failed: str = ""
     assembly: Assembly = Assembly()
+    feed: str = ""
 
     @property
     def window(self) -> WindowSpec:

@@ -17,7 +17,7 @@ from flashfeed.agents.kafka_writer import Write
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.session_outputs import OutputTopics
 from flashfeed.agents.session_owner import OwnerParts, SessionOwner
-from flashfeed.agents.session_step import Waiting
+from flashfeed.agents.session_step import Waiting, any_feed
 from flashfeed.engine import Update
 from flashfeed.models.errors import (
     ContextFull,
@@ -181,6 +181,7 @@ class Bench:
                 steps=self.steps,
                 metrics=self.metrics,
                 templates=lambda _: self.spec,
+                admit=any_feed,
                 queue_records_max=10_000,
                 topics=TOPICS,
                 publish=lambda event: None,

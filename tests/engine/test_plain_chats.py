@@ -119,6 +119,16 @@ async def test_no_place_free_says_so(engine: Engine, monkeypatch: pytest.MonkeyP
             await pieces.aclose()
 
 
+async def test_a_chat_without_room_names_no_session(engine: Engine) -> None:
+    long = "one two three four " * 200
+    system = ChatMessage(role="system", content=long)
+    for asked in (Continuation(long), ChatRequest(messages=(system, QUESTION))):
+        with pytest.raises(ContextFull, match=r"^this chat h") as refused:
+            await ask(engine, asked)
+        assert "session" not in str(refused.value)
+    assert await ask(engine, Continuation("One, two,"))  # the place is free again
+
+
 async def test_an_unknown_model_opens_no_place(engine: Engine) -> None:
     before = len(engine._open_sessions())
     with pytest.raises(ModelUnknown):

@@ -77,7 +77,9 @@ def header_for(
 
 async def new_session(memory):
     """A session of the tenant that requests here are signed for."""
-    return (await memory.of("tenant").create(SessionSpec(type="ohlcv"))).session_id
+    return (
+        await memory.of("tenant").create(SessionSpec(type="ohlcv", overflow="drop_oldest"))
+    ).session_id
 
 
 async def got(far, headers, target="/v1/sessions", method="GET", body=b""):

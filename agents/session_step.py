@@ -12,13 +12,15 @@ session_settle.py   makes the head that goes to the changelog, and the state aft
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from flashfeed.codecs.registry import text_codec
+from flashfeed.codecs.text import RefersToPrevious, TextCodec
 from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.messages import Append, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
@@ -29,6 +31,12 @@ from flashfeed.models.window import block_start
 STEP_ITEMS_MAX = 64
 
 Templates = Callable[[str], SessionSpec | None]
+Admit = Callable[[str, str], None]
+"""Raises SessionsFull where the feed may make no session of that id by itself."""
+
+
+def any_feed(_feed: str, _session_id: str) -> None:
+    """The Admit that refuses nothing."""
 
 
 class Waiting(NamedTuple):
@@ -65,10 +73,12 @@ class Refused(NamedTuple):
 
 
 class LastRecord(NamedTuple):
-    """The newest record, and which item of the count it is: what a line may refer to."""
+    """The newest record, which item of the count it is, and what its text codec remembers
+    after it: what a line of the same block may refer to."""
 
     record: Record
     number: int
+    memory: Any
 
 
 @dataclass(slots=True)
@@ -84,13 +94,27 @@ class SessionState:
     def restored(cls, head: Head, items: Iterable[Item]) -> SessionState:
         """The state that a head and its window's items give."""
         state = cls(head, deque(items))
-        referable = head.count - block_start(head.window, head.count)
-        for back, item in enumerate(islice(reversed(state.items), referable), start=1):
-            if item.fields is not None:
-                record = make_record(head.spec.type, item.fields)
-                state.last = LastRecord(record, head.count - back)
-                break
+        begins = block_start(head.window, head.count)
+        block = islice(reversed(state.items), head.count - begins)
+        codec = text_codec(head.spec.text, head.spec.type)
+        state.last = last_of(codec, head.spec.type, [*block][::-1], head.count)
         return state
+
+
+def last_of(
+    codec: TextCodec, stream_type: str, block: Sequence[Item], count: int
+) -> LastRecord | None:
+    """The newest record of items that begin with their block and end before item `count`,
+    as the lines after them know it."""
+    last: LastRecord | None = None
+    records = [one for one in enumerate(block, start=count - len(block)) if one[1].fields]
+    if isinstance(codec, RefersToPrevious):
+        records = records[-1:]
+    for number, item in records:
+        record = make_record(stream_type, item.fields or {})
+        memory = codec.remember(last.memory if last is not None else None, record)
+        last = LastRecord(record, number, memory)
+    return last
 
 
 def shrunk(state: SessionState, window_items: int) -> SessionState:
@@ -133,6 +157,8 @@ class Step:
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    final: int = 0
+    live: int = 0
     dropped: int = 0
     coalesced: int = 0
     taken: int = 0

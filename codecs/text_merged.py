@@ -55,9 +55,9 @@ def merged_legend(record_type: StreamType) -> str:
     return f"A line with `merged N` stands for N records: {_LEGENDS[record_type]}."
 
 
-def render_line(codec: TextCodec, record: Record, previous: Any, merged: Merged | None) -> str:
+def render_line(codec: TextCodec, record: Record, memory: Any, merged: Merged | None) -> str:
     """The line of a record, or of several."""
-    line = codec.render(record, previous)
+    line = codec.render(record, memory)
     return line if merged is None else line.removesuffix("\n") + _merged_text(record, merged)
 
 

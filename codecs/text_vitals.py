@@ -17,6 +17,7 @@ from ..models.records import StreamType, Vitals
 from .text import (
     NUMBER,
     SIGNED,
+    RefersToPrevious,
     Written,
     fixed_text,
     fixed_tolerance,
@@ -42,7 +43,7 @@ _LINE: Final = re.compile(
 )
 
 
-class VitalsLine:
+class VitalsLine(RefersToPrevious):
     """Every vital that the record has."""
 
     name = "vitals"

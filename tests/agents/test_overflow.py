@@ -136,12 +136,12 @@ def wait_for(running: Running, session: str, processed: int, within_s: float) ->
 
 
 def test_coalesce_keeps_up_and_says_what_it_merged(running: Running) -> None:
-    session, count = session_in(1), 20_000
+    session, count = session_in(1), 8_000
     send(running.brokers, "coalesce", session, count)
-    done = wait_for(running, session, count, 120)
+    done = wait_for(running, session, count, 240)
     assert (done["items_processed"], done["total_dropped"], done["queue_size"]) == (count, 0, 0)
-    # One by one, 64 at a time, these are more than 300.
-    assert done["batches_processed"] < 100
+    # 64 at a time, as they are, these are 125.
+    assert done["batches_processed"] < 80
     assert applied(running, "coalesced") > count / 2
     text = context(running, session)
     assert "stands for N records" in text
@@ -151,7 +151,7 @@ def test_coalesce_keeps_up_and_says_what_it_merged(running: Running) -> None:
 def test_drop_oldest_keeps_up_with_what_is_newest(running: Running) -> None:
     session, count = session_in(2), 20_000
     send(running.brokers, "drop_oldest", session, count)
-    done = wait_for(running, session, count, 120)
+    done = wait_for(running, session, count, 240)
     assert (done["items_processed"], done["queue_size"]) == (count, 0)
     assert count / 2 < done["total_dropped"] < count
     assert applied(running, "dropped") == done["total_dropped"]
@@ -184,7 +184,7 @@ def test_a_session_that_blocks_refuses_what_its_queue_has_no_place_for(running: 
 def test_block_loses_nothing(running: Running) -> None:
     session, count = session_in(3), 300
     send(running.brokers, "block", session, count)
-    done = wait_for(running, session, count, 120)
+    done = wait_for(running, session, count, 240)
     assert (done["items_processed"], done["total_dropped"]) == (count, 0)
     text = context(running, session)
     assert last_values(text, 8) == [*map(float, range(count - 8, count))]
@@ -198,7 +198,7 @@ def test_what_block_has_no_place_for_stays_on_kafka(running: Running) -> None:
     mapped = 'flashfeed_records_total{feed="block",result="mapped"}'
     while time.monotonic() < until and metric(running, mapped) < count:
         time.sleep(0.2)
-    found = status(running, session)
+    found = wait_for(running, session, 1, 60)
     waits = metric(
         running, 'flashfeed_consumer_lag_records{partition="0",topic="flashfeed.records"}'
     )

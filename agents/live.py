@@ -330,7 +330,7 @@ class LiveSessions:
         self._metrics.subscribers_dropped(self._subscribers.publish(event))
 
     def ended(self, session_id: str) -> None:
-        """A session of this worker's is deleted: nobody hears of it any more."""
+        """A session was deleted, whoever wrote that: who listens to it hears no more."""
         self._subscribers.end(lambda one: one == session_id)
 
     # -- inside -------------------------------------------------------------------

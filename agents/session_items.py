@@ -5,7 +5,8 @@ duplicate; with other values it is a correction and takes the place of the first
 was missing comes where it belongs; one that is older than all that the window holds of its
 symbol is late, and so is one within a candle that was merged. Whatever stands after such a
 place is written again, because a line may refer to those before it in its block: the step
-rewinds the window by so many items first.
+rewinds the window by so many items first. Bars that are complete by the number or size of
+their trades have no start of their own: they are known by nothing, and follow one another.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _merged_item(came: Sequence[Item], group: Group) -> Item:
 
 def _place(step: Step, held: Sequence[Item], record: Record) -> Place | Fate:
     total = len(held) - step.rewind + len(step.items)
-    if not isinstance(record, Ohlcv) or record.timestamp is None:
+    if not isinstance(record, Ohlcv) or record.timestamp is None or _bars_share_starts(step):
         return Place(total, False)
     place = total
     for index, item in backwards(step, held):
@@ -184,6 +185,13 @@ def _place(step: Step, held: Sequence[Item], record: Record) -> Place | Fate:
             return Fate.DUPLICATE if same else Place(index, True)
         place = index
     return Place(total, False) if place == total else Fate.LATE
+
+
+def _bars_share_starts(step: Step) -> bool:
+    """Whether the session makes bars of trades by their number or size: two that follow one
+    another may begin at the same moment, and each comes once and in order."""
+    bars = step.head.spec.bars
+    return bars is not None and bars.by != "time"
 
 
 def backwards(step: Step, held: Sequence[Item]) -> Iterator[tuple[int, Item]]:

@@ -21,7 +21,13 @@ from typing import NamedTuple
 import msgspec
 
 from flashfeed.engine import Engine, Update
-from flashfeed.models.errors import ContextFull, FlashfeedError, ModelUnavailable, Unavailable
+from flashfeed.models.errors import (
+    ContextFull,
+    FlashfeedError,
+    ModelUnavailable,
+    RequestError,
+    Unavailable,
+)
 from flashfeed.models.events import FlashReady
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
@@ -176,6 +182,20 @@ class SessionOwner:
         done = await self._work(taken)
         if done is None:
             return await self._apply(taken.first())  # what waits together may fit one by one
+        head = self._settled(done, began, taken)
+        try:
+            await self._publish(done, head)
+        except RequestError as error:
+            # Its changelog entry is larger than Kafka takes, and would be so again.
+            await self._engine.reopen(self.state)
+            if len(taken.messages) > 1:
+                return await self._apply(taken.first())
+            done = _Done(self.state, self._fail(done.step, error), NO_WORK)
+            await self._publish(done, self._settled(done, began, taken))
+        self.making = ""
+        return len(taken.messages)
+
+    def _settled(self, done: _Done, began: float, taken: Taken) -> Head:
         step, update = done.step, done.update
         ran = Ran(
             answers=update.answers,
@@ -187,10 +207,7 @@ class SessionOwner:
             pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
         )
-        head = settle_step(step, done.state, ran)
-        await self._publish(done, head)
-        self.making = ""
-        return len(taken.messages)
+        return settle_step(step, done.state, ran)
 
     async def _work(self, taken: Taken) -> _Done | None:
         """Plan the step and do its work. None: it has no room, but is of several messages."""
@@ -239,6 +256,7 @@ class SessionOwner:
     async def _publish(self, done: _Done, head: Head) -> None:
         parts, step = self._parts, done.step
         out = step_outputs(step, done.state, head, self.partition, parts.topics)
+        # Raises RequestError where the changelog takes no such entry, and then has none.
         await parts.steps.publish(out.refused, out.changelog, out.published)
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)

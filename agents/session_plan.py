@@ -369,6 +369,11 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         live=0,
         dropped=0,
         coalesced=0,
+        rewind=0,
+        taken=0,
+        duplicates=0,
+        late=0,
+        corrected=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

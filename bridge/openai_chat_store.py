@@ -12,7 +12,7 @@ from flashfeed.models.errors import FlashfeedError
 
 from .caller import Sessions
 from .openai_bodies import Json
-from .openai_fields import Body, Metadata
+from .openai_fields import MetadataBody
 from .openai_messages import content_text
 from .openai_pages import After, Limit, Order, page
 
@@ -26,12 +26,6 @@ class CompletionUnknown(FlashfeedError):
 
     status = 404
     code = "not_found"
-
-
-class MetadataBody(Body):
-    """Metadata that take the place of those that are there."""
-
-    metadata: Metadata
 
 
 async def keep_completion(

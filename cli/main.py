@@ -156,8 +156,19 @@ def main(argv: list[str] | None = None) -> None:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    sys.stdout.flush()
+    except BrokenPipeError:
+        code = _nobody_reads()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _nobody_reads()
     sys.exit(code)
+
+
+def _nobody_reads() -> int:
+    """The reader of our output is gone (`| head`): what is left to say goes nowhere, quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141  # as a shell counts a SIGPIPE
 
 
 def _run(args: argparse.Namespace) -> int:

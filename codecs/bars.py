@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import sys
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -103,7 +104,7 @@ def _share(spec: BarSpec, piece: Piece) -> float:
     """How much of a bar's size a piece fills."""
     if spec.by == "volume":
         return piece.v
-    return piece.c * piece.v if spec.by == "dollar" else 1.0
+    return _finite(piece.c * piece.v) if spec.by == "dollar" else 1.0
 
 
 def _with(bar: OpenBar | None, piece: Piece, start: float, share: float) -> OpenBar:
@@ -115,10 +116,15 @@ def _with(bar: OpenBar | None, piece: Piece, start: float, share: float) -> Open
         max(bar.h, piece.h),
         min(bar.l, piece.l),
         piece.c,
-        bar.v + piece.v,
-        bar.filled + share,
+        _finite(bar.v + piece.v),
+        _finite(bar.filled + share),
         bar.sym or piece.sym,
     )
+
+
+def _finite(value: float) -> float:
+    """The nearest number to it: the changelog's JSON cannot hold an infinity."""
+    return max(-sys.float_info.max, min(value, sys.float_info.max))
 
 
 def _end(bar: OpenBar, spec: BarSpec) -> float:

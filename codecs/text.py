@@ -32,6 +32,7 @@ SIGNIFICANT_DIGITS: Final = 5
 DECIMALS_MIN: Final = 2
 DECIMALS_MAX: Final = 20
 _SCIENTIFIC_FROM: Final = 1e15
+_FEWEST_DECIMALS_FROM: Final = 10.0 ** (SIGNIFICANT_DIGITS - 1 - DECIMALS_MIN)
 _SUFFIXES: Final = ("", "K", "M", "B", "T")
 
 
@@ -92,7 +93,7 @@ class RefersToPrevious:
 
 def decimals(value: float) -> int:
     """How many decimals a number of this size is written with."""
-    if value == 0:
+    if value == 0 or abs(value) >= _FEWEST_DECIMALS_FROM:
         return DECIMALS_MIN
     magnitude = math.floor(math.log10(abs(value)))
     return min(DECIMALS_MAX, max(DECIMALS_MIN, SIGNIFICANT_DIGITS - 1 - magnitude))

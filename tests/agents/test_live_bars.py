@@ -109,13 +109,17 @@ def ask(url: str, session: str, what: str) -> dict[str, Any]:
 
 
 def state(url: str, session: str, last: str) -> dict[str, Any]:
-    """A session's state, once its last line is that one."""
+    """A session's state, once its last line is that one and the step that wrote it is over:
+    a second look finds the same tokens."""
     deadline = time.monotonic() + 60
+    before = -1
     while time.monotonic() < deadline:
         found = ask(url, session, "state")
         if found and candle_lines(found)[-1:] == [last]:
-            return found
-        time.sleep(0.05)
+            if found["n_tokens"] == before:
+                return found
+            before = found["n_tokens"]
+        time.sleep(0.2)
     raise AssertionError(f"{session}: expected {last!r} at the end, got {found}")
 
 

@@ -108,14 +108,18 @@ def ask(url: str, session: str, what: str) -> dict[str, Any]:
     return found
 
 
-def state(url: str, session: str, last: str) -> dict[str, Any]:
-    """A session's state, once its last line is that one."""
+def state(url: str, session: str, last: str, version: int = 1) -> dict[str, Any]:
+    """A session's state, once its last line is that one and the step that wrote it is over:
+    a second look finds the same tokens."""
     deadline = time.monotonic() + 60
+    before = -1
     while time.monotonic() < deadline:
         found = ask(url, session, "state")
-        if found and candle_lines(found)[-1:] == [last]:
-            return found
-        time.sleep(0.05)
+        if found and candle_lines(found)[-1:] == [last] and found["data_version"] >= version:
+            if found["n_tokens"] == before:
+                return found
+            before = found["n_tokens"]
+        time.sleep(0.2)
     raise AssertionError(f"{session}: expected {last!r} at the end, got {found}")
 
 
@@ -141,7 +145,7 @@ def test_line_by_line_or_at_once_the_model_holds_the_same(running: tuple[str, st
     brokers, url = running
     for number, line in enumerate(LIVE_LINES):
         send(brokers, "trades-X", [trade("STEPS", number)])
-        stepped = state(url, "live-STEPS:BTC-USD", line)
+        stepped = state(url, "live-STEPS:BTC-USD", line, number + 1)
     send(brokers, "trades-X", [trade("ONCE", number) for number in range(len(PRICES))])
     at_once = state(url, "live-ONCE:BTC-USD", LIVE_LINES[-1])
     assert stepped["context_text"] == at_once["context_text"]

@@ -16,6 +16,7 @@ from flashfeed.agents.session_outputs import entry_items
 from flashfeed.agents.session_plan import plan_step
 from flashfeed.agents.session_settle import next_state, settle_step
 from flashfeed.agents.session_step import SessionState, Waiting
+from flashfeed.codecs.registry import text_codec_names
 from flashfeed.codecs.text_live import LEGEND, MARK
 from flashfeed.models.assembly import BarSpec
 from flashfeed.models.messages import Append, MarkPrefix, PackedRecord, Records
@@ -30,8 +31,10 @@ GROW = WindowSpec("grow")
 LATENESS_S = 15.0
 
 
-def spec_of(bars: BarSpec | None, window: WindowSpec = GROW, live: bool = True) -> SessionSpec:
-    return SessionSpec(type="ohlcv", flash=FLASH, window=window, bars=bars, live=live)
+def spec_of(
+    bars: BarSpec | None, window: WindowSpec = GROW, live: bool = True, text: str = ""
+) -> SessionSpec:
+    return SessionSpec(type="ohlcv", flash=FLASH, window=window, bars=bars, live=live, text=text)
 
 
 def message(kind: RecordType, offset: int, *records: dict[str, float], change: bool) -> Waiting:
@@ -190,6 +193,7 @@ ticks = st.lists(
     min_size=1,
     max_size=40,
 )
+texts = st.sampled_from([*text_codec_names("ohlcv"), "format:{c} {streak} {zscore}"])
 sizes = st.lists(st.integers(1, 5), min_size=1)
 
 
@@ -209,17 +213,18 @@ def messages_of(steps: list[tuple[float, int, float]], batches: list[int]) -> li
 
 
 @settings(max_examples=150, deadline=None)
-@given(bars, windows, ticks, sizes, sizes)
+@given(bars, windows, texts, ticks, sizes, sizes)
 def test_the_final_lines_are_those_of_a_session_that_waits(
     spec: BarSpec,
     window: WindowSpec,
+    text: str,
     steps: list[tuple[float, int, float]],
     packed: list[int],
     stepped: list[int],
 ) -> None:
     """However the trades come and are taken: beside what is open at the end, the same lines;
     and the changelog's ring gives the window back at every step."""
-    live, waits = (spec_of(spec, window, live=on) for on in (True, False))
+    live, waits = (spec_of(spec, window, on, text) for on in (True, False))
     waiting = messages_of(steps, packed)
     reference, _ = apply(None, *waiting, find=lambda _: waits)
     assert reference is not None

@@ -1,9 +1,10 @@
-"""Sparkplug births: read from the compacted topic, noted, waited for, kept.
+"""Sparkplug births: noted, waited for, kept on a compacted topic.
 
 A birth names the metrics of an edge node or device, and the data behind it may name them by
 alias alone. Birth and data stand under different keys, so perhaps in different partitions
-and with different workers: every worker reads the whole topic and follows it. A feed's batch
-writes the births it read with its records, before it is acknowledged (invariant 1).
+and with different workers: every worker reads the whole topic and follows it
+(followed_topic.py). A feed's batch writes the births it read with its records, before it
+is acknowledged (invariant 1).
 
 A wait that ended in vain is remembered until the birth comes: the next alias of that edge is
 a dead letter at once, or its partition would wait again for every message.
@@ -14,26 +15,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from flashfeed.codecs.codec import Birth, BirthWanted
-from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import BirthMissing, Unavailable
+from flashfeed.models.errors import BirthMissing
 
-from .connection import client_settings
-from .kafka_writer import KafkaWriter, Write
+from .kafka_writer import Write
 from .metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-BARRIER: Final = b"\x00barrier/"
-SILENCE_MAX_S: Final = 30.0
 EDGES_MAX: Final = 100_000
 VALUE_BYTES_MAX: Final = 900_000
 
@@ -64,6 +59,14 @@ class BirthBook:
             self._fresh[edge] = birth
             self._metrics.birth("read")
         self.learn(edge, birth)
+
+    def take(self, key: bytes, value: bytes | None) -> None:
+        """What came on the topic; what cannot be read is told and passed over."""
+        edge = key.decode(errors="replace")
+        try:
+            self.learn(edge, None if value is None else _decoder.decode(value))
+        except (msgspec.ValidationError, msgspec.DecodeError) as bad:
+            log.error("the birth of %s on the births topic cannot be read: %s", edge, bad)
 
     def learn(self, edge: str, birth: Birth | None) -> None:
         """What the topic says of an edge; None: nothing any more."""
@@ -144,75 +147,3 @@ class BirthBook:
             # A newer one may have come meanwhile.
             if edge in self._fresh and _encoder.encode(self._fresh[edge]) == write.value:
                 del self._fresh[edge]
-
-
-class BirthTopic:
-    """Reads the births topic into a book, and follows it."""
-
-    def __init__(self, kafka: KafkaConfig, topic: str, book: BirthBook) -> None:
-        self._kafka = kafka
-        self._topic = topic
-        self._book = book
-        self._consumer: Any = None
-        self._following: asyncio.Task[None] | None = None
-
-    async def start(self, writer: KafkaWriter, on_failure: Callable[[BaseException], None]) -> None:
-        """Read what there is, and go on in the background. Raises Unavailable."""
-        count = await writer.partitions(self._topic)
-        places = [TopicPartition(self._topic, number) for number in range(count)]
-        barrier = BARRIER + uuid.uuid4().hex.encode()
-        await writer.write(
-            [Write(self._topic, barrier, None, partition=number) for number in range(count)]
-        )
-        self._consumer = AIOKafkaConsumer(
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            **client_settings(self._kafka),
-        )
-        await self._consumer.start()
-        self._consumer.assign(places)
-        await self._consumer.seek_to_beginning(*places)
-        behind = set(places)
-        while behind:
-            fetched = await self._consumer.getmany(timeout_ms=int(SILENCE_MAX_S * 1000))
-            if not fetched:
-                raise Unavailable(f"{self._topic}: the barrier did not come back")
-            behind -= self._take(fetched, barrier)
-        self._following = asyncio.create_task(self._follow(on_failure), name="births")
-
-    async def stop(self) -> None:
-        """Disconnect."""
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
-        if self._consumer is not None:
-            await self._consumer.stop()
-
-    async def _follow(self, on_failure: Callable[[BaseException], None]) -> None:
-        try:
-            while True:
-                self._take(await self._consumer.getmany(timeout_ms=1000), b"")
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            on_failure(error)
-
-    def _take(self, fetched: Any, barrier: bytes) -> set[TopicPartition]:
-        """Learn what was fetched; returns the partitions whose barrier came back."""
-        reached = set()
-        for place, records in fetched.items():
-            for record in records:
-                if record.key == barrier:
-                    reached.add(place)
-                elif record.key and not record.key.startswith(BARRIER):
-                    self._learn(record)
-        return reached
-
-    def _learn(self, record: Any) -> None:
-        edge = record.key.decode(errors="replace")
-        try:
-            birth = None if record.value is None else _decoder.decode(record.value)
-        except (msgspec.ValidationError, msgspec.DecodeError) as bad:
-            log.error("%s: the birth of %s cannot be read: %s", self._topic, edge, bad)
-            return
-        self._book.learn(edge, birth)

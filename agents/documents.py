@@ -8,10 +8,13 @@ value the document. All workers read the same order, and so let the same documen
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import quote, unquote
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -70,6 +73,12 @@ class Shelf:
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._turns: WeakValueDictionary[tuple[str, str, str], asyncio.Lock]
+        self._turns = WeakValueDictionary()
+
+    def turn(self, tenant: str, kind: str, document_id: str) -> asyncio.Lock:
+        """Held by who changes a document; it is there for as long as anybody wants it."""
+        return self._turns.setdefault((tenant, kind, document_id), asyncio.Lock())
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Note a message of the topic; one that is no document's is logged and left out."""
@@ -128,6 +137,19 @@ class TenantDocuments:
         gone = self._shelf.beyond(self._tenant, kind, document_id, value)
         erased = [(document_key(self._tenant, kind, one), None) for one in gone]
         await self._log.put(*erased, (document_key(self._tenant, kind, document_id), value))
+
+    async def change(
+        self, kind: str, document_id: str, change: Callable[[Body], Body]
+    ) -> Body | None:
+        """Write what `change` makes of a document, one change after the other; None where
+        there is none."""
+        async with self._shelf.turn(self._tenant, kind, document_id):
+            body = self.get(kind, document_id)
+            if body is None:
+                return None
+            changed = change(body)
+            await self.put(kind, document_id, changed)
+            return changed
 
     def get(self, kind: str, document_id: str) -> Body | None:
         """The document, None where there is none."""

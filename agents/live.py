@@ -7,25 +7,17 @@ feed brings.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Literal
-
-import msgspec
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 
 from flashfeed.engine import Engine
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
-    ModelRefused,
     Overloaded,
-    RequestError,
-    SessionBusy,
     SessionExists,
-    SessionFailed,
     SessionUnknown,
     Unavailable,
     WriteUncertain,
@@ -56,7 +48,6 @@ from flashfeed.models.views import (
 )
 
 from .documents import Log, Shelf, TenantDocuments
-from .embedding_models import embedding_models
 from .everywhere import Everywhere
 from .history import History
 from .kafka_writer import KafkaWriter
@@ -64,16 +55,15 @@ from .metrics import Metrics
 from .owners import Owners
 from .partitions import Partitions
 from .placement import Placement
-from .pushes import check_push, packed_records
+from .pushes import check_push, displaced, packed_records
 from .service import Allowance, Documents, Peers, SessionService
 from .session_outputs import version_events
 from .session_owner import SessionOwner
+from .session_queue import queue_capacity
+from .spec_room import check_room
 from .subscribers import Subscribers
+from .talks import Talks, placed
 from .tenancy import TenantSessions
-from .warm_turns import WarmTurns
-
-ENDED_REASONS = ("stop", "length", "tool_calls")
-KEPT_REASONS = ("stop", "length")  # a generation that was cancelled leaves nothing
 
 
 class LiveSessions:
@@ -100,12 +90,11 @@ class LiveSessions:
         self._lag = lag
         self._subscribers = Subscribers()
         self._documents = documents
-        self._warm = WarmTurns()
+        self._talks = Talks(config, engine, self._history, metrics)
         self._placement = Placement(
             owners, partitions, partition_count, passes_on=peers is not None
         )
         self.everywhere = Everywhere(self._placement, partitions, peers, self._view)
-        self._generating: defaultdict[str, int] = defaultdict(int)
         partitions.on_settled(self._history.settled)
         partitions.on_revoked(self._on_revoked)
 
@@ -198,7 +187,7 @@ class LiveSessions:
     async def inspect(self, session_id: str) -> Inspection:
         """The session with its context as text."""
         owner = self._owner(session_id)
-        with self._placed(owner):
+        with placed(owner):
             held = await self._engine.inspect(session_id)
         return Inspection(self._view(owner), held.text)
 
@@ -214,17 +203,7 @@ class LiveSessions:
 
     async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
         """A new session, applied by its owner when this returns."""
-        room = spec.context or self._config.engine.context_tokens
-        if spec.window_tokens > room:
-            raise RequestError(
-                f"window: expected at most {room} tokens, what the session's context takes, "
-                f"got {spec.window_tokens}"
-            )
-        if spec.context > self._config.engine.context_tokens:
-            raise RequestError(
-                f"context: expected at most {self._config.engine.context_tokens} tokens, "
-                f"got {spec.context}"
-            )
+        check_room(spec, self._config.engine.context_tokens)
         if session_id is None:
             session_id = self.new_id()
         check_session_id(session_id.removeprefix(scope_of(spec.tenant)))
@@ -240,7 +219,6 @@ class LiveSessions:
         """End the session."""
         self._owner(session_id)
         await self._history.apply(session_id, Delete())
-        self._subscribers.end(lambda one: one == session_id)
 
     async def push(
         self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
@@ -260,7 +238,9 @@ class LiveSessions:
                 raise
         # A key that was seen before moves nothing: what it brought is in the version now.
         repeated = bool(idempotency_key) and view.version > 0 and self._seen(owner, idempotency_key)
-        return PushAck(len(records), self._view(owner), view.version - repeated)
+        after = self._view(owner)
+        dropped = displaced(after, len(records))
+        return PushAck(len(records), after, view.version - repeated, dropped)
 
     async def append(self, session_id: str, text: str) -> AppendAck:
         """Add text to the context."""
@@ -290,58 +270,17 @@ class LiveSessions:
         self._applied(session_id)
         return len(self.queries(session_id))
 
-    # -- what does not ------------------------------------------------------------
+    # -- what does not (talks.py) ---------------------------------------------------
 
-    async def generate(
+    def generate(
         self, session_id: str, asked: str | ChatRequest, options: GenerateOptions
     ) -> AsyncGenerator[GeneratedPiece]:
-        """Generate over the session's data in a fork; what is to stay comes back through
-        the session's history as an append."""
-        owner = self._owner(session_id)
-        self._check_takes(owner, asked, options)
-        self._warm.take_over(session_id)
-        self._generating[session_id] += 1
-        pieces = self._engine.generate(session_id, asked, options)
-        tokens = 0
-        texts: list[str] = []
-        try:
-            with self._placed(owner):
-                async for piece in pieces:
-                    tokens = piece.n_tokens
-                    texts.append(piece.text)
-                    owner.turns += piece.finish_reason in ENDED_REASONS
-                    ended = piece.finish_reason in KEPT_REASONS
-                    if ended and any(texts) and not options.clear_after:
-                        assert isinstance(asked, str)  # or it was refused
-                        kept = Append.of_generation(asked, "".join(texts))
-                        await self._history.apply(session_id, kept)
-                    yield piece
-        finally:
-            await pieces.aclose()
-            owner.last_used_ms = int(time.time() * 1000)
-            self._metrics.generated(tokens)
-            self._generating[session_id] -= 1
-            if not self._generating[session_id]:
-                del self._generating[session_id]
+        """Generate over the session's data in a fork."""
+        return self._talks.generate(partial(self._owner, session_id), asked, options)
 
     async def warm(self, session_id: str, asked: ChatRequest) -> Warmed:
         """Decode a conversation over the session's data ahead of its next turn."""
-        owner = self._owner(session_id)
-        if session_id in self._generating:
-            raise SessionBusy(f"session {session_id} is answering; warm it when that has ended")
-        before = self._view(owner)
-        with self._placed(owner):
-            length = before.n_tokens + await self._engine.count_turn(session_id, asked)
-            one_token = GenerateOptions(max_tokens=1)
-            pieces = self._engine.generate(session_id, asked, one_token)
-            last = await self._warm.run(session_id, pieces)
-        view = self._view(owner)
-        if last is None or last.finish_reason == "cancelled":
-            return Warmed("cancelled", length, before.n_tokens, view)
-        # The last token of a prompt is always decoded: its logits are asked for.
-        covered = last.cached_tokens >= last.prompt_tokens - 1
-        reason: Literal["warmed", "covered"] = "covered" if covered else "warmed"
-        return Warmed(reason, last.prompt_tokens, last.cached_tokens, view)
+        return await self._talks.warm(self._owner(session_id), asked, self._view)
 
     def chat(
         self, asked: PlainPrompt, options: GenerateOptions, model: str = ""
@@ -349,59 +288,30 @@ class LiveSessions:
         """Answer a conversation, or go on with a text, without any session's data."""
         return self.chat_of("", asked, options, model)
 
-    async def chat_of(
+    def chat_of(
         self, tenant: str, asked: PlainPrompt, options: GenerateOptions, model: str
     ) -> AsyncGenerator[GeneratedPiece]:
         """A chat of one tenant; its KV is shared with no other."""
-        tokens = 0
-        try:
-            async with aclosing(
-                self._engine.chat(asked, options, tenant, self._reference(model))
-            ) as pieces:
-                async for piece in pieces:
-                    tokens = piece.n_tokens
-                    yield piece
-        finally:
-            self._metrics.generated(tokens)
+        return self._talks.chat_of(tenant, asked, options, model)
 
     async def count_prompt(self, asked: PlainPrompt, model: str = "") -> int:
         """How many tokens `chat` would read of it."""
-        return await self._engine.count_prompt(asked, self._reference(model))
+        return await self._talks.count_prompt(asked, model)
 
     async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
         """Texts as vectors."""
-        known = await asyncio.to_thread(embedding_models, self._config)
-        named = model or next(iter(known), "")
-        try:
-            rows, n_tokens = await self._engine.embed(texts, self._reference(named))
-        except ModelRefused as refused:
-            names = ", ".join(known) or "none; give one a [model.NAME] table"
-            raise ModelRefused(f"{refused}; configured for embeddings: {names}") from refused
-        vectors = tuple(tuple(row) for row in rows.tolist())
-        return Embeddings(named or self.model_id, vectors, n_tokens)
-
-    def count_tokens(self, session_id: str, text: str) -> int:
-        """The tokens of a text, as the session's model would read it."""
-        self._owner(session_id)
-        return self._engine.count_tokens(text, session_id)
+        return await self._talks.embed(texts, model)
 
     async def answer(
         self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0
     ) -> Answer | None:
         """Score the choices over the session's data; None where none is clearly ahead."""
-        owner = self._owner(session_id)
-        asked = {"query": prompt, "choices": list(choices), "calibrate": False}
-        try:
-            query = msgspec.convert(asked, FlashQuery)
-        except msgspec.ValidationError as error:
-            raise RequestError(f"prompt and choices: {error}") from None
-        if not query.choices:
-            raise RequestError("choices: expected 2 or more, got none")
-        with self._placed(owner):
-            update = await self._engine.update(session_id, (), [query])
-        self._metrics.asked(update.question_tokens + update.generated_tokens)
-        [answer] = update.answers
-        return answer if answer.logit_gap >= gap_threshold else None
+        return await self._talks.answer(self._owner(session_id), prompt, choices, gap_threshold)
+
+    def count_tokens(self, session_id: str, text: str) -> int:
+        """The tokens of a text, as the session's model would read it."""
+        self._owner(session_id)
+        return self._engine.count_tokens(text, session_id)
 
     @asynccontextmanager
     async def events(self, session_id: str) -> AsyncIterator[AsyncIterator[SessionEvent]]:
@@ -419,38 +329,11 @@ class LiveSessions:
         """An event went out to Kafka: pass it to who listens here."""
         self._metrics.subscribers_dropped(self._subscribers.publish(event))
 
+    def ended(self, session_id: str) -> None:
+        """A session was deleted, whoever wrote that: who listens to it hears no more."""
+        self._subscribers.end(lambda one: one == session_id)
+
     # -- inside -------------------------------------------------------------------
-
-    @staticmethod
-    @contextmanager
-    def _placed(owner: SessionOwner) -> Iterator[None]:
-        """Where the engine does not know a session that is ours, says why."""
-        try:
-            yield
-        except SessionUnknown as unknown:
-            if owner.state is None:
-                raise
-            if failed := owner.state.head.failed:
-                raise SessionFailed(f"session {owner.session_id} failed: {failed}") from unknown
-            raise Unavailable("the session is being given another window") from unknown
-
-    @staticmethod
-    def _check_takes(
-        owner: SessionOwner, asked: str | ChatRequest, options: GenerateOptions
-    ) -> None:
-        """A generation that is to stay needs a session that takes items: said at once,
-        not when the text is written."""
-        if not options.clear_after and not isinstance(asked, str):
-            raise RequestError(
-                "clear_after: a chat cannot stay in the session's window; ask with a prompt"
-            )
-        failed = owner.state.head.failed if owner.state is not None else ""
-        if failed and not options.clear_after:
-            raise SessionFailed(f"session {owner.session_id} keeps nothing more: {failed}")
-
-    def _reference(self, model: str) -> str:
-        """A model's name as the engine takes it: the default one has none."""
-        return "" if model in (self.model_id, self._config.engine.model) else model
 
     def _find(self, session_id: str) -> SessionOwner | None:
         return self._partitions.find(self._placement.here(session_id), session_id)
@@ -492,13 +375,13 @@ class LiveSessions:
             prefix_tokens=head.prefix_tokens,
             data_count=head.records,
             queue_size=waiting,
-            queue_capacity=self._config.bridge.queue_records_max,
+            queue_capacity=queue_capacity(head.spec, self._config.bridge.queue_records_max),
             counters=head.counters,
             answers=head.answers,
             evaluated_ms=head.evaluated_ms,
             created_ms=head.created_ms,
             last_used_ms=owner.last_used_ms or head.created_ms,
-            in_use=owner.busy or owner.session_id in self._generating,
+            in_use=owner.busy or self._talks.generating(owner.session_id),
             failed=head.failed,
             model=head.spec.model or self.model_id,
             kv_tokens=self._engine.kv_tokens(owner.session_id),

@@ -60,10 +60,11 @@ class PausedPartitions:
         line = self._lines.get((batch.topic, batch.partition))
         if line is None:
             return False
-        while line and line[0].batch.epoch != batch.epoch:
+        while line and line[0].batch.epoch < batch.epoch:
             line.popleft()
-        line.append(_Parked(batch, acknowledge))
-        self._look_ahead(batch)
+        if not line or line[0].batch.epoch == batch.epoch:
+            line.append(_Parked(batch, acknowledge))
+            self._look_ahead(batch)
         return True
 
     def pause(self, batch: Batch, acknowledge: Acknowledge, wanted: Wanted) -> None:
@@ -83,7 +84,7 @@ class PausedPartitions:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-                self._forget(place)
+                self._forget(place, task)
 
     async def stop(self) -> None:
         """Forget all that waits."""
@@ -110,10 +111,11 @@ class PausedPartitions:
         except BaseException as error:
             self._fatal(error)
         finally:
-            self._forget(place)
+            self._forget(place, asyncio.current_task())
 
-    def _forget(self, place: Place) -> None:
-        # Twice where a task was cancelled before it began.
-        if self._tasks.pop(place, None) is not None:
-            del self._lines[place]
+    def _forget(self, place: Place, task: asyncio.Task[None] | None) -> None:
+        # A task that was cancelled before it began never came here, and one that was may
+        # find its place paused again by another.
+        if self._tasks.get(place) is task:
+            del self._lines[place], self._tasks[place]
             self._metrics.paused(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from flashfeed.models.errors import (
     ContextFull,
@@ -16,6 +17,10 @@ from flashfeed.models.records import make_record
 from flashfeed.models.views import Fields, SessionView
 
 from .service import PUSH_RECORDS_MAX, PUSH_TEXT_CHARS_MAX
+
+ON_THE_WAY_MAX: Final = 100_000
+"""Records that a `drop_oldest` session may have waiting beyond its bound, all of which its
+owner drops when it comes to them. More are there only where it does not."""
 
 
 def check_push(
@@ -38,10 +43,21 @@ def check_push(
         full = view.failed.startswith(ContextFull.code)
         refused = ContextFull if full else RequestError
         raise refused(f"session {view.session_id} takes no more records: {view.failed}")
-    if view.queue_size + len(data) > view.queue_capacity:
+    bound = view.queue_capacity
+    if view.spec.overflow == "drop_oldest":
+        bound += ON_THE_WAY_MAX
+    if view.queue_size + len(data) > bound:
         raise Overloaded(
             f"the session's queue holds {view.queue_size} of {view.queue_capacity} records"
         )
+
+
+def displaced(view: SessionView, pushed: int) -> int:
+    """How many of the oldest records a push of so many costs, by the view after it: what has
+    no room, unless it is decoded before the owner comes to it."""
+    if view.spec.overflow != "drop_oldest":
+        return 0
+    return max(0, min(pushed, view.queue_size - view.queue_capacity))
 
 
 def packed_records(data: Sequence[Fields | str], now_ms: int) -> tuple[PackedRecord, ...]:

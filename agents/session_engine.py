@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import msgspec
 
+from flashfeed.codecs import text_live
 from flashfeed.codecs.registry import text_codec
+from flashfeed.codecs.text_merged import merged_legend
 from flashfeed.engine import Engine, Update
 from flashfeed.models.errors import (
     ContextFull,
@@ -29,7 +31,8 @@ from flashfeed.models.state import Head, Item
 from flashfeed.models.window import halved, window_length
 
 from .session_plan import plan_step
-from .session_step import SessionState, Step, Templates, Waiting, shrunk
+from .session_queue import Taken
+from .session_step import SessionState, Step, Templates, shrunk
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +101,7 @@ class SessionEngine:
         self,
         state: SessionState | None,
         step: Step,
-        taken: Sequence[Waiting],
+        taken: Taken,
         templates: Templates,
     ) -> tuple[SessionState | None, Step, Update] | None:
         """Do a step that had no room in a smaller window: halved until it fits, planned
@@ -112,24 +115,26 @@ class SessionEngine:
             found = await self._halve(state, step, taken, templates, tried, window)
         except BaseException:
             # The engine holds again what the state says, whatever went wrong.
-            await self._reopen(state)
+            await self.reopen(state)
             raise
         if found is None:
-            await self._reopen(state)
+            await self.reopen(state)
         return found
 
     async def _halve(
         self,
         state: SessionState | None,
         step: Step,
-        taken: Sequence[Waiting],
+        taken: Taken,
         templates: Templates,
         tried: int,
         window: WindowSpec | None,
     ) -> tuple[SessionState | None, Step, Update] | None:
         while window is not None:
             smaller = shrunk(state, window.items) if state is not None else None
-            again = plan_step(self.session_id, smaller, taken, templates, window.items)
+            again = plan_step(
+                self.session_id, smaller, taken.messages, templates, window.items, taken.relief
+            )
             length = window_length(window, _count_after(again))
             if length < tried:  # else it is the same lines once more
                 tried = length
@@ -146,7 +151,8 @@ class SessionEngine:
             window = halved(window)
         return None
 
-    async def _reopen(self, state: SessionState | None) -> None:
+    async def reopen(self, state: SessionState | None) -> None:
+        """Hold again what the state says, whatever the engine held."""
         await self.close()
         if state is not None:
             await self._open(state.head, state.items)
@@ -154,8 +160,13 @@ class SessionEngine:
     async def close(self, *, forget: bool = False) -> None:
         """Give the session's place back; nothing where it has none. `forget`: for good,
         with its snapshot."""
-        with contextlib.suppress(SessionUnknown):  # it may never have come to be open
-            await self._engine.close(self.session_id, forget=forget)
+        while True:
+            try:
+                with contextlib.suppress(SessionUnknown):  # it may never have come to be open
+                    await self._engine.close(self.session_id, forget=forget)
+                return
+            except Overloaded:  # too many wait in the engine: a place is not forgotten for that
+                await asyncio.sleep(BUSY_WAIT_S)
 
     def _note_halved(self, before: Head, after: Head) -> None:
         self._count_halved()
@@ -185,6 +196,10 @@ def engine_spec(head: Head) -> SessionSpec:
     the lines of its text codec mean, so that the model can read them."""
     spec = head.spec
     legend = text_codec(spec.text, spec.type).legend
+    if spec.live:
+        legend = f"{legend} {text_live.LEGEND}"
+    if spec.overflow == "coalesce":
+        legend = f"{legend} {merged_legend(spec.type)}"
     prompt = f"{spec.prompt}\n{legend}".strip()
     return msgspec.structs.replace(spec, prompt=prompt, window=head.window)
 

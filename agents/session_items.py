@@ -3,8 +3,10 @@
 A candle is known by its symbol and its start. The same one again with the same values is a
 duplicate; with other values it is a correction and takes the place of the first; one that
 was missing comes where it belongs; one that is older than all that the window holds of its
-symbol is late. Whatever stands after such a place is written again, because a line may
-refer to the one before it: the step rewinds the window by so many items first.
+symbol is late, and so is one within a candle that was merged. Whatever stands after such a
+place is written again, because a line may refer to those before it in its block: the step
+rewinds the window by so many items first. Bars that are complete by the number or size of
+their trades have no start of their own: they are known by nothing, and follow one another.
 """
 
 from __future__ import annotations
@@ -12,26 +14,39 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain, islice
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
+import msgspec
+
+from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
-from flashfeed.models.records import Ohlcv, Record, make_record
+from flashfeed.codecs.text_live import live_line
+from flashfeed.codecs.text_merged import render_line
+from flashfeed.models.records import Ohlcv, Record, make_record, record_fields
 from flashfeed.models.state import Item
 from flashfeed.models.window import block_start
 
-from .session_step import LastRecord, Step
+from .session_step import STEP_ITEMS_MAX, LastRecord, Step, last_of
 
 
 class Fate(Enum):
     """What became of a record."""
 
     ADDED = "added"
+    SHOWN = "shown"
+    CLOSED = "closed"
+    SAME = "same"
     CORRECTED = "corrected"
     DUPLICATE = "duplicate"
     LATE = "late"
 
 
-class _Place(NamedTuple):
+MOVING = frozenset({Fate.ADDED, Fate.SHOWN, Fate.CLOSED, Fate.CORRECTED})
+"""After these the window is another."""
+
+
+class Place(NamedTuple):
     """The item that a record becomes, counted from the window's first, and whether it takes
     the place of the one that stands there."""
 
@@ -40,62 +55,158 @@ class _Place(NamedTuple):
 
 
 def add_record(
-    step: Step, held: Sequence[Item], codec: TextCodec, record: Record, item: Item
+    step: Step,
+    held: Sequence[Item],
+    codec: TextCodec | None,
+    record: Record,
+    item: Item,
 ) -> Fate:
     """Give the record its place in the step; `held` are the window's items before the step,
-    `item` has its fields and its offset. Raises RecordError where its line cannot be written.
+    `item` has its fields and its offset. Without a codec no line is written yet
+    (`merge_items`). Raises RecordError where its line cannot be written.
     """
-    place = _place(step, held, record)
+    place = None if _is_next(step, record) else _place(step, held, record)
     if isinstance(place, Fate):
         return place
     kept = len(held) - step.rewind
-    if place.number == kept + len(step.items):
-        step.items.append(item)
-        _write_lines(step, codec, len(step.items) - 1, step.last)
+    if place is None or place.number == kept + len(step.items):
+        _add_last(step, codec, record, item)
         return Fate.ADDED
+    put_item(step, held, codec, place, item)
+    return Fate.CORRECTED
+
+
+def put_item(
+    step: Step, held: Sequence[Item], codec: TextCodec | None, place: Place, item: Item
+) -> None:
+    """Put an item in its place, and write the lines from there on."""
+    kept = len(held) - step.rewind
     if place.number < kept:
         step.items = [*islice(held, place.number, kept), *step.items]
         step.rewind = len(held) - place.number
         kept = place.number
     at = place.number - kept
     step.items[at : at + place.replaces] = [item]
-    _write_lines(step, codec, at, _last_before(step, held, at))
-    return Fate.CORRECTED
+    if codec is not None:
+        _write_lines(step, codec, at, _last_before(step, held, codec, at))
 
 
-def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
+def _is_next(step: Step, record: Record) -> bool:
+    """Whether the record is a candle that follows on the step's newest one: the usual case,
+    told without a look at the window."""
+    last = step.last
+    if last is None or not step.items or step.items[-1].merged is not None:
+        return False
+    if last.number != step.head.count - step.rewind + len(step.items) - 1:
+        return False
+    before = last.record
+    return (
+        isinstance(record, Ohlcv)
+        and isinstance(before, Ohlcv)
+        and record.sym == before.sym
+        and record.timestamp is not None
+        and before.timestamp is not None
+        and before.timestamp < record.timestamp
+    )
+
+
+def _add_last(step: Step, codec: TextCodec | None, record: Record, item: Item) -> None:
+    """The record as the step's newest item."""
+    if codec is None:
+        step.items.append(item)
+        return
+    number = step.head.count - step.rewind + len(step.items)
+    memory = _memory_at(step, number, step.last)
+    line = codec.render(record, memory)
+    line = (live_line(line) if item.live else line).removesuffix("\n")
+    step.items.append(msgspec.structs.replace(item, line=line))
+    step.last = LastRecord(record, number, codec.remember(memory, record))
+
+
+def _memory_at(step: Step, number: int, last: LastRecord | None) -> Any:
+    """What the line of item `number` may refer to, `last` being the newest record before it."""
+    if last is None or last.number < block_start(step.head.window, number):
+        return None
+    return last.memory
+
+
+def merge_items(step: Step, held: Sequence[Item], codec: TextCodec, since: int) -> None:
+    """Merge what came with offsets from `since` on into as many lines as the window and a
+    step take, where it is more, and write the step's lines."""
+    spec = step.head.spec
+    window = step.head.window
+    lines_max = STEP_ITEMS_MAX if window.mode == "grow" else min(STEP_ITEMS_MAX, window.items)
+    # Those before the last older one are corrections, each in its place.
+    first = next(
+        (place for place in range(len(step.items), 0, -1) if step.items[place - 1].offset < since),
+        0,
+    )
+    came = step.items[first:]
+    if len(came) > lines_max:
+        keyed = [
+            (merge_key(spec.type, item.fields), make_record(spec.type, item.fields))
+            if item.fields is not None
+            else None
+            for item in came
+        ]
+        lines = [
+            (group.places[-1], _merged_item(came, group)) for group in coalesce(keyed, lines_max)
+        ]
+        texts = [(place, item) for place, item in enumerate(came) if item.fields is None]
+        step.items[first:] = [item for _, item in sorted([*lines, *texts], key=itemgetter(0))]
+        step.coalesced += sum(item.merged.n for _, item in lines if item.merged is not None)
+    _write_lines(step, codec, 0, _last_before(step, held, codec, 0))
+
+
+def _merged_item(came: Sequence[Item], group: Group) -> Item:
+    if group.line.merged is None:
+        return came[group.places[-1]]
+    newest = max(came[place].offset for place in group.places)
+    return Item("", record_fields(group.line.record), newest, group.line.merged)
+
+
+def _place(step: Step, held: Sequence[Item], record: Record) -> Place | Fate:
     total = len(held) - step.rewind + len(step.items)
-    if not isinstance(record, Ohlcv) or record.timestamp is None:
-        return _Place(total, False)
+    if not isinstance(record, Ohlcv) or record.timestamp is None or _bars_share_starts(step):
+        return Place(total, False)
     place = total
-    for index, item in _backwards(step, held, total):
+    for index, item in backwards(step, held):
         fields = item.fields
         if fields is None or fields.get("sym") != record.sym:
             continue
         start = fields.get("timestamp")
+        until = item.merged.until if item.merged is not None else None
+        if start is not None and until is not None and start <= record.timestamp <= until:
+            return Fate.LATE  # it is merged with others, or should have been
         if start is None or start < record.timestamp:
-            return _Place(place, False)
+            return Place(place, False)
         if start == record.timestamp:
-            same = make_record("ohlcv", fields) == record
-            return Fate.DUPLICATE if same else _Place(index, True)
+            same = not item.live and make_record("ohlcv", fields) == record
+            return Fate.DUPLICATE if same else Place(index, True)
         place = index
-    return _Place(total, False) if place == total else Fate.LATE
+    return Place(total, False) if place == total else Fate.LATE
 
 
-def _backwards(step: Step, held: Sequence[Item], total: int) -> Iterator[tuple[int, Item]]:
+def _bars_share_starts(step: Step) -> bool:
+    """Whether the session makes bars of trades by their number or size: two that follow one
+    another may begin at the same moment, and each comes once and in order."""
+    bars = step.head.spec.bars
+    return bars is not None and bars.by != "time"
+
+
+def backwards(step: Step, held: Sequence[Item]) -> Iterator[tuple[int, Item]]:
     """The window's items as the step leaves them, the newest first, each with its place."""
+    total = len(held) - step.rewind + len(step.items)
     items = chain(reversed(step.items), islice(reversed(held), step.rewind, None))
     return ((total - back, item) for back, item in enumerate(items, start=1))
 
 
-def _last_before(step: Step, held: Sequence[Item], at: int) -> LastRecord | None:
-    """The newest record before the step's item `at`."""
-    first = step.head.count - step.rewind
+def _last_before(step: Step, held: Sequence[Item], codec: TextCodec, at: int) -> LastRecord | None:
+    """The newest record before the step's item `at` in the same block."""
+    number = step.head.count - step.rewind + at
     before = chain(reversed(step.items[:at]), islice(reversed(held), step.rewind, None))
-    for back, item in enumerate(before, start=1):
-        if item.fields is not None:
-            return LastRecord(make_record(step.head.spec.type, item.fields), first + at - back)
-    return None
+    block = [*islice(before, number - block_start(step.head.window, number))][::-1]
+    return last_of(codec, step.head.spec.type, block, number)
 
 
 def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None) -> None:
@@ -107,10 +218,11 @@ def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None)
             lines.append(item)
             continue
         record = make_record(step.head.spec.type, item.fields)
-        begins = block_start(step.head.window, number)
-        before = last.record if last is not None and last.number >= begins else None
-        line = codec.render(record, before).removesuffix("\n")
-        lines.append(Item(line, item.fields, item.offset))
-        last = LastRecord(record, number)
+        memory = _memory_at(step, number, last)
+        line = render_line(codec, record, memory, item.merged)
+        if item.live:
+            line = live_line(line)
+        lines.append(msgspec.structs.replace(item, line=line.removesuffix("\n")))
+        last = LastRecord(record, number, codec.remember(memory, record))
     step.items[at:] = lines
     step.last = last

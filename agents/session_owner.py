@@ -21,7 +21,13 @@ from typing import NamedTuple
 import msgspec
 
 from flashfeed.engine import Engine, Update
-from flashfeed.models.errors import ContextFull, FlashfeedError, ModelUnavailable, Unavailable
+from flashfeed.models.errors import (
+    ContextFull,
+    FlashfeedError,
+    ModelUnavailable,
+    RequestError,
+    Unavailable,
+)
 from flashfeed.models.events import FlashReady
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
@@ -30,8 +36,9 @@ from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step
+from .session_queue import Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
-from .session_step import SessionState, Step, Templates, Waiting, take_waiting
+from .session_step import Admit, SessionState, Step, Templates, Waiting
 from .step_writer import StepWriter
 
 log = logging.getLogger(__name__)
@@ -45,8 +52,11 @@ class OwnerParts:
     steps: StepWriter
     metrics: Metrics
     templates: Templates
+    admit: Admit
+    queue_records_max: int
     topics: OutputTopics
     publish: Callable[[SessionEvent], None]
+    ended: Callable[[str], None]
     settled: Callable[[int, int, FlashfeedError | None], None]
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
@@ -68,6 +78,8 @@ class SessionOwner:
         self.partition = partition
         self.state: SessionState | None = None
         self.last_used_ms = 0
+        self.arrived_ms = int(time.time() * 1000)
+        self.making = ""
         self.turns = 0
         self.busy = False
         self.gone = False
@@ -76,6 +88,11 @@ class SessionOwner:
         self._waiting: deque[Waiting] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def feed(self) -> str:
+        """The feed that made the session by itself, or is about to; "" for none."""
+        return self.state.head.feed if self.state is not None else self.making
 
     @property
     def queued(self) -> int:
@@ -107,6 +124,7 @@ class SessionOwner:
 
     def put(self, one: Waiting) -> None:
         """Hand over a message, in offset order."""
+        self.arrived_ms = int(time.time() * 1000)
         self._waiting.append(one)
         self._wake.set()
 
@@ -140,7 +158,7 @@ class SessionOwner:
                     await self._wake.wait()
                 await self._parts.may_step.wait()
                 self.busy = True
-                taken = take_waiting(self._waiting)
+                taken = self._take()
                 applied = await self._apply(taken)
                 for _ in range(applied):
                     self._waiting.popleft()
@@ -153,12 +171,31 @@ class SessionOwner:
         except BaseException as error:
             self._parts.fatal(error)
 
-    async def _apply(self, taken: Sequence[Waiting]) -> int:
+    def _take(self) -> Taken:
+        head = self.state.head if self.state is not None else None
+        spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
+        return take_waiting(self._waiting, spec, self._parts.queue_records_max, applied)
+
+    async def _apply(self, taken: Taken) -> int:
         """Plan, run and settle one step; returns how many messages it took."""
         began = time.monotonic()
         done = await self._work(taken)
         if done is None:
-            return await self._apply(taken[:1])  # what waits together may fit one by one
+            return await self._apply(taken.first())  # what waits together may fit one by one
+        head = self._settled(done, began, taken)
+        try:
+            await self._publish(done, head)
+        except RequestError as error:
+            # Its changelog entry is larger than Kafka takes, and would be so again.
+            await self._engine.reopen(self.state)
+            if len(taken.messages) > 1:
+                return await self._apply(taken.first())
+            done = _Done(self.state, self._fail(done.step, error), NO_WORK)
+            await self._publish(done, self._settled(done, began, taken))
+        self.making = ""
+        return len(taken.messages)
+
+    def _settled(self, done: _Done, began: float, taken: Taken) -> Head:
         step, update = done.step, done.update
         ran = Ran(
             answers=update.answers,
@@ -167,22 +204,29 @@ class SessionOwner:
             decoded_tokens=update.ingest_tokens + update.question_tokens + update.generated_tokens,
             process_us=int((time.monotonic() - began) * 1e6),
             evaluated_ms=int(time.time() * 1000),
-            pending=max(0, self.queued - sum(one.records for one in taken)),
+            pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
         )
-        head = settle_step(step, done.state, ran)
-        await self._publish(done, head)
-        return len(taken)
+        return settle_step(step, done.state, ran)
 
-    async def _work(self, taken: Sequence[Waiting]) -> _Done | None:
+    async def _work(self, taken: Taken) -> _Done | None:
         """Plan the step and do its work. None: it has no room, but is of several messages."""
-        step = plan_step(self.session_id, self.state, taken, self._parts.templates)
+        parts = self._parts
+        step = plan_step(
+            self.session_id,
+            self.state,
+            taken.messages,
+            parts.templates,
+            relief=taken.relief,
+            admit=parts.admit,
+        )
+        self.making = step.head.feed * step.creates  # counts before it is there
         try:
             return _Done(self.state, step, await self._engine.run(step))
         except FlashfeedError as error:
             _raise_if_gone(error)
             if isinstance(error, ContextFull):
-                if len(taken) > 1:
+                if len(taken.messages) > 1:
                     if step.creates:
                         await self._engine.close()
                     return None
@@ -192,7 +236,7 @@ class SessionOwner:
                 await self._engine.close()
             return _Done(self.state, self._fail(step, error), NO_WORK)
 
-    async def _work_smaller(self, taken: Sequence[Waiting], step: Step) -> _Done | None:
+    async def _work_smaller(self, taken: Taken, step: Step) -> _Done | None:
         """The step's work in a smaller window; None where it has no room there either."""
         try:
             ran = await self._engine.run_smaller(self.state, step, taken, self._parts.templates)
@@ -212,12 +256,14 @@ class SessionOwner:
     async def _publish(self, done: _Done, head: Head) -> None:
         parts, step = self._parts, done.step
         out = step_outputs(step, done.state, head, self.partition, parts.topics)
+        # Raises RequestError where the changelog takes no such entry, and then has none.
         await parts.steps.publish(out.refused, out.changelog, out.published)
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
         self._count(step, done.update, out.events)
         for event in out.events:
             parts.publish(event)
+        parts.metrics.dead_letters(out.control)
         for one in step.messages:
             parts.settled(self.partition, one.offset, step.outcomes.get(one.offset))
 
@@ -226,6 +272,7 @@ class SessionOwner:
         if done.step.deletes:
             await self._engine.close(forget=True)
             self.state = None
+            self._parts.ended(self.session_id)
         elif done.state is not None or done.step.creates:
             self.state = next_state(done.step, done.state, head)
             self.last_used_ms = max(self.last_used_ms, head.evaluated_ms or head.created_ms)
@@ -233,6 +280,8 @@ class SessionOwner:
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics
         metrics.applied(step.taken + step.texts, step.duplicates, step.late, step.corrected)
+        metrics.candles(step.final, step.live)
+        metrics.relieved(step.dropped, step.coalesced)
         if update.decodes:
             metrics.update(
                 step.head.spec.type,

@@ -39,13 +39,18 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
     """The head after the engine did the step's work. `state` is the one it was planned on."""
     head = step.head
     counters = head.counters
-    applied = step.taken + step.texts + step.duplicates + step.late + len(step.refused)
+    applied = (
+        step.taken + step.texts + step.duplicates + step.late + step.dropped + len(step.refused)
+    )
     counters = Counters(
         processed=counters.processed + applied,
-        dropped=counters.dropped,
+        dropped=counters.dropped + step.dropped,
         duplicates=counters.duplicates + step.duplicates,
         late=counters.late + step.late,
         corrected=counters.corrected + step.corrected,
+        final=counters.final + step.final,
+        live=counters.live + step.live,
+        coalesced=counters.coalesced + step.coalesced,
         batches=counters.batches + bool(step.moves),
         process_us=counters.process_us + ran.process_us,
     )

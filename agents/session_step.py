@@ -2,7 +2,8 @@
 
 Pure: no clock, no Kafka, no engine. A step is plan, run, settle:
 
-session_plan.py     folds the waiting messages into a `Step`: what to decode, what to ask,
+session_queue.py    takes of what waits what the step is to do, and says what is too much
+session_plan.py     folds the messages taken into a `Step`: what to decode, what to ask,
                     what to tell the callers
 session_engine.py   runs it (the one file here that calls the engine)
 session_settle.py   makes the head that goes to the changelog, and the state after it
@@ -14,10 +15,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from flashfeed.codecs.registry import text_codec
+from flashfeed.codecs.text import RefersToPrevious, TextCodec
 from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.messages import Append, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
@@ -28,6 +31,12 @@ from flashfeed.models.window import block_start
 STEP_ITEMS_MAX = 64
 
 Templates = Callable[[str], SessionSpec | None]
+Admit = Callable[[str, str], None]
+"""Raises SessionsFull where the feed may make no session of that id by itself."""
+
+
+def any_feed(_feed: str, _session_id: str) -> None:
+    """The Admit that refuses nothing."""
 
 
 class Waiting(NamedTuple):
@@ -41,6 +50,11 @@ class Waiting(NamedTuple):
     def records(self) -> int:
         """How many records it brings."""
         return len(self.message.records) if isinstance(self.message, Records) else 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it changes the session itself, which is a step of its own."""
+        return not isinstance(self.message, Records | Append)
 
     @property
     def items(self) -> int:
@@ -59,10 +73,12 @@ class Refused(NamedTuple):
 
 
 class LastRecord(NamedTuple):
-    """The newest record, and which item of the count it is: what a line may refer to."""
+    """The newest record, which item of the count it is, and what its text codec remembers
+    after it: what a line of the same block may refer to."""
 
     record: Record
     number: int
+    memory: Any
 
 
 @dataclass(slots=True)
@@ -78,13 +94,27 @@ class SessionState:
     def restored(cls, head: Head, items: Iterable[Item]) -> SessionState:
         """The state that a head and its window's items give."""
         state = cls(head, deque(items))
-        referable = head.count - block_start(head.window, head.count)
-        for back, item in enumerate(islice(reversed(state.items), referable), start=1):
-            if item.fields is not None:
-                record = make_record(head.spec.type, item.fields)
-                state.last = LastRecord(record, head.count - back)
-                break
+        begins = block_start(head.window, head.count)
+        block = islice(reversed(state.items), head.count - begins)
+        codec = text_codec(head.spec.text, head.spec.type)
+        state.last = last_of(codec, head.spec.type, [*block][::-1], head.count)
         return state
+
+
+def last_of(
+    codec: TextCodec, stream_type: str, block: Sequence[Item], count: int
+) -> LastRecord | None:
+    """The newest record of items that begin with their block and end before item `count`,
+    as the lines after them know it."""
+    last: LastRecord | None = None
+    records = [one for one in enumerate(block, start=count - len(block)) if one[1].fields]
+    if isinstance(codec, RefersToPrevious):
+        records = records[-1:]
+    for number, item in records:
+        record = make_record(stream_type, item.fields or {})
+        memory = codec.remember(last.memory if last is not None else None, record)
+        last = LastRecord(record, number, memory)
+    return last
 
 
 def shrunk(state: SessionState, window_items: int) -> SessionState:
@@ -127,6 +157,10 @@ class Step:
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    final: int = 0
+    live: int = 0
+    dropped: int = 0
+    coalesced: int = 0
     taken: int = 0
     rewind: int = 0
     texts: int = 0
@@ -136,19 +170,3 @@ class Step:
         """Records that this step decodes, made of `taken` that came; pushed texts (`texts`)
         are none."""
         return sum(item.fields is not None for item in self.items)
-
-
-def take_waiting(waiting: Sequence[Waiting]) -> list[Waiting]:
-    """The messages of the next step: what waits, up to STEP_ITEMS_MAX items and to
-    the first message that changes the session itself (which is a step of its own)."""
-    taken: list[Waiting] = []
-    items = 0
-    for one in waiting:
-        alone = not isinstance(one.message, Records | Append)
-        if taken and (alone or items + one.items > STEP_ITEMS_MAX):
-            break
-        taken.append(one)
-        items += one.items
-        if alone:
-            break
-    return taken

@@ -13,11 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from flashfeed.codecs.codec import BirthWanted, Codec, Outside, SchemaWanted, Wanted
 from flashfeed.models.config import Config
-from flashfeed.models.errors import DecodeFault, Unavailable
+from flashfeed.models.errors import ConfigError, DecodeFault, Unavailable
 
-from .births import BirthBook, BirthTopic
+from .births import BirthBook
+from .followed_topic import FollowedTopic
 from .kafka_writer import KafkaWriter, Write
 from .metrics import Metrics
 from .schema_registry import SchemaRegistry
@@ -40,9 +43,8 @@ class Supplies:
             else None
         )
         self._book = BirthBook(metrics) if wants_births(config) else None
-        self._topic = (
-            BirthTopic(config.kafka, self._births_topic, self._book) if self._book else None
-        )
+        self._kafka = config.kafka
+        self._topic: FollowedTopic | None = None
         self.outside = Outside(
             read_file=lambda path: Path(path).expanduser().read_bytes(),
             schemas=self._registry,
@@ -52,13 +54,22 @@ class Supplies:
     async def start(self, writer: KafkaWriter, on_failure: Callable[[BaseException], None]) -> None:
         """Read the births there are. Raises Unavailable, ConfigError for a missing secret."""
         self.check()
-        if self._topic is not None:
-            await self._topic.start(writer, on_failure)
+        if self._book is not None:
+            self._topic = FollowedTopic(
+                self._kafka, self._births_topic, writer, self._book.take, on_failure
+            )
+            await self._topic.start()
 
     def check(self) -> None:
         """Read the secrets and files that the configuration names. Raises ConfigError."""
         if self._registry is not None:
             self._registry.open()
+
+    def registry_client(self) -> httpx.AsyncClient:
+        """The connection to the schema registry. Raises ConfigError where there is none."""
+        if self._registry is None:
+            raise ConfigError("schema_registry: expected the table, there is none")
+        return self._registry.open()
 
     async def stop(self) -> None:
         """Disconnect."""

@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from flashfeed.models.chat import ChatRequest
-from flashfeed.models.errors import FlashfeedError
+from flashfeed.models.errors import FlashfeedError, RequestError
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
@@ -151,6 +151,12 @@ class TenantSessions:
         """A new session of the tenant's."""
         if session_id is not None:
             check_session_id(session_id)
+        if spec.overflow == "block":
+            # Others' sessions would wait with it.
+            raise RequestError(
+                "overflow: expected drop_oldest or coalesce, got block, which would hold back "
+                "other tenants' sessions"
+            )
         own = msgspec.structs.replace(spec, tenant=self._tenant)
         with self._own_words(), self._room():
             key = self._worker.new_id(self._scope) if session_id is None else self._key(session_id)

@@ -33,8 +33,8 @@ def own_topics(config: Config) -> list[NewTopic]:
     """The topics that flashfeed writes, as they are created where they are missing.
 
     The changelog has as many partitions as the records topic: partition p of one
-    holds the state of the sessions in partition p of the other. Owners and documents have
-    one: every worker reads them in the same order.
+    holds the state of the sessions in partition p of the other. Owners, documents and
+    births have one: every worker reads them in the same order.
     """
     kafka, topics = config.kafka, config.topics
     kept = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
@@ -51,6 +51,8 @@ def own_topics(config: Config) -> list[NewTopic]:
     }
     if wants_births(config):
         policies[topics.births] = compacted
+    if config.control.enabled:
+        policies |= dict.fromkeys((topics.control, *reply_topics(config)), kept)
     return [
         NewTopic(
             name,
@@ -62,9 +64,16 @@ def own_topics(config: Config) -> list[NewTopic]:
     ]
 
 
-def single(config: Config) -> tuple[str, str]:
+def reply_topics(config: Config) -> tuple[str, ...]:
+    """Where replies to control messages may go."""
+    return (config.topics.replies, *config.control.reply_topics)
+
+
+def single(config: Config) -> tuple[str, ...]:
     """Our topics of one partition."""
-    return config.topics.owners, config.topics.documents
+    topics = config.topics
+    births = (topics.births,) if wants_births(config) else ()
+    return topics.owners, topics.documents, *births
 
 
 async def prepare_topics(config: Config) -> dict[str, list[str]]:

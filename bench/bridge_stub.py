@@ -44,16 +44,24 @@ class StubEngine:
         """Nothing is held."""
 
     async def update(
-        self, session_id: str, lines: Sequence[str], queries: Sequence[FlashQuery]
+        self,
+        session_id: str,
+        lines: Sequence[str] = (),
+        queries: Sequence[FlashQuery] | None = None,
+        rewind: int = 0,
     ) -> Update:
         """Each question's answer: now."""
         now = str(time.time_ns())
-        answers = tuple(Answer(query.id, now, 1.0, 1.0) for query in queries)
+        answers = tuple(Answer(query.id, now, 1.0, 1.0) for query in queries or ())
         return Update(answers, len(lines), 0, 0, 1, 0.0, 0.0, 1)
 
     def count_tokens(self, text: str, session_id: str = "") -> int:
         """Words."""
         return len(text.split())
+
+    def kv_tokens(self, session_id: str) -> int:
+        """As many as the session has."""
+        return 1
 
     def model_hash_of(self, session_id: str) -> str:
         """The stub's."""
@@ -63,7 +71,7 @@ class StubEngine:
 async def serve(path: Path) -> None:
     config = load(path)
     engine: Any = StubEngine()
-    worker = Worker(config, engine, [])
+    worker = Worker(config, engine, lambda _: [])
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     service = await worker.start()

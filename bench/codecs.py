@@ -188,30 +188,26 @@ def _seconds(run: Callable[[], Any], count: int) -> float:
 
 
 def preset_costs() -> list[tuple[str, str, int, float]]:
-    """Each preset: its codec, the records of its samples, us a record."""
+    """Each preset: its codec, the records of its samples, us a record. Raises ValueError for a
+    preset whose samples give none."""
     found = []
     for name in preset_names():
         one = preset(name)
         mapping = Mapping(mapping_spec(name, {}))
         outside = Outside(read_file, births=BirthBook(Metrics()), fields=mapping.fields)
         read = codec(one.codec, one.codec_options, outside)
-        runs = [
-            whole(
-                read,
-                mapping,
-                sample.payload,
-                Source(
-                    None if sample.key is None else sample.key.encode(),
-                    sample.topic,
-                    sample.timestamp_ms,
-                    sample.header_list,
-                ),
-            )
-            for sample in one.samples
-        ]
-        fruitful = [(run, len(run())) for run in runs if run()]
+        fruitful = []
+        for sample in one.samples:
+            key = None if sample.key is None else sample.key.encode()
+            source = Source(key, sample.topic, sample.timestamp_ms, sample.header_list)
+            payload = sample.payload
+            count = sum(len(mapping(value, source).records) for value in read(payload, source))
+            if count:
+                fruitful.append((whole(read, mapping, payload, source), count))
         records = sum(count for _, count in fruitful)
-        cost = sum(measure(*(run for run, _ in fruitful))) / records if records else 0.0
+        if not records:
+            raise ValueError(f"preset {name}: expected samples that give records, got none")
+        cost = sum(measure(*(run for run, _ in fruitful))) / records
         found.append((name, one.codec, records, cost))
     return found
 

@@ -151,7 +151,8 @@ def prefix_marked(view: SessionView) -> PrefixMarked:
 
 
 def pushed(ack: PushAck) -> Pushed:
-    """What became of a push. A push is whole or refused, so it drops nothing itself.
+    """What became of a push. It is whole or refused; what it `dropped` are the oldest that
+    waited, where the queue is full.
 
     `data_version` is one that what was pushed is not in: client 0.8 waits until the
     session's is past it.
@@ -159,7 +160,7 @@ def pushed(ack: PushAck) -> Pushed:
     view = ack.view
     return {
         "pushed": ack.pushed,
-        "dropped": 0,
+        "dropped": ack.dropped,
         "queue_size": view.queue_size,
         "queue_capacity": view.queue_capacity,
         "total_enqueued": view.total_enqueued,

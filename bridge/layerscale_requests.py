@@ -21,6 +21,7 @@ from flashfeed.models.session import (
     QUERIES_MAX,
     WINDOW_ITEMS_MAX,
     FlashQuery,
+    Overflow,
     SessionSpec,
     WindowSpec,
 )
@@ -28,6 +29,8 @@ from flashfeed.models.views import Fields
 
 from .bounds import INTEGER_MAX, Count, Text
 from .errors import InvalidField
+
+IDEMPOTENCY_KEY_CHARS_MAX = 200
 
 FLASH_TOKENS_MAX = 512
 TEXT_SESSION_TYPE: StreamType = "event"
@@ -130,13 +133,23 @@ class CreateBody(Body):
     )
     flash: list[FlashBody] = Field(default=[], max_length=QUERIES_MAX)
     mark_prefix: bool = Field(default=False, description="freeze the prompt as the prefix")
+    overflow: Overflow = Field(
+        default="drop_oldest",
+        description="where more waits than the queue holds: drop_oldest; coalesce merges what "
+        "waits into fewer lines; block refuses a push (429), and needs a worker without keys",
+    )
 
     def session_spec(self) -> SessionSpec:
         """The spec as the session service takes it."""
         queries = tuple(q.flash_query(f"flash.{place}.") for place, q in enumerate(self.flash))
         window = WindowSpec("exact", self.window_size) if self.window_size else WindowSpec("grow")
         return SessionSpec(
-            type=self.type, prompt=self.prompt, context=self.context, flash=queries, window=window
+            type=self.type,
+            prompt=self.prompt,
+            context=self.context,
+            flash=queries,
+            window=window,
+            overflow=self.overflow,
         )
 
 
@@ -171,6 +184,7 @@ class CreateTextBody(Body):
             window=WindowSpec("exact", items) if tokens else WindowSpec("grow"),
             window_tokens=tokens,
             pre_decode=self.pre_decode,
+            overflow="drop_oldest",
         )
 
 

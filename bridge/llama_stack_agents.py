@@ -86,6 +86,7 @@ async def create_session(
         prompt=config.instructions,
         window=WindowSpec("exact", body.window_size) if body.window_size else WindowSpec(),
         model="" if config.model == sessions.model_id else config.model,
+        overflow="drop_oldest",
     )
     view = await sessions.create(spec, body.session_id)
     await store.add_session(sessions, agent_id, view.session_id, body.session_name, now_iso())

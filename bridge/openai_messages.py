@@ -29,6 +29,9 @@ def chat_request(
     }
     try:
         return msgspec.convert(flat, ChatRequest)
+    except UnicodeEncodeError:  # msgspec, of a name that it compares
+        message = "messages: expected text, got half of a surrogate pair"
+        raise InvalidField(message, "messages") from None
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
         place = re.sub(r"\[(\d+)\]", r".\1", path.rstrip("`").removeprefix("$"))

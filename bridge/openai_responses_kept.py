@@ -6,7 +6,7 @@ previous responses. A conversation is one list of items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,32 +47,36 @@ class Before:
 def before(documents: Documents, asked: ResponseBody) -> Before:
     """What a request goes on from.
 
-    Raises InvalidField where a response of the chain is not kept, ConversationUnknown.
+    Raises InvalidField where a response of the chain is not kept, or there are too many;
+    ConversationUnknown.
     """
     if asked.conversation_id and asked.previous_response_id:
-        message = "previous_response_id: expected it or a conversation, got both"
-        raise InvalidField(message, "previous_response_id")
+        raise _cannot_go_on("expected it or a conversation, got both")
     if asked.conversation_id:
         return Before(list(kept_conversation(documents, asked.conversation_id)["items"]))
     turns: list[list[Json]] = []
     session_id = ""
-    place: str | None = asked.previous_response_id
-    while place and len(turns) < MESSAGES_MAX:
+    place: str | None = asked.previous_response_id or None
+    while place:
         kept = documents.get(RESPONSE, place)
         if kept is None:
-            message = f"previous_response_id: response {place!r} is not kept"
-            raise InvalidField(message, "previous_response_id")
+            raise _cannot_go_on(f"response {place!r} is not kept")
         response = kept["response"]
         if response["conversation"]:
-            message = (
-                f"previous_response_id: response {place!r} belongs to conversation "
-                f"{response['conversation']['id']!r}; please go on with that"
+            conversation_id = response["conversation"]["id"]
+            raise _cannot_go_on(
+                f"response {place!r} belongs to conversation {conversation_id!r}; go on with that"
             )
-            raise InvalidField(message, "previous_response_id")
         session_id = session_id or kept["session_id"]
         turns.append([*kept["input"], *response["output"]])
+        if sum(map(len, turns)) > MESSAGES_MAX:
+            raise _cannot_go_on(f"expected at most {MESSAGES_MAX} items before, got more")
         place = response["previous_response_id"]
     return Before([item for turn in reversed(turns) for item in turn], session_id)
+
+
+def _cannot_go_on(why: str) -> InvalidField:
+    return InvalidField(f"previous_response_id: {why}", "previous_response_id")
 
 
 async def keep_response(
@@ -100,12 +104,26 @@ def kept_conversation(documents: Documents, conversation_id: str) -> Json:
     """A conversation with its items. Raises ConversationUnknown."""
     kept = documents.get(CONVERSATION, conversation_id)
     if kept is None:
-        raise ConversationUnknown(f"there is no conversation {conversation_id!r}")
+        raise _no_conversation(conversation_id)
     return kept
 
 
 async def add_items(documents: Documents, conversation_id: str, items: Sequence[Json]) -> None:
     """Items at a conversation's end. Raises ConversationUnknown, RequestError."""
-    kept = kept_conversation(documents, conversation_id)
-    kept["items"] += items
-    await documents.put(CONVERSATION, conversation_id, kept)
+    await change_conversation(
+        documents, conversation_id, lambda kept: kept | {"items": [*kept["items"], *items]}
+    )
+
+
+async def change_conversation(
+    documents: Documents, conversation_id: str, change: Callable[[Json], Json]
+) -> Json:
+    """A conversation with its items, changed. Raises ConversationUnknown, RequestError."""
+    changed = await documents.change(CONVERSATION, conversation_id, change)
+    if changed is None:
+        raise _no_conversation(conversation_id)
+    return changed
+
+
+def _no_conversation(conversation_id: str) -> ConversationUnknown:
+    return ConversationUnknown(f"there is no conversation {conversation_id!r}")

@@ -14,7 +14,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from flashfeed.agents.feeds import Feed
 from flashfeed.agents.metrics import Metrics
@@ -31,7 +31,7 @@ from flashfeed.engine.token_count import TokenCount
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, DecodeFault, FlashfeedError, RecordError
 from flashfeed.models.feed import Fault, MappedRecord
-from flashfeed.models.records import Record, Trade, record_fields
+from flashfeed.models.records import Trade, record_fields
 
 from .settings import load
 from .worker import feeds_of
@@ -120,12 +120,12 @@ async def _try(config: Config, options: FeedsOptions) -> int:
             codec, _ = codec_of(form.preset, form.codec, form.codec_options)
             messages = await _messages(config, options, patterns, codec)
             print(f"feed {feed.name}: codec {codec}, {len(messages)} messages")
-            before: dict[str, Record] = {}
+            memories: dict[str, Any] = {}
             undecided = []
             for message in messages:
                 seen += 1
                 print(f"\n{message.place}\n  bytes   {_shown(message.value)}")
-                good = await _show(config, feed, message, supplies, before, count_tokens)
+                good = await _show(config, feed, message, supplies, memories, count_tokens)
                 if not good:
                     faults += 1
                     undecided.append(message)
@@ -201,7 +201,7 @@ async def _show(
     feed: Feed,
     message: Message,
     supplies: Supplies,
-    before: dict[str, Record],
+    memories: dict[str, Any],
     count_tokens: Callable[[str], int] | None,
 ) -> bool:
     """Print what a message gives; False where something of it is at fault."""
@@ -221,7 +221,7 @@ async def _show(
         faults += mapped.faults
         skipped += mapped.skipped
         for record in mapped.records:
-            _show_record(config, feed, record, before, count_tokens)
+            _show_record(config, feed, record, memories, count_tokens)
     for fault in faults:
         print(f"  fault   {fault.reason}: {fault.detail}")
     if skipped:
@@ -241,7 +241,7 @@ def _show_record(
     config: Config,
     feed: Feed,
     mapped: MappedRecord,
-    before: dict[str, Record],
+    memories: dict[str, Any],
     count_tokens: Callable[[str], int] | None,
 ) -> None:
     session = feed.session_id(mapped.key)
@@ -253,11 +253,11 @@ def _show_record(
     template = config.templates[feed.template]
     codec = text_codec(template.text, template.type)
     try:
-        line = codec.render(mapped.record, before.get(session)).removesuffix("\n")
+        line = codec.render(mapped.record, memories.get(session)).removesuffix("\n")
     except RecordError as error:
         print(f"  line    none: {error}")
         return
-    before[session] = mapped.record
+    memories[session] = codec.remember(memories.get(session), mapped.record)
     tokens = f"    {count_tokens(line + chr(10))} tokens" if count_tokens else ""
     print(f"  line    {line}{tokens}")
 

@@ -17,7 +17,8 @@ values; FHS, BHS, BTS and FTS are passed over.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ..models.errors import DecodeFault
@@ -99,7 +100,7 @@ def _message(segments: list[str]) -> dict[str, list[Fields]]:
     used = [sign for sign in (bar, hat, tilde, slash, ampersand) if sign != "\x00"]
     if not signs or len(set(used)) != len(used) or any(sign.isalnum() for sign in used):
         raise DecodeFault(f"expected different delimiters in MSH-1 and MSH-2, got {head[3:8]!a}")
-    read = _FieldReader(hat, tilde, slash, ampersand, bar)
+    read = _reader(hat, tilde, slash, ampersand, bar)
     message: dict[str, list[Fields]] = {}
     order: Fields | None = None
     for segment in segments:
@@ -157,19 +158,19 @@ class _FieldReader:
     def _plain(self, text: str) -> str:
         return self._escape.sub(self._resolve, text) if self._slash in text else text
 
-    @property
-    def _resolve(self) -> Callable[[re.Match[str]], str]:
-        signs = self._signs
+    def _resolve(self, match: re.Match[str]) -> str:
+        code = match[1]
+        if code in self._signs:
+            return self._signs[code]
+        if code[:1] == "X" and len(code) <= _HEX_CHARS_MAX:
+            try:
+                return bytes.fromhex(code[1:]).decode()
+            except ValueError:
+                return match[0]
+        return match[0]
 
-        def resolve(match: re.Match[str]) -> str:
-            code = match[1]
-            if code in signs:
-                return signs[code]
-            if code[:1] == "X" and len(code) <= _HEX_CHARS_MAX:
-                try:
-                    return bytes.fromhex(code[1:]).decode()
-                except ValueError:
-                    return match[0]
-            return match[0]
 
-        return resolve
+@lru_cache(maxsize=64)
+def _reader(hat: str, tilde: str, slash: str, ampersand: str, bar: str) -> _FieldReader:
+    """The reader of those delimiters; nearly every message has the same."""
+    return _FieldReader(hat, tilde, slash, ampersand, bar)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,9 +19,12 @@ from . import avro, cloudevents, csv, hl7, influx, json, msgpack, protobuf, senm
 from .codec import Codec, Options, Outside
 from .nearest import nearest
 from .text import TextCodec
+from .text_csv import CsvLine
+from .text_delta import DeltaLine
 from .text_event import EventLine, TextOrEventLine
 from .text_format import PREFIX, FormatLine
 from .text_iot import IotLine
+from .text_json import JsonLine
 from .text_ohlcv import OhlcvFull, OhlcvShort
 from .text_spatial import SpatialLine
 from .text_vitals import VitalsLine
@@ -30,10 +34,11 @@ SPARKPLUG: Final = "sparkplug_b"
 
 
 class _Format(NamedTuple):
-    """A format's options, and what builds its codec."""
+    """A format's options, what builds its codec, and its media type."""
 
     options: type[Options]
     build: Callable[[Any, Outside], Codec]
+    media_type: str
 
 
 def _build_cloudevents(options: cloudevents.CloudEventsOptions, outside: Outside) -> Codec:
@@ -48,21 +53,23 @@ def _build_cloudevents(options: cloudevents.CloudEventsOptions, outside: Outside
 
 
 _FORMATS: Final[dict[str, _Format]] = {
-    "avro": _Format(avro.AvroOptions, avro.build),
-    CLOUDEVENTS: _Format(cloudevents.CloudEventsOptions, _build_cloudevents),
-    "csv": _Format(csv.CsvOptions, csv.build),
-    "hl7": _Format(hl7.Hl7Options, hl7.build),
-    "influx": _Format(influx.InfluxOptions, influx.build),
-    "json": _Format(json.JsonOptions, json.build),
-    "json_lines": _Format(json.JsonLinesOptions, json.build_lines),
-    "msgpack": _Format(msgpack.MsgpackOptions, msgpack.build),
-    "protobuf": _Format(protobuf.ProtobufOptions, protobuf.build),
-    "senml": _Format(senml.SenmlOptions, senml.build),
-    SPARKPLUG: _Format(sparkplug_b.SparkplugOptions, sparkplug_b.build),
+    "avro": _Format(avro.AvroOptions, avro.build, "application/avro"),
+    CLOUDEVENTS: _Format(
+        cloudevents.CloudEventsOptions, _build_cloudevents, "application/cloudevents"
+    ),
+    "csv": _Format(csv.CsvOptions, csv.build, "text/csv"),
+    "hl7": _Format(hl7.Hl7Options, hl7.build, "x-application/hl7-v2+er7"),
+    "influx": _Format(influx.InfluxOptions, influx.build, "text/plain"),
+    "json": _Format(json.JsonOptions, json.build, "application/json"),
+    "json_lines": _Format(json.JsonLinesOptions, json.build_lines, "application/x-ndjson"),
+    "msgpack": _Format(msgpack.MsgpackOptions, msgpack.build, "application/msgpack"),
+    "protobuf": _Format(protobuf.ProtobufOptions, protobuf.build, "application/x-protobuf"),
+    "senml": _Format(senml.SenmlOptions, senml.build, "application/senml+json"),
+    SPARKPLUG: _Format(sparkplug_b.SparkplugOptions, sparkplug_b.build, "application/x-protobuf"),
 }
 
-_TEXT_CODECS: Final[dict[str, TextCodec]] = {
-    codec.name: codec
+_TEXT_CODECS: Final[dict[tuple[StreamType, str], TextCodec]] = {
+    (codec.record_type, codec.name): codec
     for codec in (
         OhlcvShort(),
         OhlcvFull(),
@@ -71,8 +78,12 @@ _TEXT_CODECS: Final[dict[str, TextCodec]] = {
         SpatialLine(),
         EventLine(),
         TextOrEventLine(),
+        *(make(one) for one in STREAM_TYPES for make in (DeltaLine, JsonLine, CsvLine)),
     )
 }
+_FORMATS_KEPT: Final = 256
+
+_format_line: Final = lru_cache(maxsize=_FORMATS_KEPT)(FormatLine)
 
 
 def codec(name: str, options: Mapping[str, Any], outside: Outside) -> Codec:
@@ -92,6 +103,11 @@ def codec(name: str, options: Mapping[str, Any], outside: Outside) -> Codec:
         message, _, path = str(error).partition(" - at `$.")
         raise ConfigError(f"{path.rstrip('`') or name}: {message}") from None
     return form.build(checked, outside)
+
+
+def media_type(name: str) -> str:
+    """The media type of what a codec reads."""
+    return _FORMATS[name].media_type
 
 
 def codec_names() -> tuple[str, ...]:
@@ -114,24 +130,20 @@ def default_text_codec(record_type: StreamType) -> str:
 def text_codec(name: str, record_type: StreamType) -> TextCodec:
     """A text codec for a record type; "" is the type's default, `format:...` the user's own."""
     if name.startswith(PREFIX):
-        return FormatLine(name, record_type)
+        return _format_line(name, record_type)
     name = name or default_text_codec(record_type)
-    if name not in _TEXT_CODECS:
-        raise ConfigError(f"no text codec called {name!r}{nearest(name, _TEXT_CODECS)}")
-    codec = _TEXT_CODECS[name]
-    if codec.record_type != record_type:
-        fitting = [c.name for c in _TEXT_CODECS.values() if c.record_type == record_type]
+    if (record_type, name) in _TEXT_CODECS:
+        return _TEXT_CODECS[record_type, name]
+    fitting = text_codec_names(record_type)
+    others = [one for one, known in _TEXT_CODECS if known == name]
+    if others:
         raise ConfigError(
-            f"text codec {name!r} is for {codec.record_type}, not for {record_type}; "
+            f"text codec {name!r} is for {others[0]}, not for {record_type}; "
             f"expected one of {', '.join(fitting)}"
         )
-    return codec
+    raise ConfigError(f"no text codec called {name!r}{nearest(name, fitting)}")
 
 
 def text_codec_names(record_type: StreamType | None = None) -> tuple[str, ...]:
     """The text codecs there are, or those of one record type."""
-    return tuple(
-        name
-        for name, codec in _TEXT_CODECS.items()
-        if record_type is None or codec.record_type == record_type
-    )
+    return tuple(dict.fromkeys(name for one, name in _TEXT_CODECS if record_type in (None, one)))

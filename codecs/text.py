@@ -1,11 +1,16 @@
 r"""What a text codec is, and what all of them share: how numbers and names are written.
 
-A codec turns one record into one line for the model's context, and back. `previous` is
-the record before it in the same session, or None. Both ways are pure, a line ends in
-"\n" and holds no other line break or control character, whatever the data says.
+A codec turns one record into one line for the model's context, and back. Both ways are
+pure, a line ends in "\n" and holds no other line break or control character, whatever the
+data says.
 
-Code computes, the model reads: a line may say what follows exactly from the two records
-(a change, a limit crossed), so that the model never does arithmetic.
+What a line may refer to is the codec's memory: a value, None at the start of a block
+(models/window.py), and from there on what `remember` makes of it and each record, so that
+it follows from the block's records alone. It is of bounded size, and never changed in
+place. Most codecs remember the record before, and no more.
+
+Code computes, the model reads: a line may say what follows exactly from its record and the
+memory (a change, a limit crossed), so that the model never does arithmetic.
 
 Precision: a number is written with 5 significant digits, but never with fewer than 2
 decimals or more than 20: 130.31, 27.81, 1.0835, 0.00012346, 67123.45. Trailing zeros are
@@ -27,6 +32,7 @@ SIGNIFICANT_DIGITS: Final = 5
 DECIMALS_MIN: Final = 2
 DECIMALS_MAX: Final = 20
 _SCIENTIFIC_FROM: Final = 1e15
+_FEWEST_DECIMALS_FROM: Final = 10.0 ** (SIGNIFICANT_DIGITS - 1 - DECIMALS_MIN)
 _SUFFIXES: Final = ("", "K", "M", "B", "T")
 
 
@@ -64,19 +70,30 @@ class TextCodec(Protocol):
     def leaves_out(self) -> str:
         """What a line does not say."""
 
-    def render(self, record: Any, previous: Any) -> str:
+    def remember(self, memory: Any, record: Any) -> Any:
+        """What the next line may refer to, after this record."""
+
+    def render(self, record: Any, memory: Any) -> str:
         """The record's line."""
 
-    def parse(self, line: str, previous: Any) -> dict[str, float | str]:
+    def parse(self, line: str, memory: Any) -> dict[str, float | str]:
         """The fields a line says; raises ValueError for a line that is not the codec's."""
 
-    def written(self, record: Any, previous: Any) -> dict[str, Written]:
+    def written(self, record: Any, memory: Any) -> dict[str, Written]:
         """The fields the record's line must say: what `parse` is checked against."""
+
+
+class RefersToPrevious:
+    """A codec whose lines refer to the record before, at most."""
+
+    def remember(self, memory: Any, record: Any) -> Any:
+        """The record itself."""
+        return record
 
 
 def decimals(value: float) -> int:
     """How many decimals a number of this size is written with."""
-    if value == 0:
+    if value == 0 or abs(value) >= _FEWEST_DECIMALS_FROM:
         return DECIMALS_MIN
     magnitude = math.floor(math.log10(abs(value)))
     return min(DECIMALS_MAX, max(DECIMALS_MIN, SIGNIFICANT_DIGITS - 1 - magnitude))

@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from ..models.records import Event, StreamType
-from .text import NAME, Written, match_line, name_text, name_value
+from .text import NAME, RefersToPrevious, Written, match_line, name_text, name_value
 
 _LINE: Final = re.compile(
     rf"(?P<cat>{NAME}) (?P<src>{NAME}) sev (?P<sev>-?\d+)(?: (?P<sev_change>[+-]\d+))?"
@@ -20,7 +20,7 @@ _LINE: Final = re.compile(
 )
 
 
-class EventLine:
+class EventLine(RefersToPrevious):
     """Category, source, severity, count."""
 
     name = "event"

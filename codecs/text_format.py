@@ -1,12 +1,16 @@
 r"""A line of the user's own: `format:{c} {v:.2s}`.
 
-After `format:` stands literal text and fields of the record in braces, each with an
-optional format: `.2f` decimals, `.3g` or `.3e` significant digits, `,` thousands, `+` a
-sign always, `.2s` two significant digits with K, M, B, T; for texts none. {{ and }} are
-braces. Reading such a line back is best effort: text like `1` or `.5` beside a field can
-be taken for a part of it. Nothing else of Python's templates is there: no attributes,
-places, conversions or widths. Two fields need text between them. An absent field is
-written as `-`.
+After `format:` stands literal text and fields in braces: the record's own, and what code
+computes of it (text_facts.py), such as `{change:+.1f}`, `{streak:+}`, `{zscore:+.1f}`, a
+reading's `{limit}` and `{to_high}`, a patient's `{band}`. Each has an optional format:
+`.2f` decimals, `.3g` or `.3e` significant digits, `,` thousands, `+` a sign always, `.2s`
+two significant digits with K, M, B, T; for texts none. {{ and }} are braces. Reading such
+a line back is best effort: text like `1` or `.5` beside a field can be taken for a part of
+it. Nothing else of Python's templates is there: no attributes, places, conversions or
+widths. Two fields need text between them. An absent field is written as `-`.
+
+A band or a score of vitals is only there beside `{missing}` or `{band_confidence}`, and no
+template calls it NEWS2: `{score_name}` does, where all seven parameters are there.
 
 Everything wrong is a ConfigError when the codec is made, which names what is known.
 """
@@ -20,8 +24,8 @@ from typing import Any, Final
 import msgspec
 
 from ..models.errors import ConfigError
-from ..models.records import RECORD_TYPES, Record, StreamType
-from .casts import record_fields
+from ..models.records import Record, StreamType
+from .early_warning import COMPLETE_NAME
 from .nearest import nearest
 from .text import (
     NAME,
@@ -35,9 +39,14 @@ from .text import (
     short_value,
     tolerance,
 )
+from .text_facts import Fact, FactsMemory, fact, fact_kinds, remembered
+from .text_fields import columns
 
 PREFIX: Final = "format:"
 TEMPLATE_CHARS_MAX: Final = 500
+
+_SCORES: Final = {"score", "band"}
+_SAYS_MISSING: Final = {"missing", "band_confidence"}
 
 _FLOAT_SPEC: Final = re.compile(r"(\+?)(,?)(?:\.(\d{1,2}))?([feg])")
 _SHORT_SPEC: Final = re.compile(r"\.2s")
@@ -52,6 +61,7 @@ class _Slot(msgspec.Struct, frozen=True):
     field: str
     spec: str
     kind: str
+    computed: bool
 
 
 class FormatLine:
@@ -65,6 +75,8 @@ class FormatLine:
         template = name.removeprefix(PREFIX)
         self._parts = _parse(template, record_type)
         slots = [part for part in self._parts if isinstance(part, _Slot)]
+        self._computes = any(slot.computed for slot in slots)
+        _check_band(template, self._parts)
         self.legend = "Each line is " + template.replace("{", "").replace("}", "") + "."
         self.precision = {
             slot.field: slot.spec
@@ -79,17 +91,29 @@ class FormatLine:
             + r"\n"
         )
 
-    def render(self, record: Record, previous: Record | None) -> str:
+    def remember(self, memory: FactsMemory | None, record: Record) -> FactsMemory | None:
+        """What the computed fields look back at; nothing where the template has none."""
+        if not self._computes:
+            return None
+        return remembered(memory, record, self.record_type)
+
+    def render(self, record: Record, memory: FactsMemory | None) -> str:
         """The record's line."""
         return (
             "".join(
-                part if isinstance(part, str) else _write(part, getattr(record, part.field))
+                part if isinstance(part, str) else _write(part, self._value(part, record, memory))
                 for part in self._parts
             )
             + "\n"
         )
 
-    def parse(self, line: str, previous: Record | None) -> dict[str, float | str]:
+    def _value(self, slot: _Slot, record: Record, memory: FactsMemory | None) -> Fact:
+        if slot.computed:
+            return fact(slot.field, record, memory, self.record_type)
+        value: Fact = getattr(record, slot.field)
+        return value
+
+    def parse(self, line: str, memory: FactsMemory | None) -> dict[str, float | str]:
         """The fields a line says; a field that stands twice is read where it stands last."""
         fields: dict[str, float | str] = {}
         for group, text in match_line(self._line, line).items():
@@ -105,14 +129,14 @@ class FormatLine:
                 fields[slot.field] = short_value(text.replace(",", ""))
         return fields
 
-    def written(self, record: Record, previous: Record | None) -> dict[str, Written]:
+    def written(self, record: Record, memory: FactsMemory | None) -> dict[str, Written]:
         """The fields the record's line must say."""
         written = {}
         for slot in self._parts:
             if isinstance(slot, _Slot):
-                value = getattr(record, slot.field)
+                value = self._value(slot, record, memory)
                 if value is not None:
-                    within = _within(slot, value) if slot.kind == "number" else 0.0
+                    within = 0.0 if isinstance(value, str) else _within(slot, value)
                     written[slot.field] = Written(value, within)
         return written
 
@@ -144,14 +168,14 @@ def _parse(template: str, record_type: StreamType) -> tuple[str | _Slot, ...]:
 
 
 def _slot(template: str, field: str, spec: str, record_type: StreamType) -> _Slot:
-    known = RECORD_TYPES[record_type].__struct_fields__
+    facts = fact_kinds(record_type)
+    own = {one.name: one.kind for one in columns(record_type)}
+    known = own | facts
     if field not in known:
         raise ConfigError(
             f"text format {template!r}: {record_type} has no field {field!r}{nearest(field, known)}"
         )
-    fields = record_fields(record_type)
-    expected = "number" if field == "timestamp" else fields[field].expected
-    kind = expected if expected in ("number", "integer") else "text"
+    kind = known[field]
     if kind == "number":
         good = not spec or any(p.fullmatch(spec) for p in (_FLOAT_SPEC, _SHORT_SPEC))
         wanted = "a format like .2f, .3g, +.1f or .2s"
@@ -168,7 +192,24 @@ def _slot(template: str, field: str, spec: str, record_type: StreamType) -> _Slo
             format(_SAMPLE, spec)
         except ValueError as error:
             raise ConfigError(f"text format {template!r}: {error}") from None
-    return _Slot(field, spec, kind)
+    return _Slot(field, spec, kind, field not in own)
+
+
+def _check_band(template: str, parts: tuple[str | _Slot, ...]) -> None:
+    """A score of some parameters must say that it is one (early_warning.py)."""
+    named = {part.field for part in parts if isinstance(part, _Slot) and part.computed}
+    if not named & _SCORES:
+        return
+    if not named & _SAYS_MISSING:
+        raise ConfigError(
+            f"text format {template!r}: expected {{missing}} beside the score or its band, which "
+            "says what it is made without"
+        )
+    if any(isinstance(part, str) and COMPLETE_NAME in part.upper() for part in parts):
+        raise ConfigError(
+            f"text format {template!r}: expected {{score_name}}, which says {COMPLETE_NAME} only "
+            "where all seven parameters are there"
+        )
 
 
 def _write(slot: _Slot, value: Any) -> str:
@@ -187,6 +228,8 @@ def _write(slot: _Slot, value: Any) -> str:
 
 
 def _within(slot: _Slot, value: float) -> float:
+    if slot.kind == "integer":
+        return 0.0
     if not slot.spec or (slot.spec[-1] != "s" and abs(value) >= 1e15):
         return tolerance(value)
     if slot.spec.endswith("s"):

@@ -20,6 +20,7 @@ from .text import (
     NAME,
     NUMBER,
     SIGNED,
+    RefersToPrevious,
     Written,
     decimals,
     fixed_text,
@@ -37,7 +38,7 @@ _LINE: Final = re.compile(
 )
 
 
-class IotLine:
+class IotLine(RefersToPrevious):
     """Sensor where it is another one, value, change, limit."""
 
     name = "iot"

@@ -21,6 +21,7 @@ from .text import (
     NUMBER,
     SHORT,
     SIGNED,
+    RefersToPrevious,
     Written,
     decimals,
     fixed_tolerance,
@@ -70,7 +71,7 @@ def _change_text(change: float) -> str:
     return "+0.0" if text == "-0.0" else text
 
 
-class OhlcvShort:
+class OhlcvShort(RefersToPrevious):
     """Close, change and volume."""
 
     name = "ohlcv"
@@ -104,7 +105,7 @@ class OhlcvShort:
         return {**_common_written(record, previous), "c": Written(record.c, tolerance(record.c))}
 
 
-class OhlcvFull:
+class OhlcvFull(RefersToPrevious):
     """All five fields, open, high and low as distances to the close."""
 
     name = "ohlcv_full"

@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from ..models.records import Spatial, StreamType
-from .text import NUMBER, Written, fixed_text, fixed_tolerance, match_line
+from .text import NUMBER, RefersToPrevious, Written, fixed_text, fixed_tolerance, match_line
 
 PLACES: Final = 2
 HEADING_PLACES: Final = 1
@@ -25,7 +25,7 @@ _LINE: Final = re.compile(
 )
 
 
-class SpatialLine:
+class SpatialLine(RefersToPrevious):
     """Position, speed, heading with its sector, distance moved."""
 
     name = "spatial"
@@ -47,7 +47,7 @@ class SpatialLine:
         hdg = fixed_text(record.hdg, HEADING_PLACES)
         moved = _moved(record, previous)
         end = "" if moved is None else f" moved {fixed_text(moved, PLACES)}"
-        return f"x{x} y{y} z{z} {spd}m/s {hdg} {_sector(record.hdg)}{end}\n"
+        return f"x{x} y{y} z{z} {spd}m/s {hdg} {heading_sector(record.hdg)}{end}\n"
 
     def parse(self, line: str, previous: Spatial | None) -> dict[str, float | str]:
         """The fields a line says."""
@@ -62,14 +62,15 @@ class SpatialLine:
             for value in (getattr(record, name),)
         }
         written["hdg"] = Written(record.hdg, fixed_tolerance(record.hdg, HEADING_PLACES))
-        written["sector"] = Written(_sector(record.hdg))
+        written["sector"] = Written(heading_sector(record.hdg))
         moved = _moved(record, previous)
         if moved is not None:
             written["moved"] = Written(moved, fixed_tolerance(moved, PLACES))
         return written
 
 
-def _sector(heading: float) -> str:
+def heading_sector(heading: float) -> str:
+    """The compass sector of a heading in degrees."""
     return SECTORS[round(heading % 360 / 45) % 8]
 
 

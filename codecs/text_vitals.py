@@ -17,6 +17,7 @@ from ..models.records import StreamType, Vitals
 from .text import (
     NUMBER,
     SIGNED,
+    RefersToPrevious,
     Written,
     fixed_text,
     fixed_tolerance,
@@ -25,8 +26,8 @@ from .text import (
 
 PLACES: Final = 1
 _CHANGING: Final = ("hr", "spo2", "temp", "rr")
-_WORDS: Final = {"A": "alert", "C": "confused", "V": "voice", "P": "pain", "U": "unresponsive"}
-_LETTERS: Final = {word: letter for letter, word in _WORDS.items()}
+WORDS: Final = {"A": "alert", "C": "confused", "V": "voice", "P": "pain", "U": "unresponsive"}
+LETTERS: Final = {word: letter for letter, word in WORDS.items()}
 
 
 def _changing(name: str) -> str:
@@ -38,11 +39,11 @@ _LINE: Final = re.compile(
     + rf"(?:bp (?:(?P<bp_s>{NUMBER})|-)/(?:(?P<bp_d>{NUMBER})|-) )?"
     + "".join(map(_changing, ("spo2", "temp", "rr")))
     + rf"(?:(?P<air>air) |o2 (?P<o2>{NUMBER}) )?"
-    + rf"(?:(?P<avpu>{'|'.join(_LETTERS)}) )?\n"
+    + rf"(?:(?P<avpu>{'|'.join(LETTERS)}) )?\n"
 )
 
 
-class VitalsLine:
+class VitalsLine(RefersToPrevious):
     """Every vital that the record has."""
 
     name = "vitals"
@@ -69,7 +70,7 @@ class VitalsLine:
         if record.o2 is not None:
             parts.append("air" if record.o2 == 0 else f"o2 {fixed_text(record.o2, PLACES)}")
         if record.avpu is not None:
-            parts.append(_WORDS[record.avpu])
+            parts.append(WORDS[record.avpu])
         return " ".join(parts) + "\n"
 
     def parse(self, line: str, previous: Vitals | None) -> dict[str, float | str]:
@@ -81,7 +82,7 @@ class VitalsLine:
             if name == "air":
                 fields["o2"] = 0.0
             elif name == "avpu":
-                fields["avpu"] = _LETTERS[text]
+                fields["avpu"] = LETTERS[text]
             else:
                 fields[name] = float(text)
         return fields

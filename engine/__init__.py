@@ -66,7 +66,7 @@ model_download.py   https, from allowed hosts, resumed; model_hash.py: a file's 
 token_count.py      tokens of a text by a file's vocabulary alone
 model_probe.py      a file tried in a process of its own before it is used
 gguf.py             a file's header: what the model is and will take
-embed.py            texts as vectors, by models that give embeddings
+embed.py            texts as vectors, by models that give embeddings; embedding_queue.py: who waits
 capabilities.py     what a kind of model can do here, and why not the rest
 packaged_model.py   the packaged model in its fastest form
 

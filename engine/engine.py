@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from flashfeed.models.chat import ChatRequest
-from flashfeed.models.errors import Overloaded, SessionUnknown, Unavailable
+from flashfeed.models.errors import SessionUnknown, Unavailable
 from flashfeed.models.generation import (
     Continuation,
     GeneratedPiece,
@@ -26,8 +26,9 @@ from flashfeed.models.session import FlashQuery, SessionSpec
 from .chat_turns import system_text
 from .chores import junior_job, rebuild_job, saving_jobs
 from .embed import Vectors
+from .embedding_queue import EmbeddingQueue
 from .generate import NotResident, Talk, generate_steps
-from .homes import Homes, Locate, no_others
+from .homes import Home, Homes, Locate, no_others
 from .machine import free_memory_bytes
 from .model import Model
 from .opening import item_tokens, mark_prefix_steps, open_steps, prefix_tokens
@@ -44,7 +45,6 @@ from .update import Update, update_steps
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 _LOADS_MAX: Final = 4
-_EMBEDDINGS_WAITING_MAX: Final = 32
 _LONG_TEXT: Final = 10_000
 """Characters that are tokenised in a thread of their own."""
 
@@ -79,14 +79,13 @@ class Engine:
         self._homes: Homes | None = None
         # Downloads and loading take long; nothing else waits for these threads.
         self._loading: Final = ThreadPoolExecutor(_LOADS_MAX, "flashfeed-models")
-        self._embedding: Final = ThreadPoolExecutor(1, "flashfeed-embeddings")
-        self._embeddings_waiting = 0
         self.threads: Final = settings.threads or len(os.sched_getaffinity(0))
         self.settings: Final = replace(settings, threads=self.threads)
         self.model_hash = ""
         self.model_name = ""
         self._sessions: Sessions | None = None
         self._scheduler: Scheduler | None = None
+        self._embeddings: Final = EmbeddingQueue(self.threads)
         self._plain = self._no_places()
 
     def start(self) -> None:
@@ -157,8 +156,7 @@ class Engine:
         sessions = self._open_sessions()
         homes = self._homes
         assert homes is not None  # as the sessions are
-        loop = asyncio.get_running_loop()
-        home = await loop.run_in_executor(self._loading, homes.acquire, spec.model)
+        home = await self._acquired(homes, spec.model)
         return await self._do(
             session_id,
             lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n, plain),
@@ -167,6 +165,22 @@ class Engine:
             # Not in a `finally` here: the job runs on though its caller is cancelled.
             at_end=lambda: homes.release(home),
         )
+
+    async def _acquired(self, homes: Homes, model: str) -> Home:
+        """The home of a model, to be released. A caller that is cancelled meanwhile does not
+        stop the loading, and has nothing to release."""
+
+        def release(loaded: asyncio.Future[Home]) -> None:
+            if not loaded.cancelled() and loaded.exception() is None:
+                homes.release(loaded.result())
+
+        loop = asyncio.get_running_loop()
+        loading = loop.run_in_executor(self._loading, homes.acquire, model)
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(release)
+            raise
 
     async def __aenter__(self) -> Engine:
         await asyncio.to_thread(self.start)
@@ -250,8 +264,7 @@ class Engine:
         """How many tokens `chat` would read; nothing is decoded. Raises RequestError, and
         what a `model` by name raises."""
         homes = self._open_homes()
-        loop = asyncio.get_running_loop()
-        home = await loop.run_in_executor(self._loading, homes.acquire, model)
+        home = await self._acquired(homes, model)
         try:
             return await asyncio.to_thread(_prompt_length, home.model, asked)
         finally:
@@ -264,26 +277,7 @@ class Engine:
         many wait, RequestError for a text that is empty or too long, ModelRefused where
         the model gives no embeddings, and what a `model` by name raises.
         """
-        homes = self._open_homes()
-        if self._embeddings_waiting >= _EMBEDDINGS_WAITING_MAX:
-            raise Overloaded(
-                f"{_EMBEDDINGS_WAITING_MAX} requests for embeddings wait already; try again soon"
-            )
-
-        def run() -> tuple[Vectors, int]:
-            with homes.embedding(model) as (embedding, settings, charge):
-                tokens = [embedding.tokens(text, place) for place, text in enumerate(texts)]
-                charge(embedding.context_bytes(tokens))
-                vectors = embedding.embed(tokens, settings.threads or self.threads)
-                return vectors, sum(map(len, tokens))
-
-        self._embeddings_waiting += 1
-        work = asyncio.get_running_loop().run_in_executor(self._embedding, run)
-        work.add_done_callback(self._embedded)
-        return await work
-
-    def _embedded(self, _: object) -> None:
-        self._embeddings_waiting -= 1
+        return await self._embeddings.embed(self._open_homes(), texts, model)
 
     async def count_turn(self, session_id: str, asked: ChatRequest) -> int:
         """How many tokens `generate` would read after what the session holds; nothing is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,12 @@ QUERIES_MAX = 20
 CHOICES_MAX = 16
 
 WINDOW_ITEMS_MAX = 100_000
+QUEUE_RECORDS_MAX = 1_000_000
+
+Overflow: TypeAlias = Literal["block", "coalesce", "drop_oldest"]
+"""What happens where more records wait than a session's queue is to hold. block: the source
+waits, and nothing is lost. coalesce: what waits is merged into fewer lines, each of which says
+of how many. drop_oldest: the oldest are dropped, and counted."""
 
 MaxTokens = Annotated[int, msgspec.Meta(ge=1, le=512)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
@@ -65,7 +71,10 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     does): where it would hold more, the window is halved. With `pre_decode` each update
     also asks what the model would say next by itself. `bars` makes an ohlcv session's
     candles of trades or finer candles; `merge` (a duration) joins a vitals session's
-    single signs for as long as each is fresh.
+    single signs for as long as each is fresh. With `live` a candle that is not final is the
+    session's last line, marked open, and written again as it changes. `overflow` decides
+    where more than `queue_records` wait (0: `coalesce` takes what the window holds, the
+    others the worker's own bound).
     """
 
     type: StreamType
@@ -80,12 +89,19 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     pre_decode: bool = False
     bars: BarSpec | None = None
     merge: Merge = ""
+    live: bool = False
+    overflow: Overflow = "block"
+    queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
 
     def __post_init__(self) -> None:
         if len(self.flash) > QUERIES_MAX:
             raise ValueError(f"expected at most {QUERIES_MAX} flash queries, got {len(self.flash)}")
         if self.bars is not None and self.type != "ohlcv":
             raise ValueError(f"expected bars in an ohlcv session only, got type {self.type}")
+        if self.live and self.type != "ohlcv":
+            raise ValueError(f"expected live in an ohlcv session only, got type {self.type}")
+        if self.live and self.overflow == "coalesce":
+            raise ValueError("expected live or overflow coalesce, got both: an open candle changes")
         if self.merge:
             duration_s(self.merge)
             if self.type != "vitals":

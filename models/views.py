@@ -58,11 +58,13 @@ class SessionView(msgspec.Struct, frozen=True):
 
 class PushAck(msgspec.Struct, frozen=True):
     """What became of a push: records and texts written, and the session's view after it.
-    `version` is a data version that they are not in: once they are applied, it is past."""
+    `version` is a data version that they are not in: once they are applied, it is past.
+    `dropped` of the oldest that waited have no room any more."""
 
     pushed: int
     view: SessionView
     version: int = 0
+    dropped: int = 0
 
 
 class Warmed(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ def junior_start(window: WindowSpec, count: int) -> int | None:
 def block_start(window: WindowSpec, count: int) -> int:
     """The number of the first item of the block that item `count` belongs to.
 
-    Blocks are N items long. A line may refer to a record of its own block only: under
+    Blocks are N items long. A line may refer to records of its own block only: under
     `exact` every context begins with a block, so none begins with a line that cannot be
     read alone; under `shift` each context has one line at least that can.
     """

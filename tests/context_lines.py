@@ -12,9 +12,9 @@ from flashfeed.models.records import make_record
 def lines_of(stream_type: str, records: Iterable[dict[str, Any]]) -> list[str]:
     """The lines of records of a type, the first of them without one before it."""
     codec = text_codec("", stream_type)
-    before, lines = None, []
+    memory, lines = None, []
     for fields in records:
         record = make_record(stream_type, fields)
-        lines.append(codec.render(record, before))
-        before = record
+        lines.append(codec.render(record, memory))
+        memory = codec.remember(memory, record)
     return lines

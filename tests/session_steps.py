@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flashfeed.agents.session_plan import plan_step
+from flashfeed.agents.session_queue import take_waiting
 from flashfeed.agents.session_settle import Ran, next_state, settle_step
-from flashfeed.agents.session_step import SessionState, Step, Waiting, take_waiting
+from flashfeed.agents.session_step import SessionState, Step, Waiting
 from flashfeed.models.messages import PackedRecord, Records
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec, WindowSpec
 from flashfeed.models.state import Head
@@ -72,13 +73,17 @@ def apply(
     *waiting: Waiting,
     settled: Settled | None = None,
     find: Callable[[str], SessionSpec | None] = templates,
+    bound: int = 10_000,
 ) -> tuple[SessionState | None, list[Step]]:
-    """Run all steps; `settled` sees each head that goes to the changelog."""
+    """Run all steps; `settled` sees each head that goes to the changelog, and `bound` is
+    the worker's of a queue."""
     left, steps = list(waiting), []
     while left:
-        taken = take_waiting(left)
-        left = left[len(taken) :]
-        step = plan_step("s", state, taken, find)
+        head = state.head if state is not None else None
+        spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
+        taken = take_waiting(left, spec, bound, applied)
+        left = left[len(taken.messages) :]
+        step = plan_step("s", state, taken.messages, find, relief=taken.relief)
         steps.append(step)
         head = settle_step(step, state, ran(step))
         if step.deletes:

@@ -8,7 +8,8 @@ import uuid
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from flashfeed.agents.births import BirthBook, BirthTopic
+from flashfeed.agents.births import BirthBook
+from flashfeed.agents.followed_topic import FollowedTopic
 from flashfeed.agents.kafka_writer import KafkaWriter
 from flashfeed.agents.metrics import Metrics
 from flashfeed.codecs.codec import Birth, BirthWanted
@@ -86,7 +87,7 @@ async def test_what_one_worker_notes_another_reads(broker: str) -> None:
     topic = f"births-{uuid.uuid4().hex}"
     admin = AIOKafkaAdminClient(bootstrap_servers=broker)
     await admin.start()
-    await admin.create_topics([NewTopic(topic, 2, 1)])
+    await admin.create_topics([NewTopic(topic, 1, 1)])
     await admin.close()
     failures: list[BaseException] = []
     writer = KafkaWriter(kafka, failures.append)
@@ -94,9 +95,9 @@ async def test_what_one_worker_notes_another_reads(broker: str) -> None:
     first, second = BirthBook(Metrics()), BirthBook(Metrics())
     first.note("g/n", BIRTH)
     await writer.write(first.writes(topic))
-    following = BirthTopic(kafka, topic, second)
+    following = FollowedTopic(kafka, topic, writer, second.take, failures.append)
     try:
-        await following.start(writer, failures.append)
+        await following.start()
         assert second.find("g/n", 5) == BIRTH
         # And what comes later.
         first.note("g/m", BIRTH)

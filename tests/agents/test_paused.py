@@ -225,6 +225,7 @@ async def test_a_revoked_partition_forgets_what_waits(
     # Assigned again: the same batch under another epoch, and then once more while it waits.
     await rig.take(batch(0, (1, reading(1, "a", 1.0)), epoch=1))
     await rig.take(batch(0, (1, reading(1, "a", 1.0)), epoch=2))
+    await rig.take(batch(0, (2, reading(1, "a", 9.0)), epoch=1))  # late, and stale: not ours
     registry.broken = 0
     await rig.until(1)
     assert rig.acknowledged == [(0, 1)]

@@ -8,20 +8,24 @@ from hypothesis import strategies as st
 
 from flashfeed.agents.changelog import Slot, window_items
 from flashfeed.agents.session_outputs import entry_items
-from flashfeed.agents.session_plan import plan_step
+from flashfeed.agents.session_plan import failed_step, plan_step
 from flashfeed.agents.session_settle import next_state, settle_step
 from flashfeed.agents.session_step import SessionState, Waiting
+from flashfeed.codecs.registry import text_codec
+from flashfeed.models.errors import EngineError
 from flashfeed.models.messages import Append, PackedRecord, Records
+from flashfeed.models.records import make_record
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 from flashfeed.models.state import entry_slot, ring_slots
+from flashfeed.models.window import block_start
 
 from session_steps import apply, lines, ran
 
 FLASH = (FlashQuery("Up?", choices=("yes", "no")),)
 
 
-def spec_of(window: WindowSpec) -> SessionSpec:
-    return SessionSpec(type="ohlcv", flash=FLASH, window=window)
+def spec_of(window: WindowSpec, text: str = "") -> SessionSpec:
+    return SessionSpec(type="ohlcv", flash=FLASH, window=window, text=text)
 
 
 def candle(offset: int, start: float, close: float, sym: str | None = None) -> Waiting:
@@ -85,20 +89,38 @@ def test_text_between_stays_where_it_is() -> None:
     assert closes(state) == [9, 3]
 
 
+def test_a_correction_that_the_engine_cannot_take_leaves_the_window_as_it_was() -> None:
+    """The engine puts back what it had taken out, and so must the state (invariant 5)."""
+    state = run(GROW, candle(0, 0, 2), candle(1, 60, 3), candle(2, 120, 4))
+    before = lines(state)
+    step = plan_step("s", state, [candle(3, 60, 9)], lambda _: GROW)
+    assert step.rewind == 2
+    failed = failed_step(step, state, EngineError("broken"))
+    head = settle_step(failed, state, ran(failed))
+    assert head.count == head.items == head.records == 3
+    assert head.counters.corrected == 0 and head.counters.processed == 4
+    assert list(entry_items(failed, state, head)) == []
+    after = next_state(failed, state, head)
+    assert lines(after) == before and after.head.failed
+
+
 windows = st.sampled_from(
     [WindowSpec("grow"), WindowSpec("exact", 1), WindowSpec("exact", 3), WindowSpec("shift", 4)]
 )
 arrivals = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 3)), min_size=1, max_size=40)
 
 
+texts = st.sampled_from(["", "delta", "format:{c} {change:+.1f} {streak} {zscore}"])
+
+
 @settings(max_examples=200)
-@given(windows, arrivals, st.lists(st.integers(1, 5), min_size=1))
+@given(windows, arrivals, st.lists(st.integers(1, 5), min_size=1), texts)
 def test_any_arrivals_leave_what_came_last_in_order_and_recovery_finds_it(
-    window: WindowSpec, candles: list[tuple[int, int]], batches: list[int]
+    window: WindowSpec, candles: list[tuple[int, int]], batches: list[int], text: str
 ) -> None:
     """Whatever comes again: each start once, in order, with the values that came last, and
     the lines those of a session that never saw another. The changelog's ring gives it back."""
-    spec = spec_of(window)
+    spec = spec_of(window, text)
     waiting = [candle(n, 60.0 * start, close) for n, (start, close) in enumerate(candles)]
     state: SessionState | None = None
     slots: dict[int, Slot] = {}
@@ -130,3 +152,20 @@ def test_any_arrivals_leave_what_came_last_in_order_and_recovery_finds_it(
         if not late:
             assert lines(again) == lines(state)
     assert msgspec.to_builtins(state.head)
+    assert SessionState.restored(state.head, state.items).last == state.last
+    if window.mode != "shift":
+        assert lines(state) == lines_by_block(state)
+
+
+def lines_by_block(state: SessionState) -> list[str]:
+    """The lines of the window's records, each block's written with nothing before it."""
+    codec, window = text_codec(state.head.spec.text, "ohlcv"), state.head.window
+    memory, written = None, []
+    for number, item in enumerate(state.items, start=state.head.count - len(state.items)):
+        assert item.fields is not None
+        if number == block_start(window, number):
+            memory = None
+        record = make_record("ohlcv", item.fields)
+        written.append(codec.render(record, memory).removesuffix("\n"))
+        memory = codec.remember(memory, record)
+    return written

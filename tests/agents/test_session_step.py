@@ -6,7 +6,8 @@ import pytest
 
 from flashfeed.agents.session_events import flash_events, updated_event
 from flashfeed.agents.session_plan import failed_step, plan_step
-from flashfeed.agents.session_step import STEP_ITEMS_MAX, SessionState, Waiting, take_waiting
+from flashfeed.agents.session_queue import take_waiting
+from flashfeed.agents.session_step import STEP_ITEMS_MAX, SessionState, Waiting
 from flashfeed.models.errors import (
     ContextFull,
     RequestError,
@@ -90,12 +91,12 @@ def test_a_record_of_another_type_is_refused() -> None:
 
 
 def test_what_changes_the_session_is_a_step_of_its_own() -> None:
-    taken = take_waiting([reading(0, 1), Waiting(1, AddQuery(query=FlashQuery("Q?")))])
-    assert [one.offset for one in taken] == [0]
+    taken = take_waiting([reading(0, 1), Waiting(1, AddQuery(query=FlashQuery("Q?")))], None, 1)
+    assert [one.offset for one in taken.messages] == [0]
     many = [reading(place * 30, *range(30), at=place * 30) for place in range(5)]
-    assert 30 <= sum(one.records for one in take_waiting(many)) <= STEP_ITEMS_MAX
+    assert 30 <= sum(one.records for one in take_waiting(many, SPEC, 1).messages) <= STEP_ITEMS_MAX
     whole = reading(0, *range(STEP_ITEMS_MAX + 1))
-    assert take_waiting([whole, whole]) == [whole]  # a message is never cut
+    assert take_waiting([whole, whole], SPEC, 1).messages == [whole]  # a message is never cut
 
 
 def test_queries_come_and_go_and_keep_their_ids() -> None:

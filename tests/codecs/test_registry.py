@@ -76,8 +76,8 @@ def test_every_type_has_a_default(record_type: StreamType) -> None:
     assert codec.legend and codec.precision and codec.leaves_out
 
 
-def test_ohlcv_has_two() -> None:
-    assert text_codec_names("ohlcv") == ("ohlcv", "ohlcv_full")
+def test_ohlcv_has_two_of_its_own_and_those_of_every_type() -> None:
+    assert text_codec_names("ohlcv") == ("ohlcv", "ohlcv_full", "delta", "json", "csv")
     assert text_codec("ohlcv_full", "ohlcv").name == "ohlcv_full"
 
 

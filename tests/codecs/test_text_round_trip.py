@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flashfeed.codecs.registry import text_codec, text_codec_names
 from flashfeed.codecs.text import TextCodec
-from flashfeed.models.records import Event, Iot, Ohlcv, Record, Spatial, Vitals
+from flashfeed.models.records import Event, Iot, Ohlcv, Record, Spatial, StreamType, Vitals
 
 NAMES = st.sampled_from(
     ["AAPL", "BTC-USDT", "5", "+5", "a b", 'q"\\', "", "x\ny", "\u2028", "high"]
@@ -59,13 +60,13 @@ RECORDS: dict[str, Any] = {
 }
 
 
-def check_round_trip(codec: TextCodec, record: Record, previous: Record | None) -> None:
-    line = codec.render(record, previous)
+def check_round_trip(codec: TextCodec, record: Record, memory: Any) -> None:
+    line = codec.render(record, memory)
     assert line.endswith("\n") and len(line.splitlines()) == 1, line
     assert line[:-1].isprintable(), line
-    assert codec.render(record, previous) == line
-    read = codec.parse(line, previous)
-    written = codec.written(record, previous)
+    assert codec.render(record, memory) == line
+    read = codec.parse(line, memory)
+    written = codec.written(record, memory)
     assert read.keys() == written.keys(), line
     assert {name for name in read} <= set(codec.precision), line
     for name, want in written.items():
@@ -83,20 +84,62 @@ FORMATS = {
     "spatial": "format:({x} {y}) {hdg:.0f}",
     "event": "format:{src}: {cat} sev {sev:+} times {cnt:,}",
 }
+COMPUTED = {
+    "ohlcv": "format:{c} {change:+.2f}% streak {streak:+} z {zscore:+.1f} range {range:.2f}",
+    "iot": "format:{sid} {val} {change:+.2f} {streak} {zscore} {limit} {to_high} | {to_low}",
+    "vitals": "format:{hr} {hr_change} {hr_streak} {temp_zscore} {score} {band} no {missing}",
+    "spatial": "format:{x}, {spd_change} {moved} {turn:+.1f} {sector}",
+    "event": "format:{cat} {sev} {sev_change} {sev_streak} {cnt_zscore:.2f}",
+}
 CODECS = [
     text_codec(name, text_codec_types)
     for text_codec_types in RECORDS
-    for name in (*text_codec_names(text_codec_types), FORMATS[text_codec_types])
+    for name in (
+        *text_codec_names(text_codec_types),
+        FORMATS[text_codec_types],
+        COMPUTED[text_codec_types],
+    )
 ]
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 @given(data=st.data())
 def test_every_written_field_comes_back(codec: TextCodec, data: st.DataObject) -> None:
-    records = RECORDS[codec.record_type]
-    previous = data.draw(st.none() | records)
-    record = data.draw(records)
-    check_round_trip(codec, record, previous)
+    memory = None
+    for record in data.draw(st.lists(RECORDS[codec.record_type], min_size=1, max_size=4)):
+        check_round_trip(codec, record, memory)
+        memory = codec.remember(memory, record)
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+@given(data=st.data())
+def test_a_memory_follows_from_the_records_and_stays_as_it_was(
+    codec: TextCodec, data: st.DataObject
+) -> None:
+    records = data.draw(st.lists(RECORDS[codec.record_type], min_size=2, max_size=8))
+    memories: list[Any] = [None]
+    for record in records:
+        memories.append(codec.remember(memories[-1], record))
+    written = [codec.render(one, memory) for one, memory in zip(records, memories, strict=False)]
+    again = None
+    for record, line in zip(records, written, strict=True):
+        assert codec.render(record, again) == line
+        again = codec.remember(again, record)
+    assert again == memories[-1]
+
+
+@pytest.mark.parametrize("name", ["json", "csv"])
+@pytest.mark.parametrize("record_type", RECORDS)
+@given(data=st.data())
+def test_json_and_csv_give_the_record_back(
+    name: str, record_type: StreamType, data: st.DataObject
+) -> None:
+    codec = text_codec(name, record_type)
+    record = data.draw(RECORDS[record_type])
+    time = data.draw(st.none() | st.floats(0, 4e9))
+    record = msgspec.structs.replace(record, timestamp=time)
+    read = codec.parse(codec.render(record, None), None)
+    assert msgspec.convert(read, type(record)) == record
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)

@@ -211,7 +211,7 @@ def _named(value: Any, words: dict[str, str]) -> Any:
     return [_named(item, words) for item in value] if isinstance(value, list) else value
 
 
-def _send(target: Target, request: dict[str, Any]) -> None:
+def _send(target: Target, request: dict[str, Any], again: bool = True) -> None:
     """One case: sent, read to its end, judged."""
     began = time.monotonic()
     where = f"{request['method']} {request['url'].removeprefix(target.url)}"
@@ -227,6 +227,11 @@ def _send(target: Target, request: dict[str, Any]) -> None:
         target.count("no request")  # the client would not send it
         return
     except requests.exceptions.RequestException as error:
+        if again and "Connection reset" in str(error):
+            # The server ended an idle connection while this was on its way: no case's fault.
+            target.http.close()
+            _send(target, request, again=False)
+            return
         target.count("broken")
         target.failed(f"{error!r} after {time.monotonic() - began:.1f} s: {what}")
         return

@@ -60,8 +60,9 @@ test: lint types
 soak: $(READY)
 	@$(BIN)/python tests/soak.py
 
-# make fuzz   20,000 broken requests and frames against a worker (half an hour and more)
+# make fuzz   100,000 broken messages, then 20,000 requests and frames (half an hour and more)
 fuzz: $(READY)
+	@$(BIN)/python tests/codecs/fuzz_codecs.py
 	@$(BIN)/python tests/fuzz/run_fuzz.py
 
 # make peers  compile llama-server, which bench/engine.py measures against (minutes, once)

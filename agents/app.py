@@ -1,6 +1,7 @@
 """The wiring: every topic and agent of a worker, no logic.
 
-feeds' topics ─► FeedAgent ─► flashfeed.records ─► Partitions ─► SessionOwner ─► outputs
+feeds' topics     ─► FeedAgent    ─┐
+flashfeed.control ─► ControlAgent ─┴► flashfeed.records ─► Partitions ─► SessionOwner ─► outputs
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from flashfeed.codecs.codec import Outside
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.errors import FlashfeedError
+from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.views import SessionEvent
 
 from . import transport
+from .auto_sessions import AutoSessions
 from .claims import Claims
 from .connection import broker_list, faust_credentials
+from .control import ControlAgent, ControlRules
 from .documents import Shelf
 from .feeds import Feed, FeedAgent, FeedTopics
 from .followed_topic import FollowedTopic, Take
@@ -30,12 +34,13 @@ from .live import LiveSessions
 from .metrics import Metrics
 from .owners import Owners
 from .partitions import Partitions, Settled
+from .schema_registration import register_events
 from .service import Peers
 from .session_outputs import OutputTopics
-from .session_owner import OwnerParts
+from .session_owner import OwnerParts, SessionOwner
 from .step_writer import OrderedStepWriter
 from .supplies import Supplies
-from .topics import list_feed_topics, prepare_topics
+from .topics import list_feed_topics, prepare_topics, reply_topics
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +77,14 @@ class Worker:
         self._shelf = Shelf()
         self._owners_topic = self._followed(config.topics.owners, self._owners.take)
         self._documents_topic = self._followed(config.topics.documents, self._shelf.take)
+        self._encoding = EventEncoding(config.output.format)
+        self._auto = AutoSessions(
+            config.feeds,
+            self._every_owner,
+            self._writer,
+            config.topics.records,
+            self._metrics,
+        )
         self.claims = Claims(self._owners, self._owners_topic, config.kafka.session_timeout_s)
         self.partitions = Partitions(
             config.kafka,
@@ -86,6 +99,9 @@ class Worker:
     def _followed(self, topic: str, take: Take) -> FollowedTopic:
         return FollowedTopic(self._config.kafka, topic, self._writer, take, self.fail)
 
+    def _every_owner(self) -> list[SessionOwner]:
+        return self.partitions.owners()
+
     def _owner_parts(self, settled: Settled, may_step: asyncio.Event) -> OwnerParts:
         topics = self._config.topics
         return OwnerParts(
@@ -93,6 +109,7 @@ class Worker:
             steps=self._steps,
             metrics=self._metrics,
             templates=self._specs.get,
+            admit=self._auto.admit,
             queue_records_max=self._config.bridge.queue_records_max,
             topics=OutputTopics(
                 source=f"/flashfeed/{self._config.kafka.group}",
@@ -101,8 +118,10 @@ class Worker:
                 flash_ready=topics.flash_ready,
                 data_updated=topics.data_updated,
                 answers=topics.answers,
+                encoding=self._encoding,
             ),
             publish=self._publish,
+            ended=self._ended,
             settled=settled,
             fatal=self.fail,
             may_step=may_step,
@@ -116,6 +135,9 @@ class Worker:
         await self._writer.start()
         await asyncio.gather(self._owners_topic.start(), self._documents_topic.start())
         await self._supplies.start(self._writer, self.fail)
+        if self._config.output.format != "json":
+            client = self._supplies.registry_client()
+            self._encoding.schema_ids |= await register_events(self._config, client)
         self.service = LiveSessions(
             self._config,
             self._engine,
@@ -132,6 +154,8 @@ class Worker:
         self._app = self._faust_app()
         for feed in self._feeds:
             self._add_feed(feed, feed_topics[feed.name])
+        if self._config.control.enabled:
+            self._add_control()
         self._add_sessions()
         kind = "idempotent" if self._writer.idempotent else "not idempotent (the broker cannot)"
         log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
@@ -139,6 +163,7 @@ class Worker:
         self._tasks = [
             asyncio.create_task(self._refresh_topics(), name="refresh topics"),
             asyncio.create_task(self._watch_faust(), name="watch faust"),
+            asyncio.create_task(self._sweep(), name="end idle sessions"),
         ]
         return self.service
 
@@ -194,8 +219,8 @@ class Worker:
             stream_wait_empty=False,
             table_standby_replicas=0,
         )
-        records = self._config.topics.records
-        app.begins_at_end = lambda topic: kafka.start_at == "latest" and topic != records
+        own = (self._config.topics.records, self._config.topics.control)
+        app.begins_at_end = lambda topic: kafka.start_at == "latest" and topic not in own
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         return app
@@ -260,6 +285,24 @@ class Worker:
                     log.info("feed %s reads %s too", feed.name, ", ".join(fresh))
                     self._app.topics.add_topics(feed.name, fresh)
 
+    def _add_control(self) -> None:
+        topics = self._config.topics
+        rules = ControlRules(
+            frozenset(reply_topics(self._config)),
+            self._specs.get,
+            self._config.engine.context_tokens,
+        )
+        carrier = ControlAgent(
+            rules, self._writer, topics.records, topics.dead_letters, self._metrics
+        )
+
+        async def read_control(batches: Any) -> None:
+            async for event in batches.noack().events():
+                if not await self._guarded(carrier.take, event.value, event.ack):
+                    return
+
+        self._app.agent(self._app.topic(topics.control), name="control")(read_control)
+
     def _add_sessions(self) -> None:
         async def apply_records(batches: Any) -> None:
             async for event in batches.noack().events():
@@ -281,6 +324,13 @@ class Worker:
     def _publish(self, event: SessionEvent) -> None:
         if self.service is not None:
             self.service.publish(event)
+
+    def _ended(self, session_id: str) -> None:
+        if self.service is not None:
+            self.service.ended(session_id)
+
+    async def _sweep(self) -> None:
+        await self._guarded(self._auto.sweep)
 
     def _lag(self) -> dict[tuple[str, int], int]:
         consumer = self._app.consumer if self._app is not None else None

@@ -8,13 +8,23 @@ session, reason, path, and the sentence a person reads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .kafka_writer import Write
 
 # Below the usual message.max.bytes (1 MiB), headers included: a letter that Kafka does
 # not take would stop its feed for ever. The whole record stands at its origin.
 VALUE_BYTES_MAX = 900_000
+
+ALWAYS: Final = ("topic", "partition", "offset", "reason", "path", "detail", "where")
+SOMETIMES: Final = ("index", "cut_from_bytes")
+
+
+def header_schema() -> dict[str, Any]:
+    """The JSON Schema of the headers that a letter has beside the original's, as text."""
+    headers = {f"flashfeed_{name}": {"type": "string"} for name in (*ALWAYS, *SOMETIMES)}
+    required = [f"flashfeed_{name}" for name in ALWAYS]
+    return {"type": "object", "properties": headers, "required": required}
 
 
 class DeadLetter(NamedTuple):

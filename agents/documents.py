@@ -8,10 +8,13 @@ value the document. All workers read the same order, and so let the same documen
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 from urllib.parse import quote, unquote
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -70,6 +73,12 @@ class Shelf:
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._turns: WeakValueDictionary[tuple[str, str, str], asyncio.Lock]
+        self._turns = WeakValueDictionary()
+
+    def turn(self, tenant: str, kind: str, document_id: str) -> asyncio.Lock:
+        """Held by who changes a document; it is there for as long as anybody wants it."""
+        return self._turns.setdefault((tenant, kind, document_id), asyncio.Lock())
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Note a message of the topic; one that is no document's is logged and left out."""
@@ -108,19 +117,39 @@ class TenantDocuments:
         self._tenant = tenant
 
     async def put(self, kind: str, document_id: str, body: Body) -> None:
-        """Write a document; done when Kafka has it, and `get` too."""
-        value = orjson.dumps(body)
+        """Write a document; done when Kafka has it, and `get` too.
+
+        Raises RequestError where it is too large, its id is none, or JSON has no room for
+        what is in it (half a surrogate pair, an integer beyond 64 bits, too deep nesting).
+        """
+        value = _written(f"{kind} {document_id}", body)
         if len(value) > DOCUMENT_BYTES_MAX:
             raise RequestError(
                 f"{kind} {document_id}: expected at most {DOCUMENT_BYTES_MAX} bytes, "
                 f"got {len(value)}"
             )
-        if not 0 < len(document_id) <= NAME_CHARS_MAX:
-            raise RequestError(f"{kind}: expected an id of 1 to {NAME_CHARS_MAX} characters")
+        if not 0 < len(document_id) <= NAME_CHARS_MAX or not _whole(document_id):
+            raise RequestError(
+                f"{kind}: expected an id of 1 to {NAME_CHARS_MAX} whole characters, "
+                f"got {document_id[:NAME_CHARS_MAX]!r}"
+            )
         # What has no room is erased from the topic too, or compaction would keep it.
         gone = self._shelf.beyond(self._tenant, kind, document_id, value)
         erased = [(document_key(self._tenant, kind, one), None) for one in gone]
         await self._log.put(*erased, (document_key(self._tenant, kind, document_id), value))
+
+    async def change(
+        self, kind: str, document_id: str, change: Callable[[Body], Body]
+    ) -> Body | None:
+        """Write what `change` makes of a document, one change after the other; None where
+        there is none."""
+        async with self._shelf.turn(self._tenant, kind, document_id):
+            body = self.get(kind, document_id)
+            if body is None:
+                return None
+            changed = change(body)
+            await self.put(kind, document_id, changed)
+            return changed
 
     def get(self, kind: str, document_id: str) -> Body | None:
         """The document, None where there is none."""
@@ -154,6 +183,24 @@ class MemoryDocuments:
         """Write entries in order."""
         for key, value in entries:
             self._shelf.take(key, value)
+
+
+def _written(name: str, body: Body) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        if str(error).startswith("Type is not"):  # a fault of ours: no caller can send one
+            raise
+        raise RequestError(f"{name!r}: expected what JSON in UTF-8 can hold: {error}") from None
+
+
+def _whole(text: str) -> bool:
+    """Whether no character of a text is half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def document_key(tenant: str, kind: str, document_id: str) -> bytes:

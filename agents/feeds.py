@@ -35,8 +35,8 @@ SESSION_ID_MAX = 200
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A feed, ready to read: its codec, compiled mapping and session names. `tenant` is
-    its template's: whose sessions it feeds."""
+    """A feed, ready to read: its codec, compiled mapping and session names, and which of
+    them it may feed. `tenant` is its template's: whose sessions it feeds."""
 
     name: str
     template: str
@@ -45,6 +45,7 @@ class Feed:
     mapping: Mapping
     session_id: Callable[[str], str]
     tenant: str = ""
+    admits: Callable[[str], bool] = lambda _session: True
 
 
 class FeedTopics(NamedTuple):
@@ -69,15 +70,13 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
     Wanted where the codec first needs something: then the batch is to be read again."""
     result = ReadBatch()
     by_session: dict[str, list[PackedRecord]] = {}
+    refused: dict[str, Fault] = {}
     for raw in batch.records:
         source = source_of(raw)
         try:
             values = feed.codec(raw.value, source)
         except DecodeFault as fault:
             result.dead_letters.append(_letter(raw, feed, _fault(fault, None)))
-            continue
-        if not values:  # a tombstone, or nothing that is a measurement
-            result.skipped += 1
             continue
         # Counts the parts of all values: a record's place in its message.
         first = 0
@@ -92,17 +91,17 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                 result.dead_letters += [_letter(raw, feed, fault, first) for fault in mapped.faults]
             for one in mapped.records:
                 session = feed.session_id(one.key)
-                if not 0 < len(session) <= SESSION_ID_MAX or not session.isprintable():
-                    detail = (
-                        f"expected a session id of 1 to {SESSION_ID_MAX} printable characters, "
-                        f"got {session[:50]!r}"
-                    )
-                    result.dead_letters.append(
-                        _letter(raw, feed, Fault("map", "$key", detail, one.index), first)
-                    )
-                    continue
+                packed = by_session.get(session)
+                if packed is None:
+                    why = refused.get(session) or _refusal(session, feed)
+                    if why is not None:
+                        refused[session] = why
+                        here = Fault(why.reason, why.path, why.detail, one.index)
+                        result.dead_letters.append(_letter(raw, feed, here, first))
+                        continue
+                    packed = by_session[session] = []
                 result.records += 1
-                by_session.setdefault(session, []).append(
+                packed.append(
                     PackedRecord(
                         int(raw.offset),
                         first + one.index,
@@ -111,6 +110,8 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                     )
                 )
             first += len(mapped.records) + len(mapped.faults) + mapped.skipped
+        if not first:  # a tombstone, or nothing in it that is a measurement
+            result.skipped += 1
     for session, records in by_session.items():
         for at in range(0, len(records), PACK_RECORDS_MAX):
             message = Records(
@@ -119,10 +120,25 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
                 topic=batch.topic,
                 partition=batch.partition,
                 template=feed.template,
+                feed=feed.name,
                 may_change=feed.mapping.spec.final == NEXT,
             )
             result.messages.append((session_key(feed.tenant, session), message))
     return result
+
+
+def _refusal(session: str, feed: Feed) -> Fault | None:
+    """Why the feed may not feed a session of that id; None where it may."""
+    if not 0 < len(session) <= SESSION_ID_MAX or not session.isprintable():
+        detail = (
+            f"expected a session id of 1 to {SESSION_ID_MAX} printable characters, "
+            f"got {session[:50]!r}"
+        )
+        return Fault("map", "$key", detail)
+    if not feed.admits(session):
+        detail = f"feeds.{feed.name} has allow or deny, which leave session {session!r} out"
+        return Fault("session_denied", "$key", detail)
+    return None
 
 
 def _fault(fault: DecodeFault, index: int | None) -> Fault:

@@ -7,6 +7,7 @@ or refused with an error that is raised to whoever waits here.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter as Tally
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ class History:
         self._recent: OrderedDict[Written, FlashfeedError | None] = OrderedDict()
         self._waiters: dict[Written, asyncio.Future[None]] = {}
         self._pushed: dict[Written, _Pushed] = {}
+        self._revocations: Tally[int] = Tally()
 
     def partition_of(self, session_id: str) -> int:
         """The partition that a session's key hashes to (Kafka's default partitioner)."""
@@ -44,8 +46,11 @@ class History:
 
     async def push(self, session_id: str, message: Message, records: int) -> None:
         """Write a message of so many records; returns at Kafka's acknowledgement."""
+        number = self.partition_of(session_id)
+        revocations = self._revocations[number]
         written, n_bytes = await self._write(session_id, message)
-        if written not in self._recent:
+        # Where the partition went meanwhile nobody here will hear what became of it.
+        if written not in self._recent and self._revocations[number] == revocations:
             self._pushed[written] = _Pushed(session_id, records, n_bytes)
 
     def on_the_way(self, session_id: str, arrived: set[int]) -> tuple[int, int]:
@@ -92,6 +97,7 @@ class History:
 
     def revoked(self, number: int) -> None:
         """What was written to the partition is another worker's to apply."""
+        self._revocations[number] += 1
         for written, waiter in self._waiters.items():
             if written.partition == number and not waiter.done():
                 waiter.set_exception(

@@ -17,7 +17,6 @@ from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
     Overloaded,
-    RequestError,
     SessionExists,
     SessionUnknown,
     Unavailable,
@@ -61,6 +60,7 @@ from .service import Allowance, Documents, Peers, SessionService
 from .session_outputs import version_events
 from .session_owner import SessionOwner
 from .session_queue import queue_capacity
+from .spec_room import check_room
 from .subscribers import Subscribers
 from .talks import Talks, placed
 from .tenancy import TenantSessions
@@ -203,17 +203,7 @@ class LiveSessions:
 
     async def create(self, spec: SessionSpec, session_id: str | None = None) -> SessionView:
         """A new session, applied by its owner when this returns."""
-        room = spec.context or self._config.engine.context_tokens
-        if spec.window_tokens > room:
-            raise RequestError(
-                f"window: expected at most {room} tokens, what the session's context takes, "
-                f"got {spec.window_tokens}"
-            )
-        if spec.context > self._config.engine.context_tokens:
-            raise RequestError(
-                f"context: expected at most {self._config.engine.context_tokens} tokens, "
-                f"got {spec.context}"
-            )
+        check_room(spec, self._config.engine.context_tokens)
         if session_id is None:
             session_id = self.new_id()
         check_session_id(session_id.removeprefix(scope_of(spec.tenant)))
@@ -229,7 +219,6 @@ class LiveSessions:
         """End the session."""
         self._owner(session_id)
         await self._history.apply(session_id, Delete())
-        self._subscribers.end(lambda one: one == session_id)
 
     async def push(
         self, session_id: str, records: Sequence[Fields | str], idempotency_key: str = ""
@@ -339,6 +328,10 @@ class LiveSessions:
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""
         self._metrics.subscribers_dropped(self._subscribers.publish(event))
+
+    def ended(self, session_id: str) -> None:
+        """A session was deleted, whoever wrote that: who listens to it hears no more."""
+        self._subscribers.end(lambda one: one == session_id)
 
     # -- inside -------------------------------------------------------------------
 

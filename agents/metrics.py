@@ -44,6 +44,11 @@ class Metrics:
             "flashfeed_applied_records", "Records applied to sessions by result.", ["result"],
             registry=registry,
         )  # fmt: skip
+        self._candles = Counter(
+            "flashfeed_candles",
+            "Candles written as lines: final ones, and live ones each time they changed.",
+            ["result"], registry=registry,
+        )  # fmt: skip
         self._tokens = Counter(
             "flashfeed_engine_tokens", "Tokens decoded by kind.", ["kind"], registry=registry
         )
@@ -92,6 +97,10 @@ class Metrics:
             registry=registry,
         )
 
+        self._idle_ended = Counter(
+            "flashfeed_idle_sessions",
+            "Sessions of feeds that ended because nothing reached them.", registry=registry,
+        )  # fmt: skip
         self._paused = Gauge(
             "flashfeed_paused_partitions",
             "Feed partitions that wait for a schema or a birth.", registry=registry,
@@ -109,6 +118,10 @@ class Metrics:
             "flashfeed_sparkplug_sequence_gaps",
             "Sparkplug messages that do not follow their node's last one.", registry=registry,
         )  # fmt: skip
+
+    def idle_ended(self, sessions: int) -> None:
+        """So many sessions were idle for too long."""
+        self._idle_ended.inc(sessions)
 
     def paused(self, partitions: int) -> None:
         """A feed partition more, or less, waits for what is outside."""
@@ -149,6 +162,11 @@ class Metrics:
         self._applied.labels("duplicate").inc(duplicates)
         self._applied.labels("late").inc(late)
         self._applied.labels("correction").inc(corrected)
+
+    def candles(self, final: int, live: int) -> None:
+        """Candles became lines: for good, or for as long as they are open."""
+        self._candles.labels("final").inc(final)
+        self._candles.labels("live").inc(live)
 
     def relieved(self, dropped: int, coalesced: int) -> None:
         """A queue was full: records were dropped, or `coalesced` of the applied merged."""

@@ -278,6 +278,10 @@ class Partitions:
             if owner.state is not None
         ]
 
+    def owners(self) -> list[SessionOwner]:
+        """Every session's owner, of those too that are being made."""
+        return [one for partition in self._owned.values() for one in partition.sessions.values()]
+
     def find(self, number: int, session_id: str) -> SessionOwner | None:
         """The owner of a live session; None where there is none."""
         partition = self._owned.get(number)

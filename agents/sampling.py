@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import ConfigError
+from flashfeed.models.errors import ConfigError, Unavailable
 
 from .connection import client_settings
 
@@ -25,8 +26,13 @@ async def sample_topics(
     if brokers:
         kafka = msgspec.structs.replace(kafka, brokers=brokers)
     consumer = AIOKafkaConsumer(enable_auto_commit=False, **client_settings(kafka))
-    await consumer.start()
     try:
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            raise Unavailable(
+                f"no broker answers at {kafka.brokers} (kafka.brokers, --brokers): {error}"
+            ) from None
         topics = await consumer.topics()
         named = [one for one in sorted(topics) if any(map(lambda p: _names(p, one), patterns))]
         if not named:

@@ -9,7 +9,7 @@ Errors are those of models/errors.py.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -87,6 +87,13 @@ class Documents(Protocol):
     async def put(self, kind: str, document_id: str, body: dict[str, Any]) -> None:
         """Write a document; returns when it is kept. Raises RequestError where it is too
         large, Unavailable."""
+
+    async def change(
+        self, kind: str, document_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Write what `change` makes of the document as it is then; None where there is none.
+        Changes of one document follow one another here: of those made at two workers at one
+        moment the last counts. Raises what `put` and `change` raise."""
 
     def get(self, kind: str, document_id: str) -> dict[str, Any] | None:
         """The document, None where there is none."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import msgspec
 
+from flashfeed.codecs import text_live
 from flashfeed.codecs.registry import text_codec
 from flashfeed.codecs.text_merged import merged_legend
 from flashfeed.engine import Engine, Update
@@ -114,10 +115,10 @@ class SessionEngine:
             found = await self._halve(state, step, taken, templates, tried, window)
         except BaseException:
             # The engine holds again what the state says, whatever went wrong.
-            await self._reopen(state)
+            await self.reopen(state)
             raise
         if found is None:
-            await self._reopen(state)
+            await self.reopen(state)
         return found
 
     async def _halve(
@@ -150,7 +151,8 @@ class SessionEngine:
             window = halved(window)
         return None
 
-    async def _reopen(self, state: SessionState | None) -> None:
+    async def reopen(self, state: SessionState | None) -> None:
+        """Hold again what the state says, whatever the engine held."""
         await self.close()
         if state is not None:
             await self._open(state.head, state.items)
@@ -158,8 +160,13 @@ class SessionEngine:
     async def close(self, *, forget: bool = False) -> None:
         """Give the session's place back; nothing where it has none. `forget`: for good,
         with its snapshot."""
-        with contextlib.suppress(SessionUnknown):  # it may never have come to be open
-            await self._engine.close(self.session_id, forget=forget)
+        while True:
+            try:
+                with contextlib.suppress(SessionUnknown):  # it may never have come to be open
+                    await self._engine.close(self.session_id, forget=forget)
+                return
+            except Overloaded:  # too many wait in the engine: a place is not forgotten for that
+                await asyncio.sleep(BUSY_WAIT_S)
 
     def _note_halved(self, before: Head, after: Head) -> None:
         self._count_halved()
@@ -189,6 +196,8 @@ def engine_spec(head: Head) -> SessionSpec:
     the lines of its text codec mean, so that the model can read them."""
     spec = head.spec
     legend = text_codec(spec.text, spec.type).legend
+    if spec.live:
+        legend = f"{legend} {text_live.LEGEND}"
     if spec.overflow == "coalesce":
         legend = f"{legend} {merged_legend(spec.type)}"
     prompt = f"{spec.prompt}\n{legend}".strip()

@@ -5,7 +5,8 @@ duplicate; with other values it is a correction and takes the place of the first
 was missing comes where it belongs; one that is older than all that the window holds of its
 symbol is late, and so is one within a candle that was merged. Whatever stands after such a
 place is written again, because a line may refer to those before it in its block: the step
-rewinds the window by so many items first.
+rewinds the window by so many items first. Bars that are complete by the number or size of
+their trades have no start of their own: they are known by nothing, and follow one another.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import msgspec
 
 from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
+from flashfeed.codecs.text_live import live_line
 from flashfeed.codecs.text_merged import render_line
 from flashfeed.models.records import Ohlcv, Record, make_record, record_fields
 from flashfeed.models.state import Item
@@ -32,12 +34,19 @@ class Fate(Enum):
     """What became of a record."""
 
     ADDED = "added"
+    SHOWN = "shown"
+    CLOSED = "closed"
+    SAME = "same"
     CORRECTED = "corrected"
     DUPLICATE = "duplicate"
     LATE = "late"
 
 
-class _Place(NamedTuple):
+MOVING = frozenset({Fate.ADDED, Fate.SHOWN, Fate.CLOSED, Fate.CORRECTED})
+"""After these the window is another."""
+
+
+class Place(NamedTuple):
     """The item that a record becomes, counted from the window's first, and whether it takes
     the place of the one that stands there."""
 
@@ -50,11 +59,10 @@ def add_record(
     held: Sequence[Item],
     codec: TextCodec | None,
     record: Record,
-    fields: dict[str, Any],
-    offset: int,
+    item: Item,
 ) -> Fate:
-    """Give the record, whose fields and offset these are, its place in the step; `held` are
-    the window's items before the step. Without a codec no line is written yet
+    """Give the record its place in the step; `held` are the window's items before the step,
+    `item` has its fields and its offset. Without a codec no line is written yet
     (`merge_items`). Raises RecordError where its line cannot be written.
     """
     place = None if _is_next(step, record) else _place(step, held, record)
@@ -62,9 +70,17 @@ def add_record(
         return place
     kept = len(held) - step.rewind
     if place is None or place.number == kept + len(step.items):
-        _add_last(step, codec, record, fields, offset)
+        _add_last(step, codec, record, item)
         return Fate.ADDED
-    item = Item("", fields, offset)
+    put_item(step, held, codec, place, item)
+    return Fate.CORRECTED
+
+
+def put_item(
+    step: Step, held: Sequence[Item], codec: TextCodec | None, place: Place, item: Item
+) -> None:
+    """Put an item in its place, and write the lines from there on."""
+    kept = len(held) - step.rewind
     if place.number < kept:
         step.items = [*islice(held, place.number, kept), *step.items]
         step.rewind = len(held) - place.number
@@ -73,7 +89,6 @@ def add_record(
     step.items[at : at + place.replaces] = [item]
     if codec is not None:
         _write_lines(step, codec, at, _last_before(step, held, codec, at))
-    return Fate.CORRECTED
 
 
 def _is_next(step: Step, record: Record) -> bool:
@@ -95,17 +110,16 @@ def _is_next(step: Step, record: Record) -> bool:
     )
 
 
-def _add_last(
-    step: Step, codec: TextCodec | None, record: Record, fields: dict[str, Any], offset: int
-) -> None:
+def _add_last(step: Step, codec: TextCodec | None, record: Record, item: Item) -> None:
     """The record as the step's newest item."""
     if codec is None:
-        step.items.append(Item("", fields, offset))
+        step.items.append(item)
         return
     number = step.head.count - step.rewind + len(step.items)
     memory = _memory_at(step, number, step.last)
-    line = codec.render(record, memory).removesuffix("\n")
-    step.items.append(Item(line, fields, offset))
+    line = codec.render(record, memory)
+    line = (live_line(line) if item.live else line).removesuffix("\n")
+    step.items.append(msgspec.structs.replace(item, line=line))
     step.last = LastRecord(record, number, codec.remember(memory, record))
 
 
@@ -151,12 +165,12 @@ def _merged_item(came: Sequence[Item], group: Group) -> Item:
     return Item("", record_fields(group.line.record), newest, group.line.merged)
 
 
-def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
+def _place(step: Step, held: Sequence[Item], record: Record) -> Place | Fate:
     total = len(held) - step.rewind + len(step.items)
-    if not isinstance(record, Ohlcv) or record.timestamp is None:
-        return _Place(total, False)
+    if not isinstance(record, Ohlcv) or record.timestamp is None or _bars_share_starts(step):
+        return Place(total, False)
     place = total
-    for index, item in _backwards(step, held, total):
+    for index, item in backwards(step, held):
         fields = item.fields
         if fields is None or fields.get("sym") != record.sym:
             continue
@@ -165,16 +179,24 @@ def _place(step: Step, held: Sequence[Item], record: Record) -> _Place | Fate:
         if start is not None and until is not None and start <= record.timestamp <= until:
             return Fate.LATE  # it is merged with others, or should have been
         if start is None or start < record.timestamp:
-            return _Place(place, False)
+            return Place(place, False)
         if start == record.timestamp:
-            same = make_record("ohlcv", fields) == record
-            return Fate.DUPLICATE if same else _Place(index, True)
+            same = not item.live and make_record("ohlcv", fields) == record
+            return Fate.DUPLICATE if same else Place(index, True)
         place = index
-    return _Place(total, False) if place == total else Fate.LATE
+    return Place(total, False) if place == total else Fate.LATE
 
 
-def _backwards(step: Step, held: Sequence[Item], total: int) -> Iterator[tuple[int, Item]]:
+def _bars_share_starts(step: Step) -> bool:
+    """Whether the session makes bars of trades by their number or size: two that follow one
+    another may begin at the same moment, and each comes once and in order."""
+    bars = step.head.spec.bars
+    return bars is not None and bars.by != "time"
+
+
+def backwards(step: Step, held: Sequence[Item]) -> Iterator[tuple[int, Item]]:
     """The window's items as the step leaves them, the newest first, each with its place."""
+    total = len(held) - step.rewind + len(step.items)
     items = chain(reversed(step.items), islice(reversed(held), step.rewind, None))
     return ((total - back, item) for back, item in enumerate(items, start=1))
 
@@ -197,8 +219,10 @@ def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None)
             continue
         record = make_record(step.head.spec.type, item.fields)
         memory = _memory_at(step, number, last)
-        line = render_line(codec, record, memory, item.merged).removesuffix("\n")
-        lines.append(msgspec.structs.replace(item, line=line))
+        line = render_line(codec, record, memory, item.merged)
+        if item.live:
+            line = live_line(line)
+        lines.append(msgspec.structs.replace(item, line=line.removesuffix("\n")))
         last = LastRecord(record, number, codec.remember(memory, record))
     step.items[at:] = lines
     step.last = last

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import orjson
 
+from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.events import FlashReady, cloud_event
 from flashfeed.models.state import Head, Item, ring_slots
 from flashfeed.models.views import SessionEvent
 
 from .changelog import entry_write, tombstones
+from .control_replies import asked_for
 from .dead_letters import DeadLetter
 from .kafka_writer import Write
 from .session_events import flash_events, updated_event
@@ -21,7 +23,8 @@ from .session_step import Refused, SessionState, Step
 
 @dataclass(frozen=True, slots=True)
 class OutputTopics:
-    """Where a session's step is written; `source` is the events' CloudEvents source."""
+    """Where a session's step is written; `source` is the events' CloudEvents source, and
+    `encoding` how their values are written."""
 
     source: str
     changelog: str
@@ -29,6 +32,7 @@ class OutputTopics:
     flash_ready: str
     data_updated: str
     answers: str
+    encoding: EventEncoding = field(default_factory=EventEncoding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Outputs:
     """A step's writes in the order that step_writer.py keeps, and the events in them."""
 
     letters: list[DeadLetter]
+    control: list[DeadLetter]
     refused: list[Write]
     changelog: list[Write]
     events: list[SessionEvent]
@@ -47,7 +52,9 @@ def step_outputs(
 ) -> Outputs:
     """What the step writes; `state` is the one before it, `head` the one after."""
     letters = [_letter(refused, head.session_id) for refused in step.refused]
-    refused = [letter.write(topics.dead_letters) for letter in letters]
+    asked = asked_for(step, head)
+    refused = [letter.write(topics.dead_letters) for letter in (*letters, *asked.letters)]
+    refused += asked.refusals
     changelog: list[Write] = []
     events: list[SessionEvent] = []
     if step.deletes:
@@ -66,7 +73,8 @@ def step_outputs(
             for query in (state.head.spec.flash if state is not None else ())
             if query.id not in left
         ]
-    return Outputs(letters, refused, changelog, events, event_writes(events, topics))
+    published = [*event_writes(events, topics), *asked.replies]
+    return Outputs(letters, asked.letters, refused, changelog, events, published)
 
 
 def entry_items(step: Step, state: SessionState | None, head: Head) -> Sequence[Item]:
@@ -87,7 +95,7 @@ def event_writes(events: Iterable[SessionEvent], topics: OutputTopics) -> list[W
     """The events as Kafka records: each in its topic, answers in the compacted one too."""
     writes = []
     for event in events:
-        out = cloud_event(event, topics.source)
+        out = cloud_event(event, topics.source, topics.encoding)
         flash = isinstance(event, FlashReady)
         topic = topics.flash_ready if flash else topics.data_updated
         writes.append(Write(topic, out.key, out.value, out.headers))

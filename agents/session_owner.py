@@ -21,7 +21,13 @@ from typing import NamedTuple
 import msgspec
 
 from flashfeed.engine import Engine, Update
-from flashfeed.models.errors import ContextFull, FlashfeedError, ModelUnavailable, Unavailable
+from flashfeed.models.errors import (
+    ContextFull,
+    FlashfeedError,
+    ModelUnavailable,
+    RequestError,
+    Unavailable,
+)
 from flashfeed.models.events import FlashReady
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
@@ -32,7 +38,7 @@ from .session_outputs import OutputTopics, event_writes, step_outputs, version_e
 from .session_plan import failed_step, plan_step
 from .session_queue import Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
-from .session_step import SessionState, Step, Templates, Waiting
+from .session_step import Admit, SessionState, Step, Templates, Waiting
 from .step_writer import StepWriter
 
 log = logging.getLogger(__name__)
@@ -46,9 +52,11 @@ class OwnerParts:
     steps: StepWriter
     metrics: Metrics
     templates: Templates
+    admit: Admit
     queue_records_max: int
     topics: OutputTopics
     publish: Callable[[SessionEvent], None]
+    ended: Callable[[str], None]
     settled: Callable[[int, int, FlashfeedError | None], None]
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
@@ -70,6 +78,8 @@ class SessionOwner:
         self.partition = partition
         self.state: SessionState | None = None
         self.last_used_ms = 0
+        self.arrived_ms = int(time.time() * 1000)
+        self.making = ""
         self.turns = 0
         self.busy = False
         self.gone = False
@@ -78,6 +88,11 @@ class SessionOwner:
         self._waiting: deque[Waiting] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def feed(self) -> str:
+        """The feed that made the session by itself, or is about to; "" for none."""
+        return self.state.head.feed if self.state is not None else self.making
 
     @property
     def queued(self) -> int:
@@ -109,6 +124,7 @@ class SessionOwner:
 
     def put(self, one: Waiting) -> None:
         """Hand over a message, in offset order."""
+        self.arrived_ms = int(time.time() * 1000)
         self._waiting.append(one)
         self._wake.set()
 
@@ -166,6 +182,18 @@ class SessionOwner:
         done = await self._work(taken)
         if done is None:
             return await self._apply(taken.first())  # what waits together may fit one by one
+        head = self._settled(done, began, taken)
+        try:
+            await self._publish(done, head)
+        except RequestError as error:
+            # Its changelog entry is larger than Kafka takes, and would be so again.
+            await self._engine.reopen(self.state)
+            done = _Done(self.state, self._fail(done.step, error), NO_WORK)
+            await self._publish(done, self._settled(done, began, taken))
+        self.making = ""
+        return len(taken.messages)
+
+    def _settled(self, done: _Done, began: float, taken: Taken) -> Head:
         step, update = done.step, done.update
         ran = Ran(
             answers=update.answers,
@@ -177,19 +205,20 @@ class SessionOwner:
             pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
         )
-        head = settle_step(step, done.state, ran)
-        await self._publish(done, head)
-        return len(taken.messages)
+        return settle_step(step, done.state, ran)
 
     async def _work(self, taken: Taken) -> _Done | None:
         """Plan the step and do its work. None: it has no room, but is of several messages."""
+        parts = self._parts
         step = plan_step(
             self.session_id,
             self.state,
             taken.messages,
-            self._parts.templates,
+            parts.templates,
             relief=taken.relief,
+            admit=parts.admit,
         )
+        self.making = step.head.feed * step.creates  # counts before it is there
         try:
             return _Done(self.state, step, await self._engine.run(step))
         except FlashfeedError as error:
@@ -225,12 +254,14 @@ class SessionOwner:
     async def _publish(self, done: _Done, head: Head) -> None:
         parts, step = self._parts, done.step
         out = step_outputs(step, done.state, head, self.partition, parts.topics)
+        # Raises RequestError where the changelog takes no such entry, and then has none.
         await parts.steps.publish(out.refused, out.changelog, out.published)
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
         self._count(step, done.update, out.events)
         for event in out.events:
             parts.publish(event)
+        parts.metrics.dead_letters(out.control)
         for one in step.messages:
             parts.settled(self.partition, one.offset, step.outcomes.get(one.offset))
 
@@ -239,6 +270,7 @@ class SessionOwner:
         if done.step.deletes:
             await self._engine.close(forget=True)
             self.state = None
+            self._parts.ended(self.session_id)
         elif done.state is not None or done.step.creates:
             self.state = next_state(done.step, done.state, head)
             self.last_used_ms = max(self.last_used_ms, head.evaluated_ms or head.created_ms)
@@ -246,6 +278,7 @@ class SessionOwner:
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics
         metrics.applied(step.taken + step.texts, step.duplicates, step.late, step.corrected)
+        metrics.candles(step.final, step.live)
         metrics.relieved(step.dropped, step.coalesced)
         if update.decodes:
             metrics.update(

@@ -7,9 +7,10 @@
 - A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
 - What needs memory (a bar being built, a vital's last value) is in the head
   (models/assembly.py); a record may so lead to none, one or several items.
+- A candle that comes again, or late, has its place in the window (session_items.py), and
+  so have those of a live session that are not final (session_live.py).
 - What is too much is dropped or merged here (session_queue.py), never before: its
   watermarks advance, and it is counted.
-- A candle that comes again, or late, has its place in the window (session_items.py).
 - A line may refer to records before it only inside its own block (models/window.py), so
   that no context begins with a line that needs what has slid out.
 """
@@ -30,6 +31,7 @@ from flashfeed.models.errors import (
     RequestError,
     SessionExists,
     SessionFailed,
+    SessionsFull,
     SessionUnknown,
 )
 from flashfeed.models.messages import (
@@ -47,9 +49,10 @@ from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
 
-from .session_items import Fate, add_record, merge_items
+from .session_items import MOVING, Fate, add_record, merge_items
+from .session_live import add_candles
 from .session_queue import NO_RELIEF, Relief
-from .session_step import Refused, SessionState, Step, Templates, Waiting
+from .session_step import Admit, Refused, SessionState, Step, Templates, Waiting, any_feed
 
 _RAW: Final[dict[str, str]] = {"ohlcv": "trade"}
 """What else a session of a type may be sent: what its own records are made of."""
@@ -62,10 +65,12 @@ def plan_step(
     templates: Templates,
     window_items: int = 0,
     relief: Relief = NO_RELIEF,
+    admit: Admit = any_feed,
 ) -> Step:
     """Fold the taken messages over the state. `state` None: there is no such session;
     one that this step creates has a window of `window_items` where that is not 0. `relief`
-    says what is done about too much of them."""
+    says what is done about too much of them; `admit` refuses a session that a feed would
+    make by itself."""
     if state is not None:
         step = Step(
             head=msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks)),
@@ -89,7 +94,7 @@ def plan_step(
         folded = Relief(min(to_drop, one.records), relief.coalesces)
         to_drop -= folded.drops
         try:
-            exists = _fold(step, held, one, exists, templates, fresh_origins, folded)
+            exists = _fold(step, held, one, exists, templates, admit, fresh_origins, folded)
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
@@ -132,15 +137,20 @@ def _fold(
     one: Waiting,
     exists: bool,
     templates: Templates,
+    admit: Admit,
     origins: dict[str, Origin],
     relief: Relief,
 ) -> bool:
     """Fold one message; returns whether the session exists after it."""
     message = one.message
+    known = message.idempotency_key in step.head.idempotency_keys
+    if exists and known and message.asked is not None:
+        return True
     if isinstance(message, Create):
         if exists:
             raise SessionExists(f"session {step.head.session_id} exists already")
         _create(step, message.spec, message.created_ms)
+        _keep_key(step, message.idempotency_key)
         return True
     if not exists:
         spec = templates(message.template) if isinstance(message, Records) else None
@@ -149,7 +159,13 @@ def _fold(
                 detail = f"no session {step.head.session_id}: never created, or deleted"
                 _refuse_all(step, message, "session_unknown", detail)
             raise SessionUnknown(f"no session {step.head.session_id}")
-        _create(step, spec, message.records[0].received_ms if isinstance(message, Records) else 0)
+        assert isinstance(message, Records)  # nothing else names a template
+        try:
+            admit(message.feed, step.head.session_id)
+        except SessionsFull as full:
+            _refuse_all(step, message, full.reason, str(full))
+            raise
+        _create(step, spec, message.records[0].received_ms, message.feed)
     if isinstance(message, Records):
         _fold_records(step, held, one.offset, message, origins, relief)
     elif isinstance(message, Append):
@@ -161,13 +177,27 @@ def _fold(
     elif isinstance(message, RemoveQuery):
         _remove_query(step, message.query_id)
     elif isinstance(message, Delete):
+        if message.idle_since is not None and step.head.records_offset > message.idle_since:
+            return True  # something came meanwhile
         step.deletes = True
         return False
     else:
         assert isinstance(message, MarkPrefix)
         _check_alive(step)
         step.marks_prefix = True
+        # Frozen lines stay as they are: what is open is shown again behind them.
+        assembly = msgspec.structs.replace(step.head.assembly, live=0)
+        step.head = msgspec.structs.replace(step.head, assembly=assembly)
+    if message.asked is not None:
+        _keep_key(step, message.idempotency_key)
     return True
+
+
+def _keep_key(step: Step, key: str) -> None:
+    """A message of that key is done: the same key again does nothing."""
+    if key:
+        kept = (*step.head.idempotency_keys, key)[-IDEMPOTENCY_KEYS_MAX:]
+        step.head = msgspec.structs.replace(step.head, idempotency_keys=kept)
 
 
 def _check_alive(step: Step) -> None:
@@ -175,7 +205,7 @@ def _check_alive(step: Step) -> None:
         raise SessionFailed(f"session {step.head.session_id} failed: {step.head.failed}")
 
 
-def _create(step: Step, spec: SessionSpec, created_ms: int) -> None:
+def _create(step: Step, spec: SessionSpec, created_ms: int, feed: str = "") -> None:
     step.creates = True
     spec = with_query_ids(spec)
     step.head = Head(
@@ -184,6 +214,7 @@ def _create(step: Step, spec: SessionSpec, created_ms: int) -> None:
         next_query_id=max((query.id for query in spec.flash), default=0) + 1,
         window_items=step.head.window_items,
         created_ms=created_ms,
+        feed=feed,
     )
 
 
@@ -213,8 +244,8 @@ def _fold_records(
         if message.idempotency_key in head.idempotency_keys:
             step.duplicates += len(message.records)
             return
-        kept = (*head.idempotency_keys, message.idempotency_key)[-IDEMPOTENCY_KEYS_MAX:]
-        step.head = head = msgspec.structs.replace(head, idempotency_keys=kept)
+        _keep_key(step, message.idempotency_key)
+        head = step.head
     codec = None if relief.coalesces else text_codec(head.spec.text, head.spec.type)
     key = origin_key(message.topic, message.partition)
     first_offset, last_offset = None, 0
@@ -235,30 +266,41 @@ def _fold_records(
             done = assemble(
                 step.head.assembly, head.spec, came, message.may_change, one.received_ms / 1000
             )
-            fates = [
-                add_record(
-                    step,
-                    held,
-                    codec,
-                    record,
-                    one.fields if record is came else record_fields(record),
-                    offset,
-                )
-                for record in done.records
-            ]
+            if head.spec.live:
+                fates = add_candles(step, held, codec, done.records, done.live, offset)
+            else:
+                fates = [
+                    add_record(
+                        step,
+                        held,
+                        codec,
+                        record,
+                        Item("", one.fields if record is came else record_fields(record), offset),
+                    )
+                    for record in done.records
+                ]
         except (RecordError, SessionFailed) as error:
             path = error.path if isinstance(error, RecordError) else "$"
             step.refused.append(Refused(message, one, error.reason, path, str(error)))
             continue
-        if done.assembly is not step.head.assembly:
-            step.head = msgspec.structs.replace(step.head, assembly=done.assembly)
-        step.late += done.late or Fate.LATE in fates
-        step.duplicates += Fate.DUPLICATE in fates
+        assembly = done.assembly
+        if assembly.live != len(done.live):
+            assembly = msgspec.structs.replace(assembly, live=len(done.live))
+        if assembly is not step.head.assembly:
+            step.head = msgspec.structs.replace(step.head, assembly=assembly)
+        moves = not MOVING.isdisjoint(fates)
+        late = done.late or (not moves and Fate.LATE in fates)
+        duplicate = not (moves or late) and Fate.DUPLICATE in fates
+        step.late += late
+        step.duplicates += duplicate
         step.corrected += Fate.CORRECTED in fates
-        if done.late or Fate.LATE in fates or Fate.DUPLICATE in fates:
+        step.live += Fate.SHOWN in fates
+        if head.spec.type == "ohlcv":
+            step.final += fates.count(Fate.ADDED) + fates.count(Fate.CLOSED)
+        if late or duplicate:
             continue
         step.taken += 1
-        if fates:
+        if moves:
             step.received_ms.append(one.received_ms)
             step.moves = True
         first_offset = one.offset if first_offset is None else first_offset
@@ -323,8 +365,15 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         received_ms=[],
         refused=[],
         texts=0,
+        final=0,
+        live=0,
         dropped=0,
         coalesced=0,
+        rewind=0,
+        taken=0,
+        duplicates=0,
+        late=0,
+        corrected=0,
     )
     failed.creates = False  # a session that cannot even begin is not kept
     failed.last = before.last if before is not None else None

@@ -48,6 +48,8 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
         duplicates=counters.duplicates + step.duplicates,
         late=counters.late + step.late,
         corrected=counters.corrected + step.corrected,
+        final=counters.final + step.final,
+        live=counters.live + step.live,
         coalesced=counters.coalesced + step.coalesced,
         batches=counters.batches + bool(step.moves),
         process_us=counters.process_us + ran.process_us,

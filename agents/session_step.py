@@ -31,6 +31,12 @@ from flashfeed.models.window import block_start
 STEP_ITEMS_MAX = 64
 
 Templates = Callable[[str], SessionSpec | None]
+Admit = Callable[[str, str], None]
+"""Raises SessionsFull where the feed may make no session of that id by itself."""
+
+
+def any_feed(_feed: str, _session_id: str) -> None:
+    """The Admit that refuses nothing."""
 
 
 class Waiting(NamedTuple):
@@ -151,6 +157,8 @@ class Step:
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    final: int = 0
+    live: int = 0
     dropped: int = 0
     coalesced: int = 0
     taken: int = 0

@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from flashfeed.codecs.codec import BirthWanted, Codec, Outside, SchemaWanted, Wanted
 from flashfeed.models.config import Config
-from flashfeed.models.errors import DecodeFault, Unavailable
+from flashfeed.models.errors import ConfigError, DecodeFault, Unavailable
 
 from .births import BirthBook
 from .followed_topic import FollowedTopic
@@ -62,6 +64,12 @@ class Supplies:
         """Read the secrets and files that the configuration names. Raises ConfigError."""
         if self._registry is not None:
             self._registry.open()
+
+    def registry_client(self) -> httpx.AsyncClient:
+        """The connection to the schema registry. Raises ConfigError where there is none."""
+        if self._registry is None:
+            raise ConfigError("schema_registry: expected the table, there is none")
+        return self._registry.open()
 
     async def stop(self) -> None:
         """Disconnect."""

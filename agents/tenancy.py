@@ -153,7 +153,10 @@ class TenantSessions:
             check_session_id(session_id)
         if spec.overflow == "block":
             # Others' sessions would wait with it.
-            raise RequestError("overflow: expected drop_oldest or coalesce, got block")
+            raise RequestError(
+                "overflow: expected drop_oldest or coalesce, got block, which would hold back "
+                "other tenants' sessions"
+            )
         own = msgspec.structs.replace(spec, tenant=self._tenant)
         with self._own_words(), self._room():
             key = self._worker.new_id(self._scope) if session_id is None else self._key(session_id)

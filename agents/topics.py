@@ -51,6 +51,8 @@ def own_topics(config: Config) -> list[NewTopic]:
     }
     if wants_births(config):
         policies[topics.births] = compacted
+    if config.control.enabled:
+        policies |= dict.fromkeys((topics.control, *reply_topics(config)), kept)
     return [
         NewTopic(
             name,
@@ -60,6 +62,11 @@ def own_topics(config: Config) -> list[NewTopic]:
         )
         for name, policy in policies.items()
     ]
+
+
+def reply_topics(config: Config) -> tuple[str, ...]:
+    """Where replies to control messages may go."""
+    return (config.topics.replies, *config.control.reply_topics)
 
 
 def single(config: Config) -> tuple[str, ...]:

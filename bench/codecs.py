@@ -188,7 +188,8 @@ def _seconds(run: Callable[[], Any], count: int) -> float:
 
 
 def preset_costs() -> list[tuple[str, str, int, float]]:
-    """Each preset: its codec, the records of its samples, us a record."""
+    """Each preset: its codec, the records of its samples, us a record. Raises ValueError for a
+    preset whose samples give none."""
     found = []
     for name in preset_names():
         one = preset(name)
@@ -204,7 +205,9 @@ def preset_costs() -> list[tuple[str, str, int, float]]:
             if count:
                 fruitful.append((whole(read, mapping, payload, source), count))
         records = sum(count for _, count in fruitful)
-        cost = sum(measure(*(run for run, _ in fruitful))) / records if records else 0.0
+        if not records:
+            raise ValueError(f"preset {name}: expected samples that give records, got none")
+        cost = sum(measure(*(run for run, _ in fruitful))) / records
         found.append((name, one.codec, records, cost))
     return found
 

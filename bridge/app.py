@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import Ownership, SessionService
@@ -21,6 +21,7 @@ from .gate import Gate
 from .health import health_response
 from .limits import Allowances
 from .metrics import BridgeMetrics
+from .openapi_examples import add_examples
 from .peers import ClusterPeers
 from .request_ids import HEADERS as REQUEST_ID_HEADERS
 from .request_ids import RequestIds
@@ -91,6 +92,7 @@ def create_app(
     app.include_router(events.router)
     app.include_router(realm_socket.router)
     _add_unknown_socket(app)
+    add_examples(app)
     return app
 
 
@@ -121,7 +123,7 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
         """Whether the worker serves its sessions."""
         return health_response(service)
 
-    @app.get("/metrics", tags=["server"])
+    @app.get("/metrics", tags=["server"], response_class=PlainTextResponse)
     async def metrics(sessions: Sessions, tenant: Tenant) -> Response:
         """The worker's metrics, and the bridge's, in Prometheus' text format; to a tenant,
         its own."""

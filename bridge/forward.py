@@ -51,6 +51,7 @@ _NOT_PASSED: Final = _HOP | frozenset(
     f"host content-length expect authorization x-api-key api-key cookie origin {HEADER}".split()
 )
 _NOT_RETURNED: Final = _HOP | {"date", "server"}
+_PUSH: Final = "/push"
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 
@@ -125,7 +126,7 @@ class Forward:
             moved = self._ownership.moved(elsewhere.owner)
             await run_until(asked, disconnected(receive), moved, self._stopping(answer))
             if not answer.begun:  # the owner hangs, or this worker stops
-                raise _lost(scope["method"], Headers(scope=scope))
+                raise _lost(scope)
         except FlashfeedError as error:
             await flashfeed_response(error)(scope, receive, send)
 
@@ -150,7 +151,7 @@ class Forward:
         except httpx.HTTPError as error:
             log.warning("%s %s: lost the session's worker: %r", method, scope["path"], error)
             if not answer.begun:
-                raise _lost(method, Headers(scope=scope)) from error
+                raise _lost(scope) from error
             # The answer ends here, unfinished: the server cuts the connection.
 
     # -- WebSocket --------------------------------------------------------------------
@@ -206,13 +207,15 @@ class _Answer:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _lost(method: str, headers: Headers) -> FlashfeedError:
-    """What a request is whose answer never began: the owner may have done it."""
-    if method in _REPEATABLE or headers.get("idempotency-key"):
+def _lost(scope: Scope) -> FlashfeedError:
+    """What a request is whose answer never began: the owner may have done it. Only a push
+    is told by its key from its repeat."""
+    has_key = bool(Headers(scope=scope).get("idempotency-key"))
+    if scope["method"] in _REPEATABLE or (has_key and scope["path"].endswith(_PUSH)):
         return Unavailable("the session's worker was lost; try again")
     return WriteUncertain(
         "the session's worker was lost and may have done this all the same; look at the "
-        "session before asking again, and send an Idempotency-Key to make repeats safe"
+        "session before asking again; a push with an Idempotency-Key may be repeated"
     )
 
 

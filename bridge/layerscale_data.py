@@ -19,8 +19,6 @@ from .stats import StreamStats, stream_stats
 
 log = logging.getLogger(__name__)
 
-IDEMPOTENCY_KEY_CHARS_MAX = 200
-
 router = APIRouter(prefix="/sessions/{session_id}", tags=["data"])
 
 
@@ -84,8 +82,11 @@ def _push_failure(error: Exception, key: str) -> Exception:
 
 def _idempotency_key(request: Request) -> str:
     key = request.headers.get("idempotency-key", "")
-    if len(key) > IDEMPOTENCY_KEY_CHARS_MAX or not key.isprintable():
-        message = f"expected an Idempotency-Key of at most {IDEMPOTENCY_KEY_CHARS_MAX} characters"
+    if len(key) > requests.IDEMPOTENCY_KEY_CHARS_MAX or not key.isprintable():
+        message = (
+            "expected an Idempotency-Key of at most "
+            f"{requests.IDEMPOTENCY_KEY_CHARS_MAX} characters"
+        )
         raise InvalidField(message, "Idempotency-Key")
     return key
 

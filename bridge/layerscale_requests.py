@@ -30,6 +30,8 @@ from flashfeed.models.views import Fields
 from .bounds import INTEGER_MAX, Count, Text
 from .errors import InvalidField
 
+IDEMPOTENCY_KEY_CHARS_MAX = 200
+
 FLASH_TOKENS_MAX = 512
 TEXT_SESSION_TYPE: StreamType = "event"
 TEXT_SESSION_CODEC = "text"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -22,7 +22,7 @@ from flashfeed.models.views import Fields, SessionEvent
 from .errors import flashfeed_response
 from .layerscale_answer_bodies import connected, session_event
 from .layerscale_bodies import pushed
-from .layerscale_requests import pushed_data
+from .layerscale_requests import IDEMPOTENCY_KEY_CHARS_MAX, pushed_data
 from .sse import ascii_json, run_until
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Push(msgspec.Struct, frozen=True, tag="push"):
     """Records and texts; `idempotency_key` as the HTTP header of that name."""
 
     data: str | list[Fields | str]
-    idempotency_key: str = ""
+    idempotency_key: Annotated[str, msgspec.Meta(max_length=IDEMPOTENCY_KEY_CHARS_MAX)] = ""
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):

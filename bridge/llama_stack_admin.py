@@ -52,7 +52,7 @@ class ModelsConfigured(FlashfeedError):
 class ModelBody(Body):
     """A model to register."""
 
-    model_config = shown({"model_id": "SmolLM2-135M-Instruct"})
+    model_config = shown({"model_id": "packaged"})
 
     model_id: ModelName
 
@@ -114,7 +114,7 @@ async def register_model(body: ModelBody, sessions: Sessions) -> dict[str, Any]:
     return model_body(_model(sessions, body.model_id))
 
 
-@router.delete("/v1/models/{model_id:path}")
+@router.delete("/v1/models/{model_id:path}", response_class=Response)
 async def unregister_model(model_id: str, sessions: Sessions) -> None:
     """Refused: the configuration says which models there are."""
     _model(sessions, model_id)

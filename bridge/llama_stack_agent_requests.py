@@ -36,7 +36,7 @@ NO_SHIELDS: Final = "flashfeed has no shields; leave this out"
 _AGENT_ID: Final = "1f0c3a52-6a4e-4d0e-9c1b-0d4e7a5b2c11"
 _SESSION_ID: Final = "9d13796cf5904ebbb47e9695b1b8b3bb"
 _CONFIG: Final = {
-    "model": "SmolLM2-135M-Instruct",
+    "model": "packaged",
     "instructions": "You watch a server room. Answer in one sentence.",
     "sampling_params": {"strategy": {"type": "greedy"}, "max_tokens": 64},
 }

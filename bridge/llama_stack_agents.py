@@ -67,7 +67,7 @@ async def delete_agent(agent_id: str, sessions: Sessions) -> None:
     await store.delete_agent(sessions, agent_id)
 
 
-@router.post("/agents/delete")
+@router.post("/agents/delete", response_class=Response)
 async def delete_agent_named(body: requests.AgentIdBody, sessions: Sessions) -> Response:
     """End an agent, as 0.0.35 asks for it."""
     await store.delete_agent(sessions, body.agent_id)
@@ -136,7 +136,7 @@ async def delete_session(agent_id: str, session_id: str, sessions: Sessions) -> 
     await store.delete_session(sessions, agent_id, session_id)
 
 
-@router.post("/agents/session/delete")
+@router.post("/agents/session/delete", response_class=Response)
 async def delete_session_named(body: requests.SessionIdBody, sessions: Sessions) -> Response:
     """End a session, as 0.0.35 asks for it."""
     await delete_session(body.agent_id, body.session_id, sessions)

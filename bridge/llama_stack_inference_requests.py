@@ -31,7 +31,7 @@ BATCH_MAX: Final = 32
 EMBEDDINGS_MAX: Final = 2048
 
 _MODEL: Final[Words] = {
-    "model_id": "SmolLM2-135M-Instruct",
+    "model_id": "packaged",
     "sampling_params": {"strategy": {"type": "greedy"}, "max_tokens": 16},
 }
 _MESSAGES: Final = [{"role": "user", "content": "What is the capital of France?"}]

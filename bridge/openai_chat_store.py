@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 
 from flashfeed.agents.service import Documents
 from flashfeed.models.errors import FlashfeedError
@@ -31,7 +32,7 @@ class CompletionUnknown(FlashfeedError):
 class MetadataBody(Body):
     """Metadata that take the place of those that are there."""
 
-    metadata: Metadata
+    metadata: Metadata = Field(examples=[{"topic": "the week"}])
 
 
 async def keep_completion(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -15,7 +15,7 @@ from .openai_bodies import Json, new_id
 from .openai_fields import Body, Metadata
 from .openai_items import items_of
 from .openai_pages import After, Limit, Order, page
-from .openai_responses_kept import CONVERSATION, add_items, kept_conversation
+from .openai_responses_kept import CONVERSATION, add_items, change_conversation, kept_conversation
 from .openai_responses_requests import InputItems
 
 router = APIRouter(prefix="/v1/conversations", tags=["OpenAI"])
@@ -28,23 +28,26 @@ class ItemUnknown(FlashfeedError):
     code = "not_found"
 
 
+_ITEMS: Final = [{"type": "message", "role": "user", "content": "I watch AAPL."}]
+
+
 class ConversationBody(Body):
     """A new conversation."""
 
-    items: InputItems = Field(default=[])
-    metadata: Metadata = Field(default={})
+    items: InputItems = Field(default=[], examples=[_ITEMS])
+    metadata: Metadata = Field(default={}, examples=[{"topic": "the day"}])
 
 
 class MetadataBody(Body):
     """Metadata that take the place of those that are there."""
 
-    metadata: Metadata
+    metadata: Metadata = Field(examples=[{"topic": "the week"}])
 
 
 class ItemsBody(Body):
     """Items to add."""
 
-    items: InputItems = Field(min_length=1)
+    items: InputItems = Field(min_length=1, examples=[_ITEMS])
 
 
 @router.post("")
@@ -77,10 +80,12 @@ async def update_conversation(
     conversation_id: str, body: MetadataBody, sessions: Sessions
 ) -> dict[str, Any]:
     """Change a conversation's metadata."""
-    kept = kept_conversation(sessions.documents, conversation_id)
-    conversation: Json = kept["conversation"] | {"metadata": body.metadata}
-    changed = kept | {"conversation": conversation}
-    await sessions.documents.put(CONVERSATION, conversation_id, changed)
+
+    def change(kept: Json) -> Json:
+        return kept | {"conversation": kept["conversation"] | {"metadata": body.metadata}}
+
+    changed = await change_conversation(sessions.documents, conversation_id, change)
+    conversation: Json = changed["conversation"]
     return conversation
 
 
@@ -123,10 +128,13 @@ async def retrieve_item(conversation_id: str, item_id: str, sessions: Sessions) 
 @router.delete("/{conversation_id}/items/{item_id}")
 async def delete_item(conversation_id: str, item_id: str, sessions: Sessions) -> dict[str, Any]:
     """Take an item out of a conversation; the answer is the conversation."""
-    kept = kept_conversation(sessions.documents, conversation_id)
-    kept["items"].remove(_item(kept, item_id))
-    await sessions.documents.put(CONVERSATION, conversation_id, kept)
-    conversation: Json = kept["conversation"]
+
+    def change(kept: Json) -> Json:
+        kept["items"].remove(_item(kept, item_id))
+        return kept
+
+    changed = await change_conversation(sessions.documents, conversation_id, change)
+    conversation: Json = changed["conversation"]
     return conversation
 
 

@@ -101,7 +101,7 @@ async def delete_response(response_id: str, sessions: Sessions) -> dict[str, Any
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-@router.post("/{response_id}/cancel")
+@router.post("/{response_id}/cancel", response_class=Response, response_model=None)
 async def cancel_response(response_id: str, sessions: Sessions) -> dict[str, Any]:
     """Refused: only what runs in the background could be cancelled so."""
     kept_response(sessions.documents, response_id)

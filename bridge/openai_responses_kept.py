@@ -6,7 +6,7 @@ previous responses. A conversation is one list of items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -100,12 +100,26 @@ def kept_conversation(documents: Documents, conversation_id: str) -> Json:
     """A conversation with its items. Raises ConversationUnknown."""
     kept = documents.get(CONVERSATION, conversation_id)
     if kept is None:
-        raise ConversationUnknown(f"there is no conversation {conversation_id!r}")
+        raise _no_conversation(conversation_id)
     return kept
 
 
 async def add_items(documents: Documents, conversation_id: str, items: Sequence[Json]) -> None:
     """Items at a conversation's end. Raises ConversationUnknown, RequestError."""
-    kept = kept_conversation(documents, conversation_id)
-    kept["items"] += items
-    await documents.put(CONVERSATION, conversation_id, kept)
+    await change_conversation(
+        documents, conversation_id, lambda kept: kept | {"items": [*kept["items"], *items]}
+    )
+
+
+async def change_conversation(
+    documents: Documents, conversation_id: str, change: Callable[[Json], Json]
+) -> Json:
+    """A conversation with its items, changed. Raises ConversationUnknown, RequestError."""
+    changed = await documents.change(CONVERSATION, conversation_id, change)
+    if changed is None:
+        raise _no_conversation(conversation_id)
+    return changed
+
+
+def _no_conversation(conversation_id: str) -> ConversationUnknown:
+    return ConversationUnknown(f"there is no conversation {conversation_id!r}")

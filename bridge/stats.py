@@ -8,10 +8,11 @@ the LayerScale client 0.3.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from typing_extensions import TypedDict
 
@@ -128,8 +129,9 @@ StreamStats: TypeAlias = OhlcvStats | IotStats | SpatialStats | EventStats | Vit
 
 
 def stream_stats(stream_type: StreamType, records: Sequence[Fields]) -> StreamStats:
-    """The statistics of a session's records, oldest first."""
-    return _BY_TYPE[stream_type](records)
+    """The statistics of a session's records, oldest first. A sum that no double holds is the
+    largest one: JSON has no infinity."""
+    return cast(StreamStats, _finite(_BY_TYPE[stream_type](records)))
 
 
 def ohlcv_stats(records: Sequence[Fields]) -> OhlcvStats:
@@ -229,7 +231,7 @@ def vitals_stats(records: Sequence[Fields]) -> VitalsStats:
         for r in records
         if r.get("bp_s") is not None and r.get("bp_d") is not None
     ]
-    means = [(systolic + 2 * diastolic) / 3 for systolic, diastolic in pressures]
+    means = [systolic / 3 + diastolic / 3 * 2 for systolic, diastolic in pressures]
     systolic, diastolic = pressures[-1] if pressures else (0.0, 0.0)
     return {
         "type": "vitals",
@@ -263,6 +265,14 @@ _BY_TYPE: Final[dict[StreamType, Callable[[Sequence[Fields]], StreamStats]]] = {
 }
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, float):
+        return max(-sys.float_info.max, min(value, sys.float_info.max))
+    return value
+
+
 def _float(value: Any) -> float:
     return float(value)
 
@@ -284,7 +294,7 @@ def _breaches(reading: Fields) -> bool:
 
 
 def _turn(before: float, after: float) -> float:
-    turned = abs(after - before) % 360.0
+    turned = abs(after % 360.0 - before % 360.0)
     return min(turned, 360.0 - turned)
 
 

@@ -18,7 +18,7 @@ def check(path: Path) -> int:
     config = load(path)
     client_settings(config.kafka)  # reads the secrets and certificates that it names
     Supplies(config, Metrics()).check()
-    bridge_settings(config)
+    keyed = bool(bridge_settings(config).keys.tenants)
     models = catalogue(config)
     for name in models.named:
         engine_settings(engine_of(config, name), Path(name))
@@ -28,6 +28,11 @@ def check(path: Path) -> int:
         print(f"  model     {name}: {describe(source)}{' (default)' * (name == models.default)}")
     for name, feed in config.feeds.items():
         print(f"  feed      {name}: {', '.join(feed.topics)} -> sessions of {feed.template}")
+        if keyed and not config.templates[feed.template].tenant:
+            print(
+                f"            no key sees these sessions: name a tenant "
+                f"(templates.{feed.template}.tenant)"
+            )
     for name, template in config.templates.items():
         queries = ", ".join(query.label for query in template.spec().flash) or "none"
         print(f"  template  {name} ({template.type}): questions {queries}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -94,7 +95,13 @@ def guess_feed(options: FeedsOptions) -> int:
         print(f'preset = "{name}"    maps {fit.mapped} of them: {preset(name).about}')
     found = guess(samples)
     if found is not None:
-        print(f"\na mapping of its own, which maps {found.fit.mapped} of them:\n\n{found.toml}")
+        topic = options.topic or "TOPIC"
+        print(
+            f"\na feed of its own, which maps {found.fit.mapped} of them:\n\n"
+            f"[feeds.{re.sub('[^A-Za-z0-9_-]', '-', topic)}]\n"
+            f'topics = ["{topic}"]\n'
+            f'template = "TEMPLATE"        # one of yours, under [templates]\n{found.toml}'
+        )
     if not fitting and found is None:
         print("no preset fits, and no fields that flashfeed knows by name are in them")
         return 1

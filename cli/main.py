@@ -79,6 +79,14 @@ def parser() -> argparse.ArgumentParser:
     feeds.add_argument("--sample", type=Path, help="a file with messages instead of a topic")
     feeds.add_argument("-n", "--count", type=int, default=20, help="how many messages (20)")
 
+    asyncapi = commands.add_parser(
+        "asyncapi",
+        help="print what a worker reads and writes, as an AsyncAPI 3 document",
+        description="Print the AsyncAPI 3 document (JSON) of a configuration: its feeds' topics, "
+        "the output topics with their keys, headers and schemas. Connects to nothing.",
+    )
+    asyncapi.add_argument("-c", "--config", type=Path, help=CONFIG_HELP + "; default: the defaults")
+
     tail = commands.add_parser(
         "tail",
         help="print answers and updates as they come",
@@ -148,8 +156,19 @@ def main(argv: list[str] | None = None) -> None:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    sys.stdout.flush()
+    except BrokenPipeError:
+        code = _nobody_reads()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _nobody_reads()
     sys.exit(code)
+
+
+def _nobody_reads() -> int:
+    """The reader of our output is gone (`| head`): what is left to say goes nowhere, quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141  # as a shell counts a SIGPIPE
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -177,6 +196,10 @@ def _run(args: argparse.Namespace) -> int:
         return run(
             FeedsOptions(args.config, args.brokers, args.topic, args.sample, args.feed, args.count)
         )
+    if args.command == "asyncapi":
+        from .asyncapi import print_asyncapi
+
+        return print_asyncapi(args.config)
     if args.command == "tail":
         from .tail import TailOptions, tail
 

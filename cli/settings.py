@@ -6,6 +6,7 @@ and, for an unknown key, the nearest known one.
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import tomllib
 from collections.abc import Callable
@@ -140,6 +141,20 @@ def session_name(feed: FeedConfig) -> Callable[[str], str]:
     return lambda key: literal.replace("{key}", key)
 
 
+def session_filter(feed: FeedConfig) -> Callable[[str], bool]:
+    """Which sessions a feed may feed, by its `allow` and `deny`."""
+    allow, deny = (
+        re.compile("|".join(map(fnmatch.translate, patterns))) if patterns else None
+        for patterns in (feed.allow, feed.deny)
+    )
+
+    def admits(session_id: str) -> bool:
+        allowed = allow is None or allow.match(session_id) is not None
+        return allowed and (deny is None or deny.match(session_id) is None)
+
+    return admits
+
+
 def _struct_of(annotation: Any) -> type[msgspec.Struct] | None:
     """The Struct inside `X`, `X | None`, `tuple[X, ...]` or `dict[str, X]`."""
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
@@ -265,6 +280,19 @@ def _cross_checks(config: Config) -> list[str]:
             if topic in own
         ]
         check(f"feeds.{name}", partial(_check_mapping, name, feed, config))
+    own = {getattr(config.topics, field) for field in config.topics.__struct_fields__}
+    read = {topic for feed in config.feeds.values() for topic in feed.topics}
+    problems += [
+        f"control.reply_topics: {topic} is a topic that flashfeed itself reads or writes"
+        for topic in config.control.reply_topics
+        if topic in own | read
+    ]
+    registry = config.schema_registry
+    if config.output.format != "json" and (registry is None or registry.kind != "confluent"):
+        problems.append(
+            f"output.format: {config.output.format} needs a [schema_registry] of kind confluent "
+            "to register its schemas in (Apicurio has that API too, under /apis/ccompat/v7)"
+        )
     problems += _bridge_checks(config.bridge)
     bridge = config.bridge
     if config.cluster.passes_on and bridge.host in ANY_HOST and not bridge.advertise_url:

@@ -31,6 +31,7 @@ from .settings import (
     cluster_peers,
     feed_mapping,
     load,
+    session_filter,
     session_name,
 )
 
@@ -111,6 +112,7 @@ def feeds_of(config: Config, outside: Outside) -> list[Feed]:
                 mapping=mapping,
                 session_id=session_name(feed),
                 tenant=config.templates[feed.template].tenant,
+                admits=session_filter(feed),
             )
         )
     return feeds

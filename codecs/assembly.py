@@ -2,6 +2,7 @@
 
 A candle that may still change waits for the next one; trades and finer candles become
 bars (bars.py); a vital sign by itself is joined with the last ones that are still fresh.
+A live session is also told what is not final yet.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from ..models.assembly import Assembly, duration_s
 from ..models.errors import ValidationFault
 from ..models.records import VITAL_FIELDS, Ohlcv, Record, Trade, Vitals, record_fields
 from ..models.session import SessionSpec
-from .bars import Built, build, piece_of
+from .bars import Built, build, open_bars, piece_of
 
 
 class Assembled(NamedTuple):
-    """What a record led to: what is remembered, the records that the session takes now, and
-    whether it came too late to count."""
+    """What a record led to: what is remembered, the records that the session takes now,
+    whether it came too late to count, and in a live session the candles that are not final."""
 
     assembly: Assembly
     records: tuple[Record, ...] = ()
     late: bool = False
+    live: tuple[Ohlcv, ...] = ()
 
 
 def assemble(
@@ -40,8 +42,19 @@ def assemble(
     if isinstance(record, Trade | Ohlcv):
         assembly = _of_one_symbol(assembly, record.sym or "")
     if isinstance(record, Ohlcv) and may_change:
-        return _final(assembly, spec, record, received_s)
-    return _barred(assembly, spec, record, received_s)
+        done = _final(assembly, spec, record, received_s)
+    else:
+        done = _barred(assembly, spec, record, received_s)
+    return done._replace(live=_live(done.assembly, spec, received_s)) if spec.live else done
+
+
+def _live(assembly: Assembly, spec: SessionSpec, received_s: float) -> tuple[Ohlcv, ...]:
+    """What is not final, as it would be if nothing else came."""
+    held = () if assembly.candle is None else (msgspec.convert(assembly.candle, Ohlcv),)
+    if spec.bars is None:
+        return held
+    pieces = [piece_of(candle, spec.bars, received_s) for candle in held]
+    return open_bars(assembly, spec.bars, pieces)
 
 
 def _of_one_symbol(assembly: Assembly, sym: str) -> Assembly:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import bisect
 import math
+import sys
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -70,6 +72,16 @@ def build(assembly: Assembly, spec: BarSpec, piece: Piece) -> Built:
     return Built(state, tuple(bars))
 
 
+def open_bars(assembly: Assembly, spec: BarSpec, more: Iterable[Piece] = ()) -> tuple[Ohlcv, ...]:
+    """The bars that are not complete, as they would be if no piece came but `more`: those
+    that only wait for late pieces, and the last one. A piece more never makes them fewer."""
+    bar, bars = assembly.bar, []
+    for one in sorted((*assembly.waiting, *more)):
+        bar, complete = _add(bar, spec, one)
+        bars += complete
+    return (*bars, *(() if bar is None else (_ohlcv(bar),)))
+
+
 def _add(bar: OpenBar | None, spec: BarSpec, piece: Piece) -> tuple[OpenBar | None, list[Ohlcv]]:
     """The bar with the piece in it, and the bars that are complete now."""
     complete: list[Ohlcv] = []
@@ -92,7 +104,7 @@ def _share(spec: BarSpec, piece: Piece) -> float:
     """How much of a bar's size a piece fills."""
     if spec.by == "volume":
         return piece.v
-    return piece.c * piece.v if spec.by == "dollar" else 1.0
+    return _finite(piece.c * piece.v) if spec.by == "dollar" else 1.0
 
 
 def _with(bar: OpenBar | None, piece: Piece, start: float, share: float) -> OpenBar:
@@ -104,10 +116,15 @@ def _with(bar: OpenBar | None, piece: Piece, start: float, share: float) -> Open
         max(bar.h, piece.h),
         min(bar.l, piece.l),
         piece.c,
-        bar.v + piece.v,
-        bar.filled + share,
+        _finite(bar.v + piece.v),
+        _finite(bar.filled + share),
         bar.sym or piece.sym,
     )
+
+
+def _finite(value: float) -> float:
+    """The nearest number to it: the changelog's JSON cannot hold an infinity."""
+    return max(-sys.float_info.max, min(value, sys.float_info.max))
 
 
 def _end(bar: OpenBar, spec: BarSpec) -> float:

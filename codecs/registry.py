@@ -34,10 +34,11 @@ SPARKPLUG: Final = "sparkplug_b"
 
 
 class _Format(NamedTuple):
-    """A format's options, and what builds its codec."""
+    """A format's options, what builds its codec, and its media type."""
 
     options: type[Options]
     build: Callable[[Any, Outside], Codec]
+    media_type: str
 
 
 def _build_cloudevents(options: cloudevents.CloudEventsOptions, outside: Outside) -> Codec:
@@ -52,17 +53,19 @@ def _build_cloudevents(options: cloudevents.CloudEventsOptions, outside: Outside
 
 
 _FORMATS: Final[dict[str, _Format]] = {
-    "avro": _Format(avro.AvroOptions, avro.build),
-    CLOUDEVENTS: _Format(cloudevents.CloudEventsOptions, _build_cloudevents),
-    "csv": _Format(csv.CsvOptions, csv.build),
-    "hl7": _Format(hl7.Hl7Options, hl7.build),
-    "influx": _Format(influx.InfluxOptions, influx.build),
-    "json": _Format(json.JsonOptions, json.build),
-    "json_lines": _Format(json.JsonLinesOptions, json.build_lines),
-    "msgpack": _Format(msgpack.MsgpackOptions, msgpack.build),
-    "protobuf": _Format(protobuf.ProtobufOptions, protobuf.build),
-    "senml": _Format(senml.SenmlOptions, senml.build),
-    SPARKPLUG: _Format(sparkplug_b.SparkplugOptions, sparkplug_b.build),
+    "avro": _Format(avro.AvroOptions, avro.build, "application/avro"),
+    CLOUDEVENTS: _Format(
+        cloudevents.CloudEventsOptions, _build_cloudevents, "application/cloudevents"
+    ),
+    "csv": _Format(csv.CsvOptions, csv.build, "text/csv"),
+    "hl7": _Format(hl7.Hl7Options, hl7.build, "x-application/hl7-v2+er7"),
+    "influx": _Format(influx.InfluxOptions, influx.build, "text/plain"),
+    "json": _Format(json.JsonOptions, json.build, "application/json"),
+    "json_lines": _Format(json.JsonLinesOptions, json.build_lines, "application/x-ndjson"),
+    "msgpack": _Format(msgpack.MsgpackOptions, msgpack.build, "application/msgpack"),
+    "protobuf": _Format(protobuf.ProtobufOptions, protobuf.build, "application/x-protobuf"),
+    "senml": _Format(senml.SenmlOptions, senml.build, "application/senml+json"),
+    SPARKPLUG: _Format(sparkplug_b.SparkplugOptions, sparkplug_b.build, "application/x-protobuf"),
 }
 
 _TEXT_CODECS: Final[dict[tuple[StreamType, str], TextCodec]] = {
@@ -100,6 +103,11 @@ def codec(name: str, options: Mapping[str, Any], outside: Outside) -> Codec:
         message, _, path = str(error).partition(" - at `$.")
         raise ConfigError(f"{path.rstrip('`') or name}: {message}") from None
     return form.build(checked, outside)
+
+
+def media_type(name: str) -> str:
+    """The media type of what a codec reads."""
+    return _FORMATS[name].media_type
 
 
 def codec_names() -> tuple[str, ...]:

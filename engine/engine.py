@@ -28,7 +28,7 @@ from .chores import junior_job, rebuild_job, saving_jobs
 from .embed import Vectors
 from .embedding_queue import EmbeddingQueue
 from .generate import NotResident, Talk, generate_steps
-from .homes import Homes, Locate, no_others
+from .homes import Home, Homes, Locate, no_others
 from .machine import free_memory_bytes
 from .model import Model
 from .opening import item_tokens, mark_prefix_steps, open_steps, prefix_tokens
@@ -156,8 +156,7 @@ class Engine:
         sessions = self._open_sessions()
         homes = self._homes
         assert homes is not None  # as the sessions are
-        loop = asyncio.get_running_loop()
-        home = await loop.run_in_executor(self._loading, homes.acquire, spec.model)
+        home = await self._acquired(homes, spec.model)
         return await self._do(
             session_id,
             lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n, plain),
@@ -166,6 +165,22 @@ class Engine:
             # Not in a `finally` here: the job runs on though its caller is cancelled.
             at_end=lambda: homes.release(home),
         )
+
+    async def _acquired(self, homes: Homes, model: str) -> Home:
+        """The home of a model, to be released. A caller that is cancelled meanwhile does not
+        stop the loading, and has nothing to release."""
+
+        def release(loaded: asyncio.Future[Home]) -> None:
+            if not loaded.cancelled() and loaded.exception() is None:
+                homes.release(loaded.result())
+
+        loop = asyncio.get_running_loop()
+        loading = loop.run_in_executor(self._loading, homes.acquire, model)
+        try:
+            return await asyncio.shield(loading)
+        except asyncio.CancelledError:
+            loading.add_done_callback(release)
+            raise
 
     async def __aenter__(self) -> Engine:
         await asyncio.to_thread(self.start)
@@ -249,8 +264,7 @@ class Engine:
         """How many tokens `chat` would read; nothing is decoded. Raises RequestError, and
         what a `model` by name raises."""
         homes = self._open_homes()
-        loop = asyncio.get_running_loop()
-        home = await loop.run_in_executor(self._loading, homes.acquire, model)
+        home = await self._acquired(homes, model)
         try:
             return await asyncio.to_thread(_prompt_length, home.model, asked)
         finally:

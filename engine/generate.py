@@ -62,7 +62,7 @@ def generate_steps(
     sessions.touch(session)
     seat = session.senior
     if seat is None:
-        raise NotResident(f"session {session_id!r} is not resident")
+        raise NotResident(f"{session.named} is not resident")
     writer = Writer(session.model, prompt, emit)
     branch, cached = _open_branch(session, seat, prompt)
     talk.branch = branch
@@ -133,6 +133,6 @@ def _open_branch(session: Session, seat: Seat, prompt: Prompt) -> tuple[Branch, 
         if cached:
             seat.drop_branch(branch)
         raise ContextFull(
-            f"session {session.id!r} has room for {room} more tokens; the prompt needs {needed}"
+            f"{session.named} has room for {room} more tokens; the prompt needs {needed}"
         )
     return (branch if cached else seat.open_branch()), cached

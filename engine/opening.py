@@ -165,6 +165,6 @@ def item_tokens(session: Session, lines: Sequence[str]) -> list[tuple[int, ...]]
 def full(session: Session, needed: int, what: str) -> ContextFull:
     """What the session has no room for, as an error."""
     return ContextFull(
-        f"session {session.id!r} holds {session.length} of "
+        f"{session.named} holds {session.length} of "
         f"{session.context_tokens} tokens; {what} need {needed} more"
     )

@@ -11,10 +11,11 @@ import asyncio
 import itertools
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from flashfeed.models.errors import FlashfeedError, Overloaded
 from flashfeed.models.generation import Continuation, PlainPrompt
@@ -26,7 +27,7 @@ _WAIT_S: Final = 10.0
 _LOOK_S: Final = 0.02
 
 _Key: TypeAlias = tuple[SessionSpec, bool]
-Open: TypeAlias = Callable[[str, SessionSpec, PlainPrompt], Awaitable[object]]
+Open: TypeAlias = Callable[[str, SessionSpec, PlainPrompt], Coroutine[Any, Any, object]]
 Close: TypeAlias = Callable[[str], Awaitable[object]]
 
 
@@ -64,26 +65,39 @@ class PlainChats:
         window = WindowSpec("grow")
         spec = SessionSpec(type="event", prompt=prompt, window=window, tenant=tenant, model=model)
         place = await self._take((spec, plain_text), _parts(asked))
+        opening: asyncio.Future[object] | None = None
         try:
             if not place.opened:
-                await self._open(place.id, spec, asked)
-                place.opened = True
+                opening = asyncio.ensure_future(self._open(place.id, spec, asked))
+                opening.add_done_callback(partial(_note_opened, place))
+                # The engine opens it whether or not somebody still waits for it here.
+                await asyncio.shield(opening)
             yield place.id
         finally:
-            with self._lock:
-                place.busy = False
-                place.used = next(self._numbers)
-                if not place.opened:
-                    self._places.remove(place)
+            if opening is None or opening.done():
+                self._give_back(place, opening)
+            else:
+                opening.add_done_callback(partial(self._give_back, place))
+
+    def _give_back(self, place: _Place, _: object = None) -> None:
+        with self._lock:
+            place.busy = False
+            place.used = next(self._numbers)
+            if not place.opened:
+                self._places.remove(place)
 
     async def _take(self, key: _Key, parts: tuple[object, ...]) -> _Place:
         deadline = time.monotonic() + _WAIT_S
         while True:
             with self._lock:
                 place, evicted = self._choose(key, parts)
-            if evicted is not None:
-                await self._forget(evicted)
             if place is not None:
+                try:
+                    if evicted is not None:
+                        await self._forget(evicted)
+                except BaseException:
+                    self._give_back(place)
+                    raise
                 return place
             if time.monotonic() > deadline:
                 raise Overloaded(
@@ -121,8 +135,16 @@ class PlainChats:
     async def _forget(self, place: _Place) -> None:
         try:
             await self._close(place.id)
+        except Overloaded:  # the engine was not told: it is open still
+            with self._lock:
+                self._places.append(place)
+            raise
         except FlashfeedError:  # the engine stops, or closed it already
             return
+
+
+def _note_opened(place: _Place, opening: asyncio.Future[object]) -> None:
+    place.opened = not opening.cancelled() and opening.exception() is None
 
 
 def _parts(asked: PlainPrompt) -> tuple[object, ...]:

@@ -25,7 +25,7 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
         return
     if session.length > session.context_tokens:
         raise ContextFull(
-            f"session {session.id!r}: its prefix and window need {session.length} tokens, its "
+            f"{session.named}: its prefix and window need {session.length} tokens, its "
             f"context has {session.context_tokens}"
         )
     seat = yield from sessions.seat_steps(session)
@@ -121,7 +121,7 @@ def _decode_prefix(
             yield Ask(context, (Run(session.prefix, 0, (sequence,)),), priority)
             sessions.prefixes.keep(key, context.save_sequence(sequence))
         if context.ends[sequence] != len(session.prefix):
-            raise EngineError(f"session {session.id!r}: its prefix was not decoded whole")
+            raise EngineError(f"{session.named}: its prefix was not decoded whole")
     except BaseException:
         group.drop_prefix(prefix)
         raise

@@ -51,6 +51,11 @@ class Session:
     closed: bool = False
 
     @property
+    def named(self) -> str:
+        """What errors call it: the id of a place for chats is no caller's business."""
+        return "this chat" if self.plain else f"session {self.id!r}"
+
+    @property
     def count(self) -> int:
         """Items ever applied since the frozen prefix."""
         return self.first + len(self.items)

@@ -88,6 +88,7 @@ class Assembly(msgspec.Struct, frozen=True, omit_defaults=True):
     the next one begins, `sym` the symbol of what is put together. `vitals` holds each
     vital sign's last value and its time.
     `origins` are the source records that went in here and are in no published version.
+    `live` is how many of the session's lines are of candles that are not final.
     """
 
     waiting: tuple[Piece, ...] = ()
@@ -97,3 +98,4 @@ class Assembly(msgspec.Struct, frozen=True, omit_defaults=True):
     sym: str = ""
     vitals: dict[str, tuple[float, Any]] = {}
     origins: tuple[Origin, ...] = ()
+    live: int = 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from .assembly import BarSpec, Merge
+from .assembly import BarSpec, Merge, duration_s
 from .feed import MappingSpec
 from .session import (
     QUEUE_RECORDS_MAX,
@@ -112,11 +112,29 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
     owners: NonEmpty = "flashfeed.owners"
     documents: NonEmpty = "flashfeed.documents"
     births: NonEmpty = "flashfeed.births"
+    control: NonEmpty = "flashfeed.control"
+    replies: NonEmpty = "flashfeed.replies"
 
     def __post_init__(self) -> None:
         names = [getattr(self, field) for field in self.__struct_fields__]
         if len(set(names)) != len(names):
             raise ValueError("expected topics with different names")
+
+
+class OutputConfig(_Table, frozen=True, kw_only=True):
+    """How the values of the output events are written. Avro and Protobuf have their schemas
+    in the schema registry, and its framing."""
+
+    format: Literal["json", "avro", "protobuf"] = "json"
+
+
+class ControlConfig(_Table, frozen=True, kw_only=True):
+    """Sessions and questions by message, on `topics.control`. A message may ask for its
+    reply on `topics.replies`, or on one of `reply_topics`; on no other, so that nobody can
+    have this worker write where it should not."""
+
+    enabled: bool = True
+    reply_topics: tuple[NonEmpty, ...] = ()
 
 
 KvType = Literal["f16", "q8_0", "bf16", "f32"]
@@ -270,6 +288,7 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     model: str = ""
     bars: BarSpec | None = None
     merge: Merge = ""
+    live: bool = False
     overflow: Overflow = "block"
     queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
     window: WindowSpec = WindowSpec()
@@ -288,6 +307,11 @@ class FeedConfig(_Table, frozen=True, kw_only=True):
     `codec_options` are its own. The mapping is a preset's, this table's own keys, or a
     preset with some keys of one's own. `session` names the session; `{key}` is the
     mapping's key.
+
+    It feeds the sessions whose ids match one of `allow` (patterns with `*`; none: any) and
+    none of `deny`. One that is not there is made from the template, where its worker has
+    fewer than `sessions_max` made so by this feed (0: no limit), and is deleted when nothing
+    reached it for `idle_ttl` (a duration; "": never). What is refused is a dead letter.
     """
 
     topics: Annotated[tuple[NonEmpty, ...], msgspec.Meta(min_length=1)]
@@ -296,6 +320,10 @@ class FeedConfig(_Table, frozen=True, kw_only=True):
     codec_options: dict[str, Any] = {}
     preset: str = ""
     session: NonEmpty = "{key}"
+    allow: tuple[NonEmpty, ...] = ()
+    deny: tuple[NonEmpty, ...] = ()
+    sessions_max: Annotated[int, msgspec.Meta(ge=0)] = 0
+    idle_ttl: str = ""
     model: str = ""
     key: str = ""
     time: str = ""
@@ -307,6 +335,10 @@ class FeedConfig(_Table, frozen=True, kw_only=True):
     units: dict[str, str | float] = {}
     unwrap: str = ""
     pivot: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if self.idle_ttl and not duration_s(self.idle_ttl):
+            raise ValueError("expected idle_ttl above 0s")
 
     def mapping_overrides(self) -> dict[str, Any]:
         """The mapping keys that this feed sets itself."""
@@ -320,6 +352,8 @@ class Config(_Table, frozen=True, kw_only=True):
     kafka: KafkaConfig = KafkaConfig()
     schema_registry: SchemaRegistryConfig | None = None
     topics: TopicsConfig = TopicsConfig()
+    output: OutputConfig = OutputConfig()
+    control: ControlConfig = ControlConfig()
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()
     model: dict[NonEmpty, ModelConfig] = {}

@@ -102,6 +102,14 @@ class SessionUnknown(FlashfeedError):
     reason = "session_unknown"
 
 
+class SessionsFull(FlashfeedError):
+    """A feed has all the sessions that it may make by itself."""
+
+    status = 409
+    code = "sessions_full"
+    reason = "sessions_full"
+
+
 class ModelUnknown(FlashfeedError):
     """No such model: not a configured name, no file in `models.dirs`, no URL that
     `models.allow_hosts` lets through. The message names the known models."""

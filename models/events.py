@@ -1,15 +1,15 @@
 """The events that come out: CloudEvents, built as values and sent elsewhere.
 
 Binary mode (CloudEvents Kafka binding 1.0): attributes are headers `ce_*`, the Kafka
-value is the JSON data. Ids are deterministic (invariant 2): the same cause gives the
-same id, so that a consumer drops a repeat by (source, id).
+value is the data, as JSON or what `[output]` says. Ids are deterministic (invariant 2): the
+same cause gives the same id, so that a consumer drops a repeat by (source, id).
 """
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 import orjson
@@ -112,7 +112,33 @@ def iso_time(seconds: float | None) -> str | None:
         return None
 
 
-def cloud_event(data: FlashReady | DataUpdated, source: str) -> OutEvent:
+class Encoding(Protocol):
+    """How the data of an event is written (event_format.py has others than JSON)."""
+
+    @property
+    def content_type(self) -> str:
+        """The media type of what `encode` gives."""
+        ...
+
+    def encode(self, data: FlashReady | DataUpdated) -> bytes:
+        """The data as bytes; the same data gives the same bytes."""
+        ...
+
+
+class _Json:
+    """Data as a JSON object."""
+
+    content_type = "application/json"
+
+    def encode(self, data: FlashReady | DataUpdated) -> bytes:
+        """The data as bytes."""
+        return orjson.dumps(msgspec.to_builtins(data))
+
+
+JSON: Final[Encoding] = _Json()
+
+
+def cloud_event(data: FlashReady | DataUpdated, source: str, encoding: Encoding = JSON) -> OutEvent:
     """The event as it goes to Kafka, in binary mode, keyed by session."""
     kind = event_type(data)
     time = data.evaluated_at if isinstance(data, FlashReady) else data.updated_at
@@ -125,7 +151,7 @@ def cloud_event(data: FlashReady | DataUpdated, source: str) -> OutEvent:
         ("ce_subject", data.session_id.encode()),
         ("ce_partitionkey", data.session_id.encode()),
         ("ce_sequence", f"{data.data_version:020d}".encode()),
-        ("content-type", b"application/json"),
+        ("content-type", encoding.content_type.encode()),
     ]
-    value = orjson.dumps(msgspec.to_builtins(data))
-    return OutEvent(type=kind, key=data.session_id.encode(), headers=headers, value=value)
+    key, value = data.session_id.encode(), encoding.encode(data)
+    return OutEvent(type=kind, key=key, headers=headers, value=value)

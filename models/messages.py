@@ -19,10 +19,22 @@ from .session import FlashQuery, SessionSpec
 Fields: TypeAlias = dict[str, Any]
 
 
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where on `flashfeed.control` a message was asked for, and the topic ("": none) and
+    the words under which its outcome is awaited."""
+
+    topic: str
+    partition: int
+    offset: int
+    reply_to: str = ""
+    correlation_id: str = ""
+
+
 class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", kw_only=True):
     """What every message may carry."""
 
     idempotency_key: str = ""
+    asked: Asked | None = None
 
 
 class PackedRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -51,8 +63,8 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     `template` names the session template that creates the session where it is not
     there yet. `topic` is "" for records pushed over HTTP: those have no source
     offsets, and `idempotency_key` alone tells a repeat. `may_change`: a candle may come
-    again, and is final when the next one begins. A record may be nothing but text
-    (`pushed_text`), whatever the type.
+    again, and is final when the next one begins. `feed` is whose limits on new sessions
+    hold. A record may be nothing but text (`pushed_text`), whatever the type.
     """
 
     type: RecordType
@@ -60,6 +72,7 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     topic: str = ""
     partition: int = 0
     template: str = ""
+    feed: str = ""
     may_change: bool = False
 
 
@@ -100,7 +113,10 @@ class RemoveQuery(_Message, frozen=True, kw_only=True, tag="remove_query"):
 
 
 class Delete(_Message, frozen=True, kw_only=True, tag="delete"):
-    """The end of the session."""
+    """The end of the session. With `idle_since` only where no message came for the session
+    after that offset of `flashfeed.records`."""
+
+    idle_since: int | None = None
 
 
 Message: TypeAlias = Records | Create | Append | MarkPrefix | AddQuery | RemoveQuery | Delete

@@ -173,6 +173,9 @@ def make_record(stream_type: str, fields: dict[str, Any]) -> Record:
         return msgspec.convert(fields, RECORD_TYPES[stream_type], strict=True)
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `")
+        if "unknown field" in message:
+            known = RECORD_TYPES[stream_type].__struct_fields__
+            message += f"; a record of type {stream_type} has {', '.join(known)}"
         raise ValidationFault(message, path.rstrip("`") or "$") from None
 
 

@@ -71,9 +71,10 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     does): where it would hold more, the window is halved. With `pre_decode` each update
     also asks what the model would say next by itself. `bars` makes an ohlcv session's
     candles of trades or finer candles; `merge` (a duration) joins a vitals session's
-    single signs for as long as each is fresh. `overflow` decides where more than
-    `queue_records` wait (0: `coalesce` takes what the window holds, the others the worker's
-    own bound).
+    single signs for as long as each is fresh. With `live` a candle that is not final is the
+    session's last line, marked open, and written again as it changes. `overflow` decides
+    where more than `queue_records` wait (0: `coalesce` takes what the window holds, the
+    others the worker's own bound).
     """
 
     type: StreamType
@@ -88,6 +89,7 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     pre_decode: bool = False
     bars: BarSpec | None = None
     merge: Merge = ""
+    live: bool = False
     overflow: Overflow = "block"
     queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
 
@@ -96,6 +98,10 @@ class SessionSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
             raise ValueError(f"expected at most {QUERIES_MAX} flash queries, got {len(self.flash)}")
         if self.bars is not None and self.type != "ohlcv":
             raise ValueError(f"expected bars in an ohlcv session only, got type {self.type}")
+        if self.live and self.type != "ohlcv":
+            raise ValueError(f"expected live in an ohlcv session only, got type {self.type}")
+        if self.live and self.overflow == "coalesce":
+            raise ValueError("expected live or overflow coalesce, got both: an open candle changes")
         if self.merge:
             duration_s(self.merge)
             if self.type != "vitals":

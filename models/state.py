@@ -30,12 +30,13 @@ HEAD_SLOT = -1
 class Item(msgspec.Struct, frozen=True, array_like=True):
     """One window item: the line that was decoded, the record it says (None: text), the
     offset on `flashfeed.records` of the message that brought it, and where the record is
-    made of several, of which."""
+    made of several, of which. `live`: it is a candle that is not final."""
 
     line: str
     fields: dict[str, Any] | None = None
     offset: int = -1
     merged: Merged | None = None
+    live: bool = False
 
 
 class Prior(msgspec.Struct, frozen=True, array_like=True):
@@ -49,13 +50,17 @@ class Prior(msgspec.Struct, frozen=True, array_like=True):
 class Counters(msgspec.Struct, frozen=True):
     """What a session has counted since it was created. Among the `processed` are the
     `dropped`, which a full queue had no place for, and the `coalesced`, which stand in a line
-    together with others."""
+    together with others. Of candles: `final` became lines for good, `live` is how often one
+    was written that was not final yet, `corrected` came again with other values, or after
+    one that is newer."""
 
     processed: int = 0
     dropped: int = 0
     duplicates: int = 0
     late: int = 0
     corrected: int = 0
+    final: int = 0
+    live: int = 0
     coalesced: int = 0
     batches: int = 0
     process_us: int = 0
@@ -84,8 +89,8 @@ class Head(msgspec.Struct, frozen=True):
     `pre_decode`) belong to the last version, and `previous` holds each query's
     answer before it, so that its events can be published again, byte for byte, under the
     same ids. `priors` are by query id; `assembly` is what later records
-    are put together with. `failed` says why the session takes no more
-    records; "" while it does.
+    are put together with. `feed` is the feed that made the session by itself ("": somebody
+    asked for it). `failed` says why the session takes no more records; "" while it does.
     """
 
     session_id: str
@@ -124,6 +129,7 @@ class Head(msgspec.Struct, frozen=True):
     ready: Answer | None = None
     failed: str = ""
     assembly: Assembly = Assembly()
+    feed: str = ""
 
     @property
     def window(self) -> WindowSpec:

@@ -32,6 +32,7 @@ sessions_max = 16
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-clients", action="store_true", help="write docs/CLIENTS.md")
+    parser.addoption("--write-examples", action="store_true", help="write bridge/examples.json")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -17,11 +17,12 @@ from flashfeed.agents.kafka_writer import Write
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.session_outputs import OutputTopics
 from flashfeed.agents.session_owner import OwnerParts, SessionOwner
-from flashfeed.agents.session_step import Waiting
+from flashfeed.agents.session_step import Waiting, any_feed
 from flashfeed.engine import Update
 from flashfeed.models.errors import (
     ContextFull,
     FlashfeedError,
+    RequestError,
     SessionExists,
     SessionUnknown,
 )
@@ -49,6 +50,7 @@ class MemoryEngine:
     model_name: str = "memory"
     held: dict[str, Held] = field(default_factory=dict)
     errors: deque[Exception] = field(default_factory=deque)
+    close_errors: deque[Exception] = field(default_factory=deque)
     opens: int = 0
     pieces: tuple[str, ...] = (" It", " rises", ". ")
     finish_reason: Literal["stop", "length", "cancelled"] = "stop"
@@ -114,6 +116,8 @@ class MemoryEngine:
 
     async def close(self, session_id: str, *, forget: bool = False) -> None:
         self._at(session_id)
+        if self.close_errors:
+            raise self.close_errors.popleft()
         del self.held[session_id]
 
     def _at(self, session_id: str) -> Held:
@@ -128,18 +132,22 @@ class MemoryEngine:
 
 
 class Steps:
-    """A step writer that keeps everything, and the changelog as it is read back."""
+    """A step writer that keeps everything, and the changelog as it is read back; of an entry
+    it takes at most `bytes_max`."""
 
     guarantee = "in memory"
 
     def __init__(self) -> None:
         self.log = SlotsRead()
+        self.bytes_max = 1 << 20
         self.letters: list[Write] = []
         self.events: list[Write] = []
 
     async def publish(
         self, refused: list[Write], changelog: list[Write], events: list[Write]
     ) -> None:
+        if any(len(one.value or b"") > self.bytes_max for one in changelog):
+            raise RequestError("a record is too large for Kafka")
         self.letters += [one for one in refused if one.topic == "letters"]
         for one in changelog:
             self.log.take(one.key or b"", one.value)
@@ -156,6 +164,7 @@ class Bench:
         self.outcomes: dict[int, FlashfeedError | None] = {}
         self.listener: Callable[[int, int, FlashfeedError | None], None] | None = None
         self.fatal: list[BaseException] = []
+        self.ended: list[str] = []
         self.may_step = asyncio.Event()
         self.may_step.set()
         self.spec = spec
@@ -172,9 +181,11 @@ class Bench:
                 steps=self.steps,
                 metrics=self.metrics,
                 templates=lambda _: self.spec,
+                admit=any_feed,
                 queue_records_max=10_000,
                 topics=TOPICS,
                 publish=lambda event: None,
+                ended=self.ended.append,
                 settled=self.settled,
                 fatal=self.fatal.append,
                 may_step=self.may_step,

@@ -7,6 +7,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from flashfeed.models.event_format import decode_event
+from flashfeed.models.event_schemas import EVENT_TYPES
 from flashfeed.models.events import DataUpdated, FlashReady
 
 
@@ -51,23 +53,17 @@ class Wanted:
         return data.changed or not self.changed
 
 
-_Decoder: TypeAlias = msgspec.json.Decoder[FlashReady] | msgspec.json.Decoder[DataUpdated]
-
-_DECODERS: Final[dict[str, _Decoder]] = {
-    "flashfeed.flash_ready": msgspec.json.Decoder(FlashReady),
-    "flashfeed.data_updated": msgspec.json.Decoder(DataUpdated),
-}
+_NAMES: Final = {f"flashfeed.{name}": name for name in EVENT_TYPES}
 
 
-def read_data(type_: str, value: bytes | str) -> FlashReady | DataUpdated:
+def read_data(
+    type_: str, value: bytes | str, content_type: str = "application/json"
+) -> FlashReady | DataUpdated:
     """The data of an event of that CloudEvents type; ValueError where it is none."""
-    decoder = _DECODERS.get(type_)
-    if decoder is None:
-        raise ValueError(f"expected one of {', '.join(_DECODERS)}, got type {type_!r}")
-    try:
-        return decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"no {type_}: {error}") from None
+    name = _NAMES.get(type_)
+    if name is None:
+        raise ValueError(f"expected one of {', '.join(_NAMES)}, got type {type_!r}")
+    return decode_event(name, value, content_type)
 
 
 def removed_answer(key: bytes | None) -> AnswerRemoved:

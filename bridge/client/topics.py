@@ -132,7 +132,8 @@ class TopicEvents(Reader):
                 event = Event(place, removed_answer(record.key), place)
             else:
                 type_ = headers.get("ce_type", b"").decode(errors="replace")
-                data = read_data(type_, record.value)
+                content = headers.get("content-type", b"application/json")
+                data = read_data(type_, record.value, content.decode(errors="replace"))
                 event = Event(headers["ce_id"].decode(), data, place)
         except (ValueError, KeyError) as error:
             self.malformed += 1

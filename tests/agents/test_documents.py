@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -71,8 +72,24 @@ async def test_what_is_too_large_or_has_no_name_is_refused() -> None:
     with pytest.raises(RequestError, match="at most 524288 bytes"):
         await kept.put("k", "a", {"n": "x" * 600_000})
     for name in ("", "x" * 600):
-        with pytest.raises(RequestError, match="1 to 512 characters"):
+        with pytest.raises(RequestError, match="1 to 512 whole characters"):
             await kept.put("k", name, {})
+
+
+def nested(levels: int) -> Any:
+    return {"n": nested(levels - 1)} if levels else 0
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**64, -(2**63) - 1, nested(300)])
+async def test_what_json_cannot_hold_is_a_callers_fault_and_is_not_kept(value: object) -> None:
+    kept = MemoryDocuments().of("t")
+    with pytest.raises(RequestError, match="'k a': expected what JSON in UTF-8 can hold: "):
+        await kept.put("k", "a", {"n": value})
+    with pytest.raises(RequestError, match=r"whole characters, got '\\ud800'"):
+        await kept.put("k", "\ud800", {"n": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):  # a fault of ours
+        await kept.put("k", "a", {"n": object()})
+    assert kept.list("k") == []
 
 
 def test_what_is_no_document_is_left_out() -> None:

@@ -99,3 +99,10 @@ def test_a_session_id_that_cannot_be_is_a_dead_letter() -> None:
         read = read_batch(batch(GOOD[0]), feed(session))
         assert not read.messages
         assert [letter.path for letter in read.dead_letters] == ["$key"]
+
+
+def test_a_message_without_a_part_is_a_counted_skip() -> None:
+    """No message leaves no trace: a fan-out over nothing counts as one that was skipped."""
+    kraken = replace(feed(), mapping=Mapping(mapping_spec("kraken_ohlc", {})))
+    read = read_batch(batch(None, b'{"channel":"ohlc","data":[]}'), kraken)
+    assert (read.records, read.skipped, read.dead_letters) == (0, 2, [])

@@ -3,12 +3,14 @@ leave nothing."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from flashfeed.agents.documents import MemoryDocuments, Shelf
+from flashfeed.agents.history import History
 from flashfeed.agents.kafka_writer import Write, Written
 from flashfeed.agents.live import LiveSessions
 from flashfeed.agents.owners import Owners
@@ -22,7 +24,7 @@ from flashfeed.models.errors import (
     Unavailable,
 )
 from flashfeed.models.generation import GenerateOptions
-from flashfeed.models.messages import decode_message
+from flashfeed.models.messages import Append, Delete, decode_message
 from flashfeed.models.ownership import Owner, encode_owner
 
 from session_bench import Bench
@@ -203,3 +205,30 @@ async def test_an_append_counts_its_own_tokens_whatever_slides_out() -> None:
     ack = await service.append("s", "one two three")
     assert ack.added_tokens == 3
     assert lines(bench.owner.state) == ["one two three"]
+
+
+async def test_who_listens_hears_the_end_whoever_wrote_it() -> None:
+    """A delete that came too late for its caller, or from another producer, is one too."""
+    bench = Bench(spec_of("exact", 4))
+    service = await served(bench)
+    async with service.events("s") as events:
+        await bench.apply(Waiting(1, Delete()))
+        assert bench.ended == ["s"]
+        for session_id in bench.ended:
+            service.ended(session_id)
+        async with asyncio.timeout(1):
+            assert [event async for event in events] == []
+
+
+async def test_a_push_whose_partition_goes_meanwhile_does_not_wait_for_ever() -> None:
+    """Its queue would be too long for as long as the worker lives."""
+
+    class Moving:
+        async def write(self, writes: Iterable[Write]) -> list[Written]:
+            history.revoked(0)
+            return [Written(0, 7) for _ in writes]
+
+    writer: Any = Moving()
+    history = History(writer, "records", 1)
+    await history.push("s", Append(text="x"), 1)
+    assert history.on_the_way("s", set()) == (0, 0)

@@ -101,3 +101,19 @@ def test_trades_for_a_session_without_bars_are_dead_letters() -> None:
     _, [step] = apply(None, wrong, find=SPECS.get)
     [refused] = step.refused
     assert "template `bars`" in refused.detail
+
+
+def test_bars_of_so_many_trades_are_all_kept_where_several_begin_at_one_moment() -> None:
+    """An exchange fills an order against many at once: one time, and several bars."""
+    ticks = SessionSpec(type="ohlcv", flash=FLASH, bars=BarSpec("tick", 2))
+    prices = [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]
+    burst = [{"p": price, "q": 1.0, "timestamp": 60.0} for price in prices]
+    after = {"p": 9.0, "q": 1.0, "timestamp": 61.0}
+    state, _ = apply(None, message("trade", "ticks", 0, *burst, after), find={"ticks": ticks}.get)
+    assert state is not None
+    assert [(item.fields["o"], item.fields["c"]) for item in state.items if item.fields] == [
+        (10.0, 11.0),
+        (12.0, 13.0),
+        (14.0, 15.0),
+    ]
+    assert state.head.counters.corrected == state.head.counters.duplicates == 0

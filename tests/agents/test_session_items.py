@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from flashfeed.agents.changelog import Slot, window_items
 from flashfeed.agents.session_outputs import entry_items
-from flashfeed.agents.session_plan import plan_step
+from flashfeed.agents.session_plan import failed_step, plan_step
 from flashfeed.agents.session_settle import next_state, settle_step
 from flashfeed.agents.session_step import SessionState, Waiting
 from flashfeed.codecs.registry import text_codec
+from flashfeed.models.errors import EngineError
 from flashfeed.models.messages import Append, PackedRecord, Records
 from flashfeed.models.records import make_record
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
@@ -86,6 +87,21 @@ def test_text_between_stays_where_it_is() -> None:
     state = run(GROW, candle(0, 0, 2), text, candle(2, 60, 3), candle(3, 0, 9))
     assert [item.line for item in state.items][1] == "lunch"
     assert closes(state) == [9, 3]
+
+
+def test_a_correction_that_the_engine_cannot_take_leaves_the_window_as_it_was() -> None:
+    """The engine puts back what it had taken out, and so must the state (invariant 5)."""
+    state = run(GROW, candle(0, 0, 2), candle(1, 60, 3), candle(2, 120, 4))
+    before = lines(state)
+    step = plan_step("s", state, [candle(3, 60, 9)], lambda _: GROW)
+    assert step.rewind == 2
+    failed = failed_step(step, state, EngineError("broken"))
+    head = settle_step(failed, state, ran(failed))
+    assert head.count == head.items == head.records == 3
+    assert head.counters.corrected == 0 and head.counters.processed == 4
+    assert list(entry_items(failed, state, head)) == []
+    after = next_state(failed, state, head)
+    assert lines(after) == before and after.head.failed
 
 
 windows = st.sampled_from(

@@ -182,6 +182,32 @@ def test_a_candle_within_a_merged_one_is_late() -> None:
     assert state.head.event_time == 2460.0
 
 
+def test_a_correction_keeps_its_place_before_what_is_merged() -> None:
+    of = spec("coalesce", "ohlcv", window=16, queue=8)
+    state = begun(of, *(candle(n, 60 * n, 10.0 + n) for n in range(6)))
+    rows = [candle(6, 120, 99.0), *(candle(n, 60 * n, 10.0) for n in range(7, 57))]
+    state, [step] = apply(state, *rows)
+    assert state is not None and step.corrected == 1 and step.rewind == 4
+    told = [(item.merged.n if item.merged else 1, item.fields["c"]) for item in state.items]  # type: ignore[index]
+    assert told[:6] == [(1, 10.0), (1, 11.0), (1, 99.0), (1, 13.0), (1, 14.0), (1, 15.0)]
+    assert sum(n for n, _ in told[6:]) == 50 and len(told) <= 6 + 16
+    # Every line says its change against the one before it, as if they had come so.
+    fresh = SessionState.restored(state.head, state.items)
+    assert fresh.last == state.last
+    assert lines(state)[2].startswith("99.00 +800.0") and lines(state)[3].startswith("13.00 -86.9")
+    assert " merged " in lines(state)[-1]
+
+
+def test_what_was_dropped_before_a_question_is_not_taken_again_behind_it() -> None:
+    asks = Waiting(101, AddQuery(query=FlashQuery("Falling?", choices=("yes", "no"))))
+    first = [reading(n, float(n)) for n in range(1, 101)]
+    rows = [*first, asks, *(reading(n, float(n), at=n) for n in range(102, 301))]
+    state, steps = behind(spec("drop_oldest"), *rows)
+    assert steps[0].dropped == 100 and steps[0].items == [] and not steps[0].moves
+    assert steps[0].head.watermarks["t/0"] == (100, 0)
+    assert values(state) == [-1.0, *map(float, range(237, 301))]
+
+
 def test_volume_is_in_the_window_to_the_last_unit() -> None:
     of = spec("coalesce", "ohlcv", window=40, queue=8)
     state = begun(of, candle(0, 0, 10.0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from flashfeed.agents.session_step import Waiting
-from flashfeed.models.errors import ContextFull, EngineError
+from flashfeed.models.errors import ContextFull, EngineError, Overloaded, RequestError
 from flashfeed.models.messages import AddQuery, Append, Create, Delete, MarkPrefix
 from flashfeed.models.session import FlashQuery
 
@@ -116,3 +116,27 @@ async def test_a_full_grow_session_fails_as_ever() -> None:
     assert bench.owner.state.head.failed
     assert bench.halvings() == 0
     assert bench.steps.letters
+
+
+async def test_an_entry_that_kafka_does_not_take_fails_its_step_and_not_the_worker() -> None:
+    """Read again after a restart it would stop every worker that comes to own it."""
+    bench = Bench(spec_of("exact", 4), room=1 << 20)
+    await bench.apply(*readings(3))
+    bench.steps.bytes_max = 8_000
+    await bench.apply(Waiting(3, Append(text="x" * 9_000)))
+    assert isinstance(bench.outcomes[3], RequestError)
+    await bench.apply(reading(4, 7, at=4))  # who asked too much had the error: it goes on
+    assert bench.outcomes[4] is None
+    await bench.apply(reading(5, 8, at=5, key="k" * 9_000))
+    assert isinstance(bench.outcomes[5], RequestError)
+    assert bench.owner.state is not None and bench.owner.state.head.failed
+    assert len(bench.steps.letters) == 1
+    assert values(bench.owner.state) == [100, 101, 102, 7]
+
+
+async def test_a_busy_engine_does_not_keep_a_session_that_ends() -> None:
+    bench = Bench(spec_of("exact", 4))
+    await bench.apply(*readings(3))
+    bench.engine.close_errors.append(Overloaded("jobs"))
+    await bench.apply(Waiting(3, Delete()))
+    assert bench.outcomes[3] is None and not bench.engine.held

@@ -268,6 +268,20 @@ async def test_stop_does_not_wait_for_streams_or_generations(memory):
     assert memory.generating == 0
 
 
+async def test_a_sockets_idempotency_key_is_bounded_as_the_header_is(memory):
+    """A session remembers its last keys, and writes them with every step."""
+    await memory.create(SessionSpec(type="ohlcv"))
+    server = BridgeServer(create_app(memory), "127.0.0.1", 0)
+    await server.start()
+    push = {"type": "push", "data": [{"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 9}]}
+    async with websockets.connect(f"ws://127.0.0.1:{server.port}/v1/sessions/s1/ws") as socket:
+        await socket.recv()
+        for length, answer in ((201, "error"), (200, "push_ack")):
+            await socket.send(json.dumps(push | {"idempotency_key": "k" * length}))
+            assert json.loads(await socket.recv())["type"] == answer
+    await server.stop()
+
+
 async def test_answers_do_not_wait_for_delayed_acknowledgements(http):
     took = []
     for _ in range(20):

@@ -150,6 +150,17 @@ async def test_what_may_have_been_done_is_not_to_be_tried_again_unless_it_is_saf
     expect_try_again(await pushed(near, **{"Idempotency-Key": "k"}))
 
 
+async def test_a_key_makes_only_a_push_safe_to_try_again(near, other):
+    """Nothing else is told by its key from its repeat: an append would be there twice."""
+    other.says = b""
+    async with httpx.AsyncClient(timeout=20) as client:
+        key = {"Idempotency-Key": "k"}
+        url = f"{near}/v1/sessions/s/append"
+        answer = await client.post(url, headers=key, json={"text": "once"})
+    assert answer.status_code == 424, answer.text
+    assert "retry-after" not in answer.headers
+
+
 async def test_an_owner_that_hangs_is_waited_for_until_another_takes_its_place(
     near, other, ownership
 ):

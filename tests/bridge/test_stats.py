@@ -1,6 +1,8 @@
 """Statistics against figures worked out another way: by hand, or by numpy."""
 
+import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from layerscale.resources.sessions import _stats_adapter
 from flashfeed.bridge.stats import stream_stats
 
 TYPES = ("ohlcv", "iot", "spatial", "event", "vitals")
+VITALS = ("hr", "bp_s", "bp_d", "spo2", "temp")
 price = st.floats(0.01, 1e6)
 candle = st.builds(
     lambda low, up, o, c, v: {
@@ -57,6 +60,19 @@ def test_candles(candles):
     first, last = candles[0]["o"], candles[-1]["c"]
     assert stats["change"] == last - first
     assert math.isclose(stats["change_pct"], (last / first - 1) * 100, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stream_type", "names"),
+    [("ohlcv", "ohlcv"), ("spatial", ("x", "y", "z", "spd", "hdg")), ("vitals", VITALS)],
+)
+def test_what_no_double_holds_is_the_largest_one_and_no_failure(stream_type, names):
+    """JSON has no infinity: the answer would be a 500."""
+    huge = 1.7e308
+    records = [dict.fromkeys(names, one) for one in (huge, -huge, huge, huge)]
+    stats = stream_stats(stream_type, records)
+    assert json.loads(json.dumps(stats, allow_nan=False)) == stats
+    assert sys.float_info.max in stats.values()
 
 
 def test_candles_that_begin_at_zero_have_no_percentage():

@@ -8,6 +8,7 @@ import inspect
 from contextlib import aclosing, nullcontext
 from typing import Any
 
+import msgspec
 import pytest
 
 from flashfeed.agents.service import SessionService
@@ -18,7 +19,7 @@ from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.tenant import SEPARATOR, check_session_id, session_key, split_key
 
-SPEC = SessionSpec(type="ohlcv", flash=(FlashQuery("Up?"),))
+SPEC = SessionSpec(type="ohlcv", flash=(FlashQuery("Up?"),), overflow="drop_oldest")
 CANDLE = {"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10}
 OPTIONS = GenerateOptions(max_tokens=4)
 
@@ -102,6 +103,14 @@ async def calls(service: SessionService, session_id: str) -> dict[str, Any]:
     return errors
 
 
+async def test_a_tenants_session_holds_nobody_back(a: Any, memory: Any) -> None:
+    with pytest.raises(RequestError, match="overflow"):
+        await a.create(msgspec.structs.replace(SPEC, overflow="block"), "mine")
+    assert not memory.sessions()
+    await a.create(msgspec.structs.replace(SPEC, overflow="coalesce"), "mine")
+    assert [one.session_id for one in a.sessions()] == ["mine"]
+
+
 async def test_anothers_session_is_as_unknown_as_any(a: Any, b: Any, memory: Any) -> None:
     await a.create(SPEC, "mine")
     theirs = await calls(b, "mine")
@@ -138,7 +147,7 @@ async def test_the_same_id_is_free_for_every_tenant(a: Any, b: Any, memory: Any)
 
 
 async def test_a_spec_cannot_name_another_tenant(b: Any, a: Any) -> None:
-    await b.create(SessionSpec(type="iot", tenant="a"), "x")
+    await b.create(msgspec.structs.replace(SPEC, tenant="a"), "x")
     assert a.sessions() == []
     assert b.get("x").spec.tenant == "b"
 

@@ -24,6 +24,7 @@ from flashfeed.cli.keys_file import read_keys_file
 from flashfeed.cli.main import parser
 from flashfeed.cli.settings import load
 from flashfeed.models.config import LimitsConfig
+from flashfeed.models.control import decode_control
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
@@ -52,6 +53,11 @@ def test_the_configuration_in_the_readme_is_good(tmp_path: Path) -> None:
     config = load(path)
     assert set(config.feeds) == {"candles"}
     assert config.cluster.passes_on
+
+
+def test_the_control_messages_in_the_readme_are_some() -> None:
+    [block] = [block for block in blocks("json") if '"op"' in block]
+    assert [decode_control(line.encode()).session_id for line in block.splitlines()] == ["AAPL"] * 2
 
 
 def test_the_keys_file_in_the_readme_is_good(tmp_path: Path) -> None:

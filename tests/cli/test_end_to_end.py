@@ -7,6 +7,7 @@ letters' promise and the metrics.
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 import time
@@ -22,11 +23,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SourceRecord, create_source_topics, source_records
 from flashfeed.cli.embedded_broker import embedded_broker
+from flashfeed.cli.settings import load
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
 from flashfeed.models.event_schemas import EVENT_TYPES, event_schema
 
@@ -146,6 +148,71 @@ def test_a_schema_refuses_what_is_not_an_event(ran: Ran) -> None:
     validator = Draft202012Validator(event_schema("flash_ready"))
     assert not validator.is_valid({**data, "confidence": 1.5})
     assert not validator.is_valid({k: v for k, v in data.items() if k != "origins"})
+
+
+@pytest.fixture(scope="module")
+def document(ran: Ran) -> dict[str, Any]:
+    """What `flashfeed asyncapi` says of the worker that ran."""
+    command = [sys.executable, "-m", "flashfeed.cli.main", "asyncapi", "-c", str(ran.config)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    found: dict[str, Any] = orjson.loads(done.stdout)
+    return found
+
+
+def described(document: dict[str, Any], channel: str) -> list[tuple[Any, Any]]:
+    """Validators of headers and value, for each message that the document lets a channel have."""
+    components = {"components": document["components"]}
+    return [
+        (
+            Draft7Validator(message.get("headers", {})),
+            Draft7Validator({**message.get("payload", {}), **components}),
+        )
+        for message in document["channels"][channel]["messages"].values()
+    ]
+
+
+@pytest.mark.parametrize("name", OUT)
+def test_what_is_sent_is_what_the_asyncapi_document_says(
+    ran: Ran, document: dict[str, Any], name: str
+) -> None:
+    assert ran.out[name]
+    kinds = described(document, name)
+    for record in ran.out[name]:
+        headers = {key: value.decode() for key, value in record.headers}
+        value = None if name == "dead_letters" else orjson.loads(record.value)
+        fits = [one for one in kinds if one[0].is_valid(headers) and one[1].is_valid(value)]
+        assert len(fits) == 1
+        if name != "dead_letters":  # a letter has the original's headers too
+            assert set(headers) == set(fits[0][0].schema["properties"])
+        else:
+            known = set(fits[0][0].schema["properties"])
+            assert {one for one in headers if one.startswith("flashfeed_")} <= known
+
+
+def test_the_topics_are_those_of_the_asyncapi_document(ran: Ran, document: dict[str, Any]) -> None:
+    async def partitions() -> dict[str, int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=ran.brokers)
+        await admin.start()
+        topics = await admin.describe_topics()
+        await admin.close()
+        return {topic["topic"]: len(topic["partitions"]) for topic in topics}
+
+    have = asyncio.run(partitions())
+    inner = {f"flashfeed.{name}" for name in ("records", "changelog", "owners", "documents")}
+    matched = {inside for inside in have if inside in inner or inside.startswith("__")}
+    for operation in document["operations"].values():
+        name = operation["channel"]["$ref"].rpartition("/")[2]
+        channel = document["channels"][name]
+        address = re.escape(channel["address"]).replace(r"\{any1\}", ".*")
+        named = {topic for topic in have if re.fullmatch(address, topic)}
+        assert named, channel["address"]
+        matched |= named
+        if operation["action"] == "send":
+            assert have[channel["address"]] == channel["bindings"]["kafka"]["partitions"]
+        else:
+            group = operation["bindings"]["kafka"]["groupId"]
+            assert group["enum"] == [load(ran.config).kafka.group]
+    assert matched == set(have)
 
 
 def test_every_version_has_every_answer_with_a_probability(ran: Ran) -> None:

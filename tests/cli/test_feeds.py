@@ -89,9 +89,26 @@ def test_a_guess_is_printed_as_lines_of_a_configuration(
     assert run("guess", "--sample", messages) == 0
     out = capsys.readouterr().out
     table = tomllib.loads(out.partition("maps 1 of them:\n\n")[2])
-    assert table["model"] == "ohlcv" and table["time"] == "ts:s"
+    feed = table["feeds"]["TOPIC"]
+    assert feed["model"] == "ohlcv" and feed["time"] == "ts:s"
+    assert feed["topics"] == ["TOPIC"] and feed["template"] == "TEMPLATE"
     messages.write_text('{"note":"hello"}')
     assert run("guess", "--sample", messages) == 1
+
+
+def test_a_broker_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["feeds", "guess", "--brokers", f"127.0.0.1:{free_port()}"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("flashfeed feeds: no broker answers at 127.0.0.1:")
+    assert "Traceback" not in said
+
+
+def test_who_reads_only_the_first_lines_sees_no_traceback() -> None:
+    script = f"{sys.executable} -m flashfeed.cli.main feeds list | head -1"
+    ran = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert (ran.stdout, ran.stderr) == (f"{preset_names()[0]}\n", "")
 
 
 @pytest.mark.broker

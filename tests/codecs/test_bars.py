@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterable
 
@@ -45,6 +46,15 @@ def test_a_minute_of_trades() -> None:
 def test_an_interval_without_a_trade_has_no_bar() -> None:
     bars, _, _ = run(MINUTE, [trade(0, 1), trade(600, 2), trade(660, 3)])
     assert [bar.timestamp for bar in bars] == [0, 600]
+
+
+@pytest.mark.parametrize("spec", [MINUTE, BarSpec("volume", 1e308), BarSpec("dollar", 1e308)])
+@pytest.mark.parametrize("price", [1e200, -1e200])
+def test_sums_beyond_what_a_double_holds_stay_finite(spec: BarSpec, price: float) -> None:
+    """An infinity would be null in the changelog, and its session lost on recovery."""
+    trades = [trade(second, price, 9e307) for second in range(4)]
+    bars, _, _ = run(spec, [*trades, trade(60, 1), trade(120, 1)])
+    assert all(math.isfinite(bar.v) for bar in bars)
 
 
 def test_a_late_trade_is_counted_and_changes_nothing() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 import pytest_asyncio
 
 from flashfeed.engine import Engine, EngineSettings
+from flashfeed.engine.homes import Home
 from flashfeed.models.errors import ModelUnknown, Overloaded, SessionUnknown, Unavailable
-from flashfeed.models.generation import GenerateOptions
+from flashfeed.models.generation import Continuation, GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 
 from tiny_gguf import tiny_model
@@ -66,6 +69,32 @@ async def test_a_session_lives_on_the_model_it_names(two: Engine) -> None:
     assert [piece async for piece in two.generate("a", "Go on.", GenerateOptions(max_tokens=4))]
     await two.close("a")
     assert await residents(two) == {"": 2}
+
+
+async def test_who_goes_while_a_model_is_loaded_does_not_keep_it(
+    two: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = two._open_homes()
+    acquire, begun, loaded = homes.acquire, threading.Event(), threading.Semaphore(0)
+
+    def slowly(reference: str) -> Home:
+        begun.set()
+        time.sleep(0.2)
+        home = acquire(reference)
+        loaded.release()
+        return home
+
+    monkeypatch.setattr(homes, "acquire", slowly)
+    for asking in (two.open("a", OTHER), two.count_prompt(Continuation("Hello"), "tiny")):
+        begun.clear()
+        task = asyncio.create_task(asking)
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(loaded.acquire, timeout=10)
+    await asyncio.sleep(0.1)
+    assert await residents(two) == {"": 1}
 
 
 async def test_an_unknown_model_is_named(two: Engine) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from flashfeed.engine import Engine
 from flashfeed.models.chat import ChatMessage, ChatRequest
-from flashfeed.models.errors import ModelUnknown, Overloaded, RequestError
+from flashfeed.models.errors import ContextFull, ModelUnknown, Overloaded, RequestError
 from flashfeed.models.generation import Continuation, GeneratedPiece, GenerateOptions
 
 pytestmark = pytest.mark.model
@@ -117,6 +117,16 @@ async def test_no_place_free_says_so(engine: Engine, monkeypatch: pytest.MonkeyP
     finally:
         for pieces in running:
             await pieces.aclose()
+
+
+async def test_a_chat_without_room_names_no_session(engine: Engine) -> None:
+    long = "one two three four " * 200
+    system = ChatMessage(role="system", content=long)
+    for asked in (Continuation(long), ChatRequest(messages=(system, QUESTION))):
+        with pytest.raises(ContextFull, match="^this chat h") as refused:
+            await ask(engine, asked)
+        assert "session" not in str(refused.value)
+    assert await ask(engine, Continuation("One, two,"))  # the place is free again
 
 
 async def test_an_unknown_model_opens_no_place(engine: Engine) -> None:

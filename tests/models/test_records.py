@@ -122,3 +122,8 @@ def test_a_time_that_no_calendar_has_is_refused(time: float) -> None:
 def test_what_would_not_fit_a_message_is_refused(stream_type: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationFault):
         make_record(stream_type, fields)
+
+
+def test_an_unknown_field_is_told_which_ones_there_are() -> None:
+    with pytest.raises(ValidationFault, match="unknown field `sid`; .* event has .*category"):
+        make_record("event", {"sid": 1})

@@ -188,6 +188,8 @@ class SessionOwner:
         except RequestError as error:
             # Its changelog entry is larger than Kafka takes, and would be so again.
             await self._engine.reopen(self.state)
+            if len(taken.messages) > 1:
+                return await self._apply(taken.first())
             done = _Done(self.state, self._fail(done.step, error), NO_WORK)
             await self._publish(done, self._settled(done, began, taken))
         self.making = ""

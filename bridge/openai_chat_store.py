@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request
-from pydantic import Field
 
 from flashfeed.agents.service import Documents
 from flashfeed.models.errors import FlashfeedError
 
 from .caller import Sessions
 from .openai_bodies import Json
-from .openai_fields import Body, Metadata
+from .openai_fields import MetadataBody
 from .openai_messages import content_text
 from .openai_pages import After, Limit, Order, page
 
@@ -27,12 +26,6 @@ class CompletionUnknown(FlashfeedError):
 
     status = 404
     code = "not_found"
-
-
-class MetadataBody(Body):
-    """Metadata that take the place of those that are there."""
-
-    metadata: Metadata = Field(examples=[{"topic": "the week"}])
 
 
 async def keep_completion(

@@ -6,13 +6,13 @@ import time
 from typing import Any, Final
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from flashfeed.models.errors import FlashfeedError
 
 from .caller import Sessions
 from .openai_bodies import Json, new_id
-from .openai_fields import Body, Metadata
+from .openai_fields import Body, Metadata, MetadataBody
 from .openai_items import items_of
 from .openai_pages import After, Limit, Order, page
 from .openai_responses_kept import CONVERSATION, add_items, change_conversation, kept_conversation
@@ -28,26 +28,24 @@ class ItemUnknown(FlashfeedError):
     code = "not_found"
 
 
-_ITEMS: Final = [{"type": "message", "role": "user", "content": "I watch AAPL."}]
+_ITEMS: Final[list[Any]] = [{"role": "user", "content": "My name is Ada."}]
 
 
 class ConversationBody(Body):
     """A new conversation."""
 
-    items: InputItems = Field(default=[], examples=[_ITEMS])
-    metadata: Metadata = Field(default={}, examples=[{"topic": "the day"}])
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": _ITEMS}]})
 
-
-class MetadataBody(Body):
-    """Metadata that take the place of those that are there."""
-
-    metadata: Metadata = Field(examples=[{"topic": "the week"}])
+    items: InputItems = Field(default=[])
+    metadata: Metadata = Field(default={})
 
 
 class ItemsBody(Body):
     """Items to add."""
 
-    items: InputItems = Field(min_length=1, examples=[_ITEMS])
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": _ITEMS}]})
+
+    items: InputItems = Field(min_length=1)
 
 
 @router.post("")
@@ -120,7 +118,7 @@ async def list_items(
 
 @router.get("/{conversation_id}/items/{item_id}")
 async def retrieve_item(conversation_id: str, item_id: str, sessions: Sessions) -> dict[str, Any]:
-    """One item."""
+    """One item of a conversation."""
     kept = kept_conversation(sessions.documents, conversation_id)
     return _item(kept, item_id)
 

@@ -40,8 +40,8 @@ class EmbeddingBody(Body):
     def texts(self) -> list[str]:
         """The texts. Raises InvalidField, or Unsupported for tokens."""
         given = [self.input] if isinstance(self.input, str) else self.input
-        if not 1 <= len(given) <= INPUTS_MAX:
-            raise InvalidField(f"input: expected 1 to {INPUTS_MAX} texts", "input")
+        if not given:
+            raise InvalidField(f"input: expected 1 to {INPUTS_MAX} texts, got none", "input")
         for place, text in enumerate(given):
             param = f"input.{place}"
             if not isinstance(text, str):

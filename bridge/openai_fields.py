@@ -67,6 +67,14 @@ class Body(BaseModel):
         return {key: value for key, value in data.items() if value is not None}
 
 
+class MetadataBody(Body):
+    """Metadata that take the place of those that are there."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"metadata": {"run": "7"}}]})
+
+    metadata: Metadata
+
+
 class SamplingBody(Body):
     """How to sample, in OpenAI's words and with OpenAI's defaults."""
 

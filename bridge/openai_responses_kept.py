@@ -47,32 +47,36 @@ class Before:
 def before(documents: Documents, asked: ResponseBody) -> Before:
     """What a request goes on from.
 
-    Raises InvalidField where a response of the chain is not kept, ConversationUnknown.
+    Raises InvalidField where a response of the chain is not kept, or there are too many;
+    ConversationUnknown.
     """
     if asked.conversation_id and asked.previous_response_id:
-        message = "previous_response_id: expected it or a conversation, got both"
-        raise InvalidField(message, "previous_response_id")
+        raise _cannot_go_on("expected it or a conversation, got both")
     if asked.conversation_id:
         return Before(list(kept_conversation(documents, asked.conversation_id)["items"]))
     turns: list[list[Json]] = []
     session_id = ""
-    place: str | None = asked.previous_response_id
-    while place and len(turns) < MESSAGES_MAX:
+    place: str | None = asked.previous_response_id or None
+    while place:
         kept = documents.get(RESPONSE, place)
         if kept is None:
-            message = f"previous_response_id: response {place!r} is not kept"
-            raise InvalidField(message, "previous_response_id")
+            raise _cannot_go_on(f"response {place!r} is not kept")
         response = kept["response"]
         if response["conversation"]:
-            message = (
-                f"previous_response_id: response {place!r} belongs to conversation "
-                f"{response['conversation']['id']!r}; please go on with that"
+            conversation_id = response["conversation"]["id"]
+            raise _cannot_go_on(
+                f"response {place!r} belongs to conversation {conversation_id!r}; go on with that"
             )
-            raise InvalidField(message, "previous_response_id")
         session_id = session_id or kept["session_id"]
         turns.append([*kept["input"], *response["output"]])
+        if sum(map(len, turns)) > MESSAGES_MAX:
+            raise _cannot_go_on(f"expected at most {MESSAGES_MAX} items before, got more")
         place = response["previous_response_id"]
     return Before([item for turn in reversed(turns) for item in turn], session_id)
+
+
+def _cannot_go_on(why: str) -> InvalidField:
+    return InvalidField(f"previous_response_id: {why}", "previous_response_id")
 
 
 async def keep_response(

@@ -25,7 +25,8 @@ from .model import quieten, tokenise
 from .plan import Pass, Run
 
 TEXT_TOKENS_MAX: Final = 2048
-"""Of one text. Attention without a cache needs the square of it: 50 MB a layer's graph."""
+"""Of one text. Attention without a cache may need 4 bytes a head for the square of it:
+200 MB with 12 heads."""
 BATCH_TOKENS: Final = 512
 SEQUENCES: Final = 32
 _BUFFER_BYTES: Final = 12 << 20

@@ -12,7 +12,7 @@ from flashfeed.models.errors import Overloaded
 from .embed import Vectors
 from .homes import Homes
 
-_WAITING_MAX: Final = 32
+EMBEDDINGS_WAITING_MAX: Final = 32
 
 
 class EmbeddingQueue:
@@ -26,8 +26,10 @@ class EmbeddingQueue:
     async def embed(self, homes: Homes, texts: Sequence[str], model: str) -> tuple[Vectors, int]:
         """A vector of length 1 for each text, and how many tokens they were. Raises
         Overloaded where too many wait, and what `embed.py` raises."""
-        if self._waiting >= _WAITING_MAX:
-            raise Overloaded(f"{_WAITING_MAX} requests for embeddings wait already; try again soon")
+        if self._waiting >= EMBEDDINGS_WAITING_MAX:
+            raise Overloaded(
+                f"{EMBEDDINGS_WAITING_MAX} requests for embeddings wait already; try again soon"
+            )
 
         def run() -> tuple[Vectors, int]:
             with homes.embedding(model) as (embedding, settings, charge):

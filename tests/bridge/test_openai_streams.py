@@ -186,3 +186,20 @@ async def test_llama_stacks_clients_get_no_done(http, path, agent, done):
         path, json={"messages": MESSAGES, "stream": True}, headers={"User-Agent": agent}
     )
     assert frames(response.text)[1] is done
+
+
+async def test_a_chain_of_responses_is_read_so_far_and_no_further(http, memory):
+    before = None
+    for _ in range(9):
+        asked = {"input": [{"role": "user", "content": "x"}] * 63}
+        if before:
+            asked["previous_response_id"] = before
+        response = await http.post("/v1/responses", json=asked)
+        if response.status_code != 200:
+            break
+        before = response.json()["id"]
+    error = response.json()["error"]
+    assert error["param"] in ("previous_response_id", "input")
+    assert "512" in error["message"]
+    assert len(memory.prompts) == 8  # 8 times 63 and an answer, less the last answer: 511
+    assert len(memory.prompts[-1][0].messages) == 511

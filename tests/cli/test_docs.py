@@ -28,6 +28,8 @@ from flashfeed.models.control import decode_control
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 
+from client_packages import CLIENTS, node_modules
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
@@ -141,17 +143,45 @@ def test_every_file_in_the_tests_readme_exists() -> None:
 
 @pytest.mark.broker
 @pytest.mark.model
-def test_the_client_in_the_readme_runs(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    [block] = [block for block in blocks("python") if "LayerScale" in block]
-    exec(block.replace("http://127.0.0.1:8080", worker.url), {})
-    assert capsys.readouterr().out.strip()
+def test_the_clients_in_the_readme_run(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """One after the other, over one session, as they stand there."""
+    clients = [block for block in blocks("python") if "http://127.0.0.1:8080" in block]
+    assert len(clients) == 5
+    names: dict[str, Any] = {}
+    said = []
+    for block in clients:
+        exec(block.replace("http://127.0.0.1:8080", worker.url), names)
+        said.append(capsys.readouterr().out)
+    assert all(one.strip() for one in said)
+    _, _, anthropic, llama_stack, events = said
+    assert int(anthropic.split()[-1]) > 20  # it reads what the session holds already
+    assert llama_stack.split()[0] == "turn_start" and llama_stack.split()[-1] == "turn_complete"
+    assert events.split() == [names["session"].session_id, "1"]
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_the_realm_client_in_the_readme_runs(worker: Any, tmp_path: Path) -> None:
+    modules = node_modules()
+    imported, *rest = blocks("js")[0].splitlines()
+    assert "RealmWebSocketClient" in imported
+    # The package is on no registry: tests/clients/ has a client of the same interface.
+    ours = [
+        'import { createRequire } from "node:module";',
+        f'import {{ realmClient }} from "{CLIENTS / "realm_client.mjs"}";',
+        f'const RealmWebSocketClient = realmClient(createRequire("{modules}/")("{modules}/ws"));',
+    ]
+    script = tmp_path / "readme.mjs"
+    script.write_text("\n".join(ours + rest).replace("127.0.0.1:8080", worker.url[7:]))
+    ran = subprocess.run(["node", script], capture_output=True, text=True, timeout=60, check=True)
+    assert "Paris" in ran.stdout
 
 
 @pytest.mark.broker
 @pytest.mark.model
 def test_the_example_prints_answers(worker: Any) -> None:
     script = ROOT / "examples" / "consume_answers.py"
-    [block] = [block for block in blocks("python") if "LayerScale" in block]
+    [block] = [block for block in blocks("python") if "layerscale" in block]
     with subprocess.Popen(
         [sys.executable, "-u", str(script), worker.brokers], stdout=subprocess.PIPE, text=True
     ) as process:

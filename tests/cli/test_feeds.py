@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
+from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.main import main
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.codecs.presets import preset, preset_names

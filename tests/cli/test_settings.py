@@ -233,6 +233,19 @@ def test_check_ends_with_a_code_and_a_message(
     assert "templates.market.type" in capsys.readouterr().err
 
 
+def test_check_says_whose_sessions_no_key_sees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "keys.toml").write_text(f'[tenant.acme]\nkeys = ["sha256:{"0" * 64}"]\n')
+    keyed = GOOD + f'\n[bridge]\nkeys_file = "{tmp_path / "keys.toml"}"\n'
+    owned = keyed.replace('type = "ohlcv"', 'type = "ohlcv"\ntenant = "acme"')
+    for text, said in ((GOOD, False), (keyed, True), (owned, False)):
+        with pytest.raises(SystemExit) as ended:
+            main(["check", "-c", str(write(tmp_path, text))])
+        out = capsys.readouterr().out
+        assert (ended.value.code, "no key sees these sessions" in out) == (0, said), out
+
+
 def test_check_names_a_secret_that_is_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from flashfeed.engine import Engine, EngineSettings
 from flashfeed.engine.embed import TEXT_TOKENS_MAX, EmbeddingModel
+from flashfeed.engine.embedding_queue import EMBEDDINGS_WAITING_MAX
 from flashfeed.engine.model_probe import probe
-from flashfeed.models.errors import ModelRefused, ModelUnknown, RequestError
+from flashfeed.models.errors import ModelRefused, ModelUnknown, Overloaded, RequestError
 
 from tiny_gguf import tiny_model
 
@@ -117,3 +118,21 @@ async def test_an_engine_embeds_by_name_beside_its_sessions(
             await engine.embed(TEXTS, "other")
         charged = {one.name: one.kv for one in engine._open_homes().residents()}
         assert charged["small-bert for embeddings"] == 0
+
+
+async def test_too_many_requests_for_embeddings_are_refused(
+    tmp_path: Path, model_path: Path
+) -> None:
+    path = bert(tmp_path / "bert.gguf", model_path, MEAN)
+    settings = EngineSettings(model_path=model_path, threads=1, context_tokens=512)
+    async with Engine(settings, lambda name: (name, settings_of(path))) as engine:
+        asked = [engine.embed(["x"], "bert") for _ in range(EMBEDDINGS_WAITING_MAX + 3)]
+        given = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [one for one in given if isinstance(one, Overloaded)]
+        assert len(refused) == 3
+        assert len([one for one in given if isinstance(one, tuple)]) == EMBEDDINGS_WAITING_MAX
+        await engine.embed(["x"], "bert")  # there is room again
+
+
+def settings_of(path: Path) -> EngineSettings:
+    return EngineSettings(model_path=path, threads=1)

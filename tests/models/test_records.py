@@ -125,5 +125,5 @@ def test_what_would_not_fit_a_message_is_refused(stream_type: str, fields: dict[
 
 
 def test_an_unknown_field_is_told_which_ones_there_are() -> None:
-    with pytest.raises(ValidationFault, match="unknown field `sid`; .* event has .*category"):
+    with pytest.raises(ValidationFault, match=r"unknown field `sid`; .* event has src, "):
         make_record("event", {"sid": 1})

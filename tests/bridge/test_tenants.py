@@ -53,6 +53,10 @@ dead_letters = "tenants.dead_letters"
 flash_ready = "tenants.flash_ready"
 data_updated = "tenants.data_updated"
 answers = "tenants.answers"
+owners = "tenants.owners"
+documents = "tenants.documents"
+control = "tenants.control"
+replies = "tenants.replies"
 
 [engine]
 context_tokens = 2048

@@ -145,22 +145,22 @@ NASTY = {
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY.keys())
 @pytest.mark.model
 def test_nasty_grammars_are_refused_or_run_in_bounded_time(text: str, model: Model) -> None:
-    began = slowest = time.perf_counter()
+    began = slowest = time.thread_time()
     try:
         one = Grammar(compile_rules(parse_gbnf(text)), model.vocabulary, model.ends)
-        assert time.perf_counter() - began < 5
+        assert time.thread_time() - began < 5
         slowest = 0.0
         for step in range(60):
-            began = time.perf_counter()
+            began = time.thread_time()
             tokens = np.flatnonzero(one.allowed())
             if not len(tokens) or int(tokens[step % len(tokens)]) in model.ends:
                 break
             # The longest, then any.
             lengths = model.vocabulary.lengths[tokens]
             one.accept(int(tokens[lengths.argmax() if step % 2 else step % len(tokens)]))
-            slowest = max(slowest, time.perf_counter() - began)
+            slowest = max(slowest, time.thread_time() - began)
     except RequestError as error:
-        slowest = time.perf_counter() - began
+        slowest = time.thread_time() - began
         assert len(str(error)) < 400
     assert slowest < 5
 

@@ -131,14 +131,15 @@ def new_session(http: httpx.Client, **more: Any) -> str:
     return str(answer.json()["session_id"])
 
 
-def some_candles(number: int) -> list[dict[str, Any]]:
+def some_candles(number: int, first: int = 0) -> list[dict[str, Any]]:
+    """Candles with real prices, a minute apart from the number `first` on: each is new."""
     rows = list(candles("AAPL"))
     return [
         {
             "o": row["open"], "h": row["high"], "l": row["low"], "c": row["close"],
-            "v": row["volume"], "timestamp": row["start"] + place,
+            "v": row["volume"], "timestamp": 1_600_000_000 + 60 * place,
         }
-        for place, row in ((place, rows[place % len(rows)]) for place in range(number))
+        for place, row in ((n, rows[n % len(rows)]) for n in range(first, first + number))
     ]  # fmt: skip
 
 
@@ -182,7 +183,7 @@ def applied(http: httpx.Client, session: str) -> None:
 def push_over_produce(home: Path, brokers: str) -> dict[str, float]:
     config, port = configured(home, brokers, "push")
     url = f"http://127.0.0.1:{port}"
-    records = some_candles(10_000 if QUICK else 40_000)
+    count = 10_000 if QUICK else 40_000
     rates: dict[str, list[float]] = {"push": [], "produce": []}
     with (
         stub_worker(config, port, home / "push.log"),
@@ -190,6 +191,7 @@ def push_over_produce(home: Path, brokers: str) -> dict[str, float]:
     ):
         session = new_session(http)
         for number in range(4):
+            records = some_candles(count, number * count)
             pushed = asyncio.run(pushed_s(url, session, records))
             applied(http, session)
             produced = asyncio.run(produced_s(brokers, records))

@@ -15,9 +15,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
@@ -25,7 +23,7 @@ from flashfeed.codecs.text_live import live_line
 from flashfeed.codecs.text_merged import render_line
 from flashfeed.models.records import Ohlcv, Record, make_record, record_fields
 from flashfeed.models.state import Item
-from flashfeed.models.window import block_start
+from flashfeed.models.window import block_start, window_length
 
 from .session_step import STEP_ITEMS_MAX, LastRecord, Step, last_of
 
@@ -54,32 +52,24 @@ class Place(NamedTuple):
     replaces: bool
 
 
-def add_record(
-    step: Step,
-    held: Sequence[Item],
-    codec: TextCodec | None,
-    record: Record,
-    item: Item,
-) -> Fate:
+def add_record(step: Step, held: Sequence[Item], record: Record, item: Item) -> Fate:
     """Give the record its place in the step; `held` are the window's items before the step,
-    `item` has its fields and its offset. Without a codec no line is written yet
-    (`merge_items`). Raises RecordError where its line cannot be written.
-    """
-    place = None if _is_next(step, record) else _place(step, held, record)
+    `item` has its fields and its offset. Its line comes last (`write_lines`)."""
+    if _is_next(step, record):
+        step.items.append(item)
+        return Fate.ADDED
+    place = _place(step, held, record)
     if isinstance(place, Fate):
         return place
-    kept = len(held) - step.rewind
-    if place is None or place.number == kept + len(step.items):
-        _add_last(step, codec, record, item)
+    if place.number == len(held) - step.rewind + len(step.items):
+        step.items.append(item)
         return Fate.ADDED
-    put_item(step, held, codec, place, item)
+    put_item(step, held, place, item)
     return Fate.CORRECTED
 
 
-def put_item(
-    step: Step, held: Sequence[Item], codec: TextCodec | None, place: Place, item: Item
-) -> None:
-    """Put an item in its place, and write the lines from there on."""
+def put_item(step: Step, held: Sequence[Item], place: Place, item: Item) -> None:
+    """Put an item in its place; what stands after it is to be written again."""
     kept = len(held) - step.rewind
     if place.number < kept:
         step.items = [*islice(held, place.number, kept), *step.items]
@@ -87,52 +77,54 @@ def put_item(
         kept = place.number
     at = place.number - kept
     step.items[at : at + place.replaces] = [item]
-    if codec is not None:
-        _write_lines(step, codec, at, _last_before(step, held, codec, at))
 
 
 def _is_next(step: Step, record: Record) -> bool:
     """Whether the record is a candle that follows on the step's newest one: the usual case,
     told without a look at the window."""
-    last = step.last
-    if last is None or not step.items or step.items[-1].merged is not None:
+    if not step.items or not isinstance(record, Ohlcv):
         return False
-    if last.number != step.head.count - step.rewind + len(step.items) - 1:
+    newest = step.items[-1]
+    if newest.fields is None or newest.merged is not None or record.timestamp is None:
         return False
-    before = last.record
+    start = newest.fields.get("timestamp")
     return (
-        isinstance(record, Ohlcv)
-        and isinstance(before, Ohlcv)
-        and record.sym == before.sym
-        and record.timestamp is not None
-        and before.timestamp is not None
-        and before.timestamp < record.timestamp
+        start is not None
+        and start < record.timestamp
+        and bool(newest.fields.get("sym") == record.sym)
     )
 
 
-def _add_last(step: Step, codec: TextCodec | None, record: Record, item: Item) -> None:
-    """The record as the step's newest item."""
-    if codec is None:
-        step.items.append(item)
-        return
-    number = step.head.count - step.rewind + len(step.items)
-    memory = _memory_at(step, number, step.last)
-    line = codec.render(record, memory)
-    line = (live_line(line) if item.live else line).removesuffix("\n")
-    step.items.append(msgspec.structs.replace(item, line=line))
-    step.last = LastRecord(record, number, codec.remember(memory, record))
+def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
+    """The lines of the step's items, those that the window holds after it: what slides out
+    in the same step is never read."""
+    window, stream_type = step.head.window, step.head.spec.type
+    first = step.head.count - step.rewind
+    length = window_length(window, first + len(step.items))
+    at = max(0, len(step.items) - length)
+    last = step.last if not (step.rewind or at) else _last_before(step, held, codec, at)
+    lines: list[Item] = []
+    for number, item in enumerate(islice(step.items, at, None), start=first + at):
+        fields = item.fields
+        if fields is None:
+            lines.append(item)
+            continue
+        record = make_record(stream_type, fields)
+        memory = None
+        if last is not None and last.number >= block_start(window, number):
+            memory = last.memory
+        line = render_line(codec, record, memory, item.merged)
+        if item.live:
+            line = live_line(line)
+        lines.append(Item(line.removesuffix("\n"), fields, item.offset, item.merged, item.live))
+        last = LastRecord(record, number, codec.remember(memory, record))
+    step.items[at:] = lines
+    step.last = last
 
 
-def _memory_at(step: Step, number: int, last: LastRecord | None) -> Any:
-    """What the line of item `number` may refer to, `last` being the newest record before it."""
-    if last is None or last.number < block_start(step.head.window, number):
-        return None
-    return last.memory
-
-
-def merge_items(step: Step, held: Sequence[Item], codec: TextCodec, since: int) -> None:
-    """Merge what came with offsets from `since` on into as many lines as the window and a
-    step take, where it is more, and write the step's lines."""
+def merge_items(step: Step, since: int) -> None:
+    """Merge what came with offsets from `since` on into as many items as the window and a
+    step take, where it is more."""
     spec = step.head.spec
     window = step.head.window
     lines_max = STEP_ITEMS_MAX if window.mode == "grow" else min(STEP_ITEMS_MAX, window.items)
@@ -155,7 +147,6 @@ def merge_items(step: Step, held: Sequence[Item], codec: TextCodec, since: int) 
         texts = [(place, item) for place, item in enumerate(came) if item.fields is None]
         step.items[first:] = [item for _, item in sorted([*lines, *texts], key=itemgetter(0))]
         step.coalesced += sum(item.merged.n for _, item in lines if item.merged is not None)
-    _write_lines(step, codec, 0, _last_before(step, held, codec, 0))
 
 
 def _merged_item(came: Sequence[Item], group: Group) -> Item:
@@ -207,22 +198,3 @@ def _last_before(step: Step, held: Sequence[Item], codec: TextCodec, at: int) ->
     before = chain(reversed(step.items[:at]), islice(reversed(held), step.rewind, None))
     block = [*islice(before, number - block_start(step.head.window, number))][::-1]
     return last_of(codec, step.head.spec.type, block, number)
-
-
-def _write_lines(step: Step, codec: TextCodec, at: int, last: LastRecord | None) -> None:
-    """The lines of the step's items from `at` on; `last` is the newest record before them."""
-    first = step.head.count - step.rewind
-    lines: list[Item] = []
-    for number, item in enumerate(step.items[at:], start=first + at):
-        if item.fields is None:
-            lines.append(item)
-            continue
-        record = make_record(step.head.spec.type, item.fields)
-        memory = _memory_at(step, number, last)
-        line = render_line(codec, record, memory, item.merged)
-        if item.live:
-            line = live_line(line)
-        lines.append(msgspec.structs.replace(item, line=line.removesuffix("\n")))
-        last = LastRecord(record, number, codec.remember(memory, record))
-    step.items[at:] = lines
-    step.last = last

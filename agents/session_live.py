@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from flashfeed.codecs.text import TextCodec
 from flashfeed.models.records import Ohlcv, Record, record_fields
 from flashfeed.models.state import Item
 
@@ -22,14 +21,12 @@ from .session_step import Step
 def add_candles(
     step: Step,
     held: Sequence[Item],
-    codec: TextCodec | None,
     final: Sequence[Record],
     live: Sequence[Ohlcv],
     offset: int,
 ) -> list[Fate]:
     """Give the final candles and then the live ones their places in the step; `held` are the
-    window's items before it, `offset` is of the message that brought them. Raises RecordError
-    where a line cannot be written."""
+    window's items before it, `offset` is of the message that brought them."""
     open_lines = (place for place in backwards(step, held) if place[1].live)
     # The window's last ones: what is not found among them has slid out.
     places = [*islice(open_lines, step.head.assembly.live)][::-1]
@@ -38,13 +35,13 @@ def add_candles(
         is_live = number >= len(final)
         item = Item("", record_fields(record), offset, live=is_live)
         if number >= len(places):
-            fate = add_record(step, held, codec, record, item)
+            fate = add_record(step, held, record, item)
             fates.append(Fate.SHOWN if is_live and fate is Fate.ADDED else fate)
             continue
         place, there = places[number]
         if (there.fields, there.live) == (item.fields, item.live):
             fates.append(Fate.SAME)
             continue
-        put_item(step, held, codec, Place(place, True), item)
+        put_item(step, held, Place(place, True), item)
         fates.append(Fate.SHOWN if is_live else Fate.CLOSED)
     return fates

@@ -4,13 +4,9 @@
   is skipped whole (invariant 2).
 - All records that wait become one version (invariant 3). A message that changes the
   session itself (create, delete, mark_prefix, queries) ends a step.
-- A record that cannot be used becomes a dead letter; its neighbours go on (inv. 6).
-- What needs memory (a bar being built, a vital's last value) is in the head
-  (models/assembly.py); a record may so lead to none, one or several items.
-- A candle that comes again, or late, has its place in the window (session_items.py), and
-  so have those of a live session that are not final (session_live.py).
-- What is too much is dropped or merged here (session_queue.py), never before: its
-  watermarks advance, and it is counted.
+- A message's records are folded one by one (session_records.py); their lines are written
+  when all have their place.
+- What is too much is dropped or merged in the step (session_queue.py), never before.
 - A line may refer to records before it only inside its own block (models/window.py), so
   that no context begins with a line that needs what has slid out.
 """
@@ -19,15 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 import msgspec
 
-from flashfeed.codecs.assembly import assemble
 from flashfeed.codecs.registry import text_codec
 from flashfeed.models.errors import (
     FlashfeedError,
-    RecordError,
     RequestError,
     SessionExists,
     SessionFailed,
@@ -42,20 +35,15 @@ from flashfeed.models.messages import (
     MarkPrefix,
     Records,
     RemoveQuery,
-    pushed_text,
 )
-from flashfeed.models.origins import Origin, advance, is_new, origin_key
-from flashfeed.models.records import make_record, record_fields
+from flashfeed.models.origins import Origin, origin_key
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
-from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Head, Item
+from flashfeed.models.state import Head, Item
 
-from .session_items import MOVING, Fate, add_record, merge_items
-from .session_live import add_candles
+from .session_items import merge_items, write_lines
 from .session_queue import NO_RELIEF, Relief
-from .session_step import Admit, Refused, SessionState, Step, Templates, Waiting, any_feed
-
-_RAW: Final[dict[str, str]] = {"ohlcv": "trade"}
-"""What else a session of a type may be sent: what its own records are made of."""
+from .session_records import fold_records, keep_key, refuse_all
+from .session_step import Admit, SessionState, Step, Templates, Waiting, any_feed
 
 
 def plan_step(
@@ -91,10 +79,10 @@ def plan_step(
         if exists and one.offset <= step.head.records_offset:
             step.outcomes[one.offset] = None
             continue
-        folded = Relief(min(to_drop, one.records), relief.coalesces)
-        to_drop -= folded.drops
+        drops = min(to_drop, one.records)
+        to_drop -= drops
         try:
-            exists = _fold(step, held, one, exists, templates, admit, fresh_origins, folded)
+            exists = _fold(step, held, one, exists, templates, admit, fresh_origins, drops)
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
@@ -103,9 +91,10 @@ def plan_step(
             step.head = msgspec.structs.replace(
                 step.head, records_offset=one.offset, first_offset=first
             )
-    if relief.coalesces and step.items:
-        codec = text_codec(step.head.spec.text, step.head.spec.type)
-        merge_items(step, held, codec, since)
+    if step.items:
+        if relief.coalesces:
+            merge_items(step, since)
+        write_lines(step, held, text_codec(step.head.spec.text, step.head.spec.type))
     origins = tuple(fresh_origins.values())
     if step.moves:
         spec = step.head.spec
@@ -139,7 +128,7 @@ def _fold(
     templates: Templates,
     admit: Admit,
     origins: dict[str, Origin],
-    relief: Relief,
+    drops: int,
 ) -> bool:
     """Fold one message; returns whether the session exists after it."""
     message = one.message
@@ -150,24 +139,24 @@ def _fold(
         if exists:
             raise SessionExists(f"session {step.head.session_id} exists already")
         _create(step, message.spec, message.created_ms)
-        _keep_key(step, message.idempotency_key)
+        keep_key(step, message.idempotency_key)
         return True
     if not exists:
         spec = templates(message.template) if isinstance(message, Records) else None
         if spec is None:
             if isinstance(message, Records):
                 detail = f"no session {step.head.session_id}: never created, or deleted"
-                _refuse_all(step, message, "session_unknown", detail)
+                refuse_all(step, message, "session_unknown", detail)
             raise SessionUnknown(f"no session {step.head.session_id}")
         assert isinstance(message, Records)  # nothing else names a template
         try:
             admit(message.feed, step.head.session_id)
         except SessionsFull as full:
-            _refuse_all(step, message, full.reason, str(full))
+            refuse_all(step, message, full.reason, str(full))
             raise
         _create(step, spec, message.records[0].received_ms, message.feed)
     if isinstance(message, Records):
-        _fold_records(step, held, one.offset, message, origins, relief)
+        fold_records(step, held, one.offset, message, origins, drops)
     elif isinstance(message, Append):
         _check_alive(step)
         step.items.append(Item(message.text, offset=one.offset))
@@ -189,15 +178,8 @@ def _fold(
         assembly = msgspec.structs.replace(step.head.assembly, live=0)
         step.head = msgspec.structs.replace(step.head, assembly=assembly)
     if message.asked is not None:
-        _keep_key(step, message.idempotency_key)
+        keep_key(step, message.idempotency_key)
     return True
-
-
-def _keep_key(step: Step, key: str) -> None:
-    """A message of that key is done: the same key again does nothing."""
-    if key:
-        kept = (*step.head.idempotency_keys, key)[-IDEMPOTENCY_KEYS_MAX:]
-        step.head = msgspec.structs.replace(step.head, idempotency_keys=kept)
 
 
 def _check_alive(step: Step) -> None:
@@ -216,106 +198,6 @@ def _create(step: Step, spec: SessionSpec, created_ms: int, feed: str = "") -> N
         created_ms=created_ms,
         feed=feed,
     )
-
-
-def _refuse_all(step: Step, message: Records, reason: str, detail: str) -> None:
-    step.refused += [Refused(message, one, reason, "$", detail) for one in message.records]
-
-
-def _fold_records(
-    step: Step,
-    held: Sequence[Item],
-    offset: int,
-    message: Records,
-    origins: dict[str, Origin],
-    relief: Relief,
-) -> None:
-    head = step.head
-    if head.failed:
-        _refuse_all(step, message, "session_failed", head.failed)
-        return
-    if message.type not in (head.spec.type, _RAW.get(head.spec.type)):
-        detail = (
-            f"session {head.session_id} takes {head.spec.type} records, this one is {message.type}"
-        )
-        _refuse_all(step, message, "session_failed", detail)
-        return
-    if message.idempotency_key:
-        if message.idempotency_key in head.idempotency_keys:
-            step.duplicates += len(message.records)
-            return
-        _keep_key(step, message.idempotency_key)
-        head = step.head
-    codec = None if relief.coalesces else text_codec(head.spec.text, head.spec.type)
-    key = origin_key(message.topic, message.partition)
-    first_offset, last_offset = None, 0
-    for place, one in enumerate(message.records):
-        if message.topic and not is_new(head.watermarks, key, one.offset, one.index):
-            step.duplicates += 1
-            continue
-        try:
-            if message.topic:
-                advance(head.watermarks, key, one.offset, one.index)
-            if place < relief.drops:
-                step.dropped += 1
-                continue
-            if (text := pushed_text(one.fields)) is not None:
-                _fold_text(step, text, offset, one.received_ms)
-                continue
-            came = make_record(message.type, one.fields)
-            done = assemble(
-                step.head.assembly, head.spec, came, message.may_change, one.received_ms / 1000
-            )
-            if head.spec.live:
-                fates = add_candles(step, held, codec, done.records, done.live, offset)
-            else:
-                fates = [
-                    add_record(
-                        step,
-                        held,
-                        codec,
-                        record,
-                        Item("", one.fields if record is came else record_fields(record), offset),
-                    )
-                    for record in done.records
-                ]
-        except (RecordError, SessionFailed) as error:
-            path = error.path if isinstance(error, RecordError) else "$"
-            step.refused.append(Refused(message, one, error.reason, path, str(error)))
-            continue
-        assembly = done.assembly
-        if assembly.live != len(done.live):
-            assembly = msgspec.structs.replace(assembly, live=len(done.live))
-        if assembly is not step.head.assembly:
-            step.head = msgspec.structs.replace(step.head, assembly=assembly)
-        moves = not MOVING.isdisjoint(fates)
-        late = done.late or (not moves and Fate.LATE in fates)
-        duplicate = not (moves or late) and Fate.DUPLICATE in fates
-        step.late += late
-        step.duplicates += duplicate
-        step.corrected += Fate.CORRECTED in fates
-        step.live += Fate.SHOWN in fates
-        if head.spec.type == "ohlcv":
-            step.final += fates.count(Fate.ADDED) + fates.count(Fate.CLOSED)
-        if late or duplicate:
-            continue
-        step.taken += 1
-        if moves:
-            step.received_ms.append(one.received_ms)
-            step.moves = True
-        first_offset = one.offset if first_offset is None else first_offset
-        last_offset = one.offset
-    if message.topic and first_offset is not None:
-        seen = origins.get(key)
-        first = seen.first if seen else first_offset
-        origins[key] = Origin(message.topic, message.partition, first, last_offset)
-
-
-def _fold_text(step: Step, text: str, offset: int, received_ms: int) -> None:
-    step.items.append(Item(text, offset=offset))
-    step.texts += 1
-    step.received_ms.append(received_ms)
-    step.moves = True
 
 
 def _add_query(step: Step, query: FlashQuery) -> None:
@@ -385,7 +267,7 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
     )
     for message in messages:
         if isinstance(message, Records):
-            _refuse_all(failed, message, error.reason, str(error))
+            refuse_all(failed, message, error.reason, str(error))
     failed.outcomes = {
         offset: outcome if outcome is not None else error
         for offset, outcome in step.outcomes.items()

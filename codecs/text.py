@@ -113,6 +113,8 @@ def rounding(unit: float, value: float) -> float:
 
 def number_text(value: float, decimals_kept: int = 0) -> str:
     """A number at the stated precision, trailing zeros dropped down to so many decimals."""
+    if decimals_kept == DECIMALS_MIN and _FEWEST_DECIMALS_FROM <= value < _SCIENTIFIC_FROM:
+        return f"{value:.{DECIMALS_MIN}f}"  # most prices: nothing to count or to drop
     if abs(value) >= _SCIENTIFIC_FROM:
         return f"{value:.{SIGNIFICANT_DIGITS - 1}e}"
     return _trim(f"{value:.{decimals(value)}f}", decimals_kept)
@@ -136,13 +138,13 @@ def short_text(value: float) -> str:
     """A count to two significant digits with K, M, B, T: 950, 1.2K, 36M. Not negative."""
     if value < 1:
         return f"{value:.2g}"
-    leading, _, exponent_text = f"{value:.1e}".partition("e")
-    exponent = int(exponent_text)
-    group = exponent // 3
+    text = f"{value:.1e}"  # "2.8e+06"
+    group, zeros = divmod(int(text[4:]), 3)
     if group >= len(_SUFFIXES):
-        return f"{value:.1e}"
-    scaled = float(leading) * 10 ** (exponent - 3 * group)
-    return f"{scaled:.{1 if scaled < 10 else 0}f}{_SUFFIXES[group]}"
+        return text
+    if not zeros:
+        return text[:3] + _SUFFIXES[group]
+    return f"{text[0]}{text[2]}{'0' * (zeros - 1)}{_SUFFIXES[group]}"
 
 
 def short_tolerance(value: float) -> float:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import msgspec
-import orjson
 
 from .errors import DecodeFault
 from .records import RecordType
@@ -126,7 +125,7 @@ _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 def encode_message(message: Message) -> bytes:
     """A message as the JSON value that is written to Kafka."""
-    return orjson.dumps(msgspec.to_builtins(message))
+    return msgspec.json.encode(message)
 
 
 def decode_message(value: bytes | None) -> Message:

@@ -7,7 +7,7 @@ because a watermark that is forgotten would let its repeats in again.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,9 @@ from .errors import SessionFailed
 ORIGINS_MAX = 256
 
 Watermark: TypeAlias = tuple[int, int]
+
+BEFORE_ALL: Final[Watermark] = (-1, -1)
+"""The watermark of a source partition of which nothing was applied."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -32,17 +35,10 @@ def origin_key(topic: str, partition: int) -> str:
     return f"{topic}/{partition}"
 
 
-def is_new(watermarks: dict[str, Watermark], key: str, offset: int, index: int) -> bool:
-    """Whether a record lies above what was applied from its source partition."""
-    seen = watermarks.get(key)
-    return seen is None or (offset, index) > seen
-
-
-def advance(watermarks: dict[str, Watermark], key: str, offset: int, index: int) -> None:
-    """Note a record as applied. Raises SessionFailed for one source partition too many."""
+def check_origin(watermarks: dict[str, Watermark], key: str) -> None:
+    """Whether there is place for a source partition. Raises SessionFailed for one too many."""
     if key not in watermarks and len(watermarks) >= ORIGINS_MAX:
         raise SessionFailed(
             f"a session takes records of at most {ORIGINS_MAX} source partitions, "
             f"{key} would be one more; give the session id fewer sources"
         )
-    watermarks[key] = (offset, index)

@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import orjson
 
 from .assembly import Assembly
 from .merged import Merged
@@ -186,7 +185,7 @@ def entry_key(session_id: str, slot: int) -> bytes:
 
 def encode_entry(entry: Entry) -> bytes:
     """An entry as the JSON value that is written to the changelog."""
-    return orjson.dumps(msgspec.to_builtins(entry, str_keys=True))
+    return msgspec.json.encode(entry)
 
 
 def decode_entry(value: bytes) -> Entry:

@@ -18,7 +18,7 @@ from flashfeed.codecs.plan import NEXT
 from flashfeed.models.errors import DecodeFault
 from flashfeed.models.feed import Fault
 from flashfeed.models.messages import PackedRecord, Records, encode_message
-from flashfeed.models.records import RecordType, record_fields
+from flashfeed.models.records import RecordType
 from flashfeed.models.tenant import session_key
 
 from .dead_letters import DeadLetter
@@ -69,50 +69,41 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
     """Decode, map, validate and pack a batch. Never raises on what a record holds, but a
     Wanted where the codec first needs something: then the batch is to be read again."""
     result = ReadBatch()
-    by_session: dict[str, list[PackedRecord]] = {}
-    refused: dict[str, Fault] = {}
+    decode, parts = feed.codec, feed.mapping.parts
+    letters = result.dead_letters
+    packs = _Packs(feed)
     for raw in batch.records:
         source = source_of(raw)
         try:
-            values = feed.codec(raw.value, source)
+            values = decode(raw.value, source)
         except DecodeFault as fault:
-            result.dead_letters.append(_letter(raw, feed, _fault(fault, None)))
+            letters.append(_letter(raw, feed, _fault(fault, None)))
             continue
         # Counts the parts of all values: a record's place in its message.
-        first = 0
+        place = 0
         for value in values:
             if isinstance(value, DecodeFault):
-                result.dead_letters.append(_letter(raw, feed, _fault(value, first)))
-                first += 1
+                letters.append(_letter(raw, feed, _fault(value, place)))
+                place += 1
                 continue
-            mapped = feed.mapping(value, source)
-            result.skipped += mapped.skipped
-            if mapped.faults:
-                result.dead_letters += [_letter(raw, feed, fault, first) for fault in mapped.faults]
-            for one in mapped.records:
-                session = feed.session_id(one.key)
-                packed = by_session.get(session)
-                if packed is None:
-                    why = refused.get(session) or _refusal(session, feed)
-                    if why is not None:
-                        refused[session] = why
-                        here = Fault(why.reason, why.path, why.detail, one.index)
-                        result.dead_letters.append(_letter(raw, feed, here, first))
-                        continue
-                    packed = by_session[session] = []
-                result.records += 1
-                packed.append(
-                    PackedRecord(
-                        int(raw.offset),
-                        first + one.index,
-                        raw.timestamp or 0,
-                        record_fields(one.record),
-                    )
-                )
-            first += len(mapped.records) + len(mapped.faults) + mapped.skipped
-        if not first:  # a tombstone, or nothing in it that is a measurement
+            first = place
+            for outcome in parts(value, source):
+                if isinstance(outcome, tuple):
+                    key, fields = outcome
+                    pack = packs[key]
+                    if isinstance(pack, Fault):
+                        letters.append(_letter(raw, feed, pack, place))
+                    else:
+                        pack.append(PackedRecord(raw.offset, place, raw.timestamp or 0, fields))
+                elif outcome is None:
+                    result.skipped += 1
+                else:
+                    letters.append(_letter(raw, feed, outcome, first))
+                place += 1
+        if not place:  # a tombstone, or nothing in it that is a measurement
             result.skipped += 1
-    for session, records in by_session.items():
+    for session, records in packs.by_session.items():
+        result.records += len(records)
         for at in range(0, len(records), PACK_RECORDS_MAX):
             message = Records(
                 type=feed.type,
@@ -127,17 +118,35 @@ def read_batch(batch: Batch, feed: Feed) -> ReadBatch:
     return result
 
 
+class _Packs(dict[str, list[PackedRecord] | Fault]):
+    """A batch's records: `packs[key]` is the list of the key's session, or the reason why
+    the feed may not feed it."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self._feed = feed
+        self.by_session: dict[str, list[PackedRecord]] = {}
+
+    def __missing__(self, key: str) -> list[PackedRecord] | Fault:
+        session = self._feed.session_id(key)
+        pack = self.by_session.get(session) or _refusal(session, self._feed)
+        if pack is None:
+            pack = self.by_session[session] = []
+        self[key] = pack
+        return pack
+
+
 def _refusal(session: str, feed: Feed) -> Fault | None:
-    """Why the feed may not feed a session of that id; None where it may."""
+    """Why the feed may not feed a session of that id, as a part's fault; None where it may."""
     if not 0 < len(session) <= SESSION_ID_MAX or not session.isprintable():
         detail = (
             f"expected a session id of 1 to {SESSION_ID_MAX} printable characters, "
             f"got {session[:50]!r}"
         )
-        return Fault("map", "$key", detail)
+        return Fault("map", "$key", detail, 0)
     if not feed.admits(session):
         detail = f"feeds.{feed.name} has allow or deny, which leave session {session!r} out"
-        return Fault("session_denied", "$key", detail)
+        return Fault("session_denied", "$key", detail, 0)
     return None
 
 

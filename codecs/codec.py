@@ -23,6 +23,9 @@ from ..models.errors import ConfigError, FlashfeedError
 from .parts import Source
 
 Codec: TypeAlias = Callable[[bytes | None, Source], Sequence[Any]]
+Row: TypeAlias = tuple[Any, ...]
+"""A value as the mapping reads it: what is under Outside.fields, in their order; None where
+there is nothing. No other value is a tuple."""
 
 RegistryKind: TypeAlias = Literal["confluent", "apicurio", "apicurio_v2"]
 
@@ -120,13 +123,13 @@ class Outside:
     """What a codec may ask of the world; None: that is not configured.
 
     `fields` are the names that the mapping reads of a value, where that is all it reads: a
-    codec may leave the others out.
+    codec may then give a Row.
     """
 
     read_file: Callable[[str], bytes]
     schemas: Schemas | None = None
     births: Births | None = None
-    fields: frozenset[str] | None = None
+    fields: tuple[str, ...] | None = None
 
 
 def read_option_file(outside: Outside, option: str, path: str) -> bytes:

@@ -1,10 +1,13 @@
 """A plan to one Python function that maps one part of a message, for the clean case.
 
-The function takes the part's values (outermost first), its key, the message's source
-and the part's index; it returns the record, None where a rule skips the part, and
-raises anything at all where something is not as expected: then walk.py says what.
+The function takes the message's source, the part's key and its values (outermost first),
+and a second one, where the plan allows it, a Row (codec.py) in their place. It returns the
+record's key and fields, None where a rule skips the part, and raises anything at all where
+something is not as expected: then walk.py says what. So what it checks of a record may be
+narrower than the record's own rules (finite numbers whose sum is not), never wider; where
+AT_LEAST says those rules, no record is made for them.
 
-What is emitted: assignments, subscripts, comparisons and calls of the names in `_NAMES`.
+What is emitted: assignments, subscripts, comparisons, sums and calls of the names in `_NAMES`.
 Text from a configuration enters in one way only, as a string literal written by
 `ascii()`, or as an entry C0, C1, ... of the constants; it is never code. (An f-string has
 variables and constants in it and no text.) The emitted text is kept as
@@ -14,10 +17,16 @@ variables and constants in it and no text.) The emitted text is kept as
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from ..models.feed import MappedRecord
-from ..models.records import RECORD_TYPES
+from ..models.feed import Keyed
+from ..models.records import (
+    AT_LEAST,
+    RECORD_TYPES,
+    TIMESTAMP_MAX_S,
+    TIMESTAMP_MIN_S,
+    record_fields,
+)
 from .casts import (
     TIME_SCALES,
     BadValue,
@@ -35,17 +44,35 @@ from .casts import (
     session_key,
     text,
 )
+from .casts import record_fields as known_fields
 from .parts import Part
 from .paths import Choice, Constant, Expression, Index, Name, Path, Step, Template
 from .pivot import pivoted
-from .plan import Bound, Plan, When
+from .plan import Bound, Plan, When, fields_read
 
-MapPart = Callable[..., MappedRecord | None]
+MapPart = Callable[..., Keyed | None]
 
 
-def compile_plan(plan: Plan) -> tuple[MapPart, str]:
-    """The function for a plan's parts, and its text."""
-    writer = _Writer(plan)
+class Compiled(NamedTuple):
+    """A plan's function, that for Rows, and the text of both."""
+
+    part: MapPart
+    row: MapPart | None
+    text: str
+
+
+def compile_plan(plan: Plan) -> Compiled:
+    """The functions for a plan's parts."""
+    fields = fields_read(plan)
+    part, text = _compile(plan, None)
+    if fields is None:
+        return Compiled(part, None, text)
+    row, row_text = _compile(plan, fields)
+    return Compiled(part, row, f"{text}\n\n{row_text}")
+
+
+def _compile(plan: Plan, row: tuple[str, ...] | None) -> tuple[MapPart, str]:
+    writer = _Writer(plan, row)
     source = writer.write()
     scope: dict[str, Any] = {
         **_NAMES,
@@ -57,12 +84,24 @@ def compile_plan(plan: Plan) -> tuple[MapPart, str]:
     return cast(MapPart, scope["map_part"]), source
 
 
-class _Writer:
-    """Writes one function. `value_N` holds the part's value at level N."""
+class _Slot(NamedTuple):
+    """A field of the record: what holds its value, and whether that may be None."""
 
-    def __init__(self, plan: Plan) -> None:
+    field: str
+    value: str
+    optional: bool = False
+
+
+class _Writer:
+    """Writes one function. `value_N` holds the part's value at level N, `row_N` the N-th of
+    a Row."""
+
+    def __init__(self, plan: Plan, row: tuple[str, ...] | None) -> None:
         self.plan = plan
+        self.row = None if row is None else {name: f"row_{at}" for at, name in enumerate(row)}
         self.depth = len(plan.each)
+        known = known_fields(plan.model)
+        self.numbers = {name for name, field in known.items() if field.cast is number}
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
         self.variables = 0
@@ -77,16 +116,63 @@ class _Writer:
             value = self._value(plan.final)
             self._line(f"if {value} is not True and not flag({value}): return None")
         key = self._key(plan.key)
-        arguments = [f"timestamp={self._time()}"]
-        arguments += [f"{bound.field.name}={self._field(bound)}" for bound in plan.fields]
-        if plan.pivot is not None:
-            pivot = self._constant(plan.pivot)
+        slots = [*map(self._field, plan.fields), self._time()]
+        if plan.pivot is not None or plan.model not in AT_LEAST:
+            fields = self._record(slots)
+        else:
+            self._check(slots)
+            fields = self._fields(slots)
+        self._line(f"return {key}, {fields}")
+        if self.row is None:
+            head = f"def map_part(source, k, {self._values()}):"
+        else:
+            head = "def map_part(source, row):"
+            self.lines.insert(0, f"[{', '.join(self.row.values())}] = row")
+        return "\n    ".join((head, *self.lines)) + "\n"
+
+    def _record(self, slots: list[_Slot]) -> str:
+        """The fields of a record that is made, and by that checked."""
+        arguments = [f"{slot.field}={slot.value}" for slot in slots]
+        if self.plan.pivot is not None:
+            pivot = self._constant(self.plan.pivot)
             self._line(f"p = pivoted({pivot}, part({self._values()}), source)")
             self._line("if not p: return None")
             arguments.append("**p")
-        self._line(f"return MappedRecord({key}, index, Record({', '.join(arguments)}))")
-        body = "\n".join(f"    {line}" for line in self.lines)
-        return f"def map_part(index, source, k, {self._values()}):\n{body}\n"
+        return f"record_fields(Record({', '.join(arguments)}))"
+
+    def _check(self, slots: list[_Slot]) -> None:
+        """Give up where the record's own rules may not hold. No comparison with a NaN does."""
+        values = {slot.field: slot.value for slot in slots}
+        tests = []
+        for slot in slots:
+            if slot.field == "timestamp":
+                test = f"{TIMESTAMP_MIN_S!r} <= {slot.value} <= {TIMESTAMP_MAX_S!r}"
+                tests.append(f"({slot.value} is None or {test})" if slot.optional else test)
+        numbers = [
+            f"({slot.value} or 0.0)" if slot.optional else slot.value
+            for slot in slots
+            if slot.field in self.numbers
+        ]
+        if numbers:
+            # A sum is finite only where all of its terms are.
+            self._line(f"total = {' + '.join(numbers)}")
+            tests.append("total - total == 0.0")
+        for field, least in AT_LEAST[self.plan.model]:
+            bound = values[least] if isinstance(least, str) else repr(least)
+            tests.append(f"{values[field]} >= {bound}")
+        self._line(f"if not ({' and '.join(tests)}): raise BadValue")
+
+    def _fields(self, slots: list[_Slot]) -> str:
+        """The fields that are set, in the record's order."""
+        first = next((at for at, slot in enumerate(slots) if slot.optional), len(slots))
+        always = ", ".join(f"{slot.field!a}: {slot.value}" for slot in slots[:first])
+        if first == len(slots):
+            return f"{{{always}}}"
+        self._line(f"fields = {{{always}}}")
+        for slot in slots[first:]:
+            guard = f"if {slot.value} is not None: " if slot.optional else ""
+            self._line(f"{guard}fields[{slot.field!a}] = {slot.value}")
+        return "fields"
 
     def _values(self) -> str:
         return ", ".join(f"value_{level}" for level in range(self.depth + 1))
@@ -127,46 +213,48 @@ class _Writer:
             return result
         return f"session_key({result})"
 
-    def _time(self) -> str:
+    def _time(self) -> _Slot:
         plan = self.plan
         if plan.time is None:
-            stamp = self._new()
-            self._line(f"{stamp} = source.timestamp_ms")
-            return f"None if {stamp} is None else {stamp} / 1e3"
+            value = self._new()
+            self._line(f"{value} = source.timestamp_ms")
+            self._line(f"if {value} is not None: {value} = {value} / 1e3")
+            return _Slot("timestamp", value, optional=True)
         value = self._value(plan.time)
         if plan.time_unit == "iso":
-            return f"iso_time({value})"
-        if plan.time_unit == "hl7":
-            return f"hl7_time({value})"
-        self._line(f"if type({value}) is not float: {value} = number({value})")
-        if plan.time_unit != "s":
-            self._line(f"{value} = {value} / {TIME_SCALES[plan.time_unit]!r}")
-        # The record itself refuses a time that cannot be one.
-        return value
+            self._line(f"{value} = iso_time({value})")
+        elif plan.time_unit == "hl7":
+            self._line(f"{value} = hl7_time({value})")
+        else:
+            self._line(f"if type({value}) is not float: {value} = number({value})")
+            if plan.time_unit != "s":
+                self._line(f"{value} = {value} / {TIME_SCALES[plan.time_unit]!r}")
+        return _Slot("timestamp", value)
 
-    def _field(self, bound: Bound) -> str:
-        if isinstance(bound.expression, Constant):
-            return self._constant(bound.constant)
-        if isinstance(bound.expression, Template):
+    def _field(self, bound: Bound) -> _Slot:
+        name, expression = bound.field.name, bound.expression
+        if isinstance(expression, Constant):
+            return _Slot(name, self._constant(bound.constant))
+        if isinstance(expression, Template):
             value = self._new()
-            self._line(f"{value} = {self._text(bound.expression)}")
+            self._line(f"{value} = {self._text(expression)}")
             optional = False
-        elif bound.field.cast is text and (known := self._known_text(bound.expression)):
-            return known
+        elif bound.field.cast is text and (known := self._known_text(expression)):
+            return _Slot(name, known)
         else:
             optional = not bound.field.required
-            value = self._value(bound.expression, soft=optional)
+            value = self._value(expression, soft=optional)
         test, convert = self._convert(bound.field, value)
         tests = [f"{value} is not None"] * optional + [test] * bool(test)
         self._line(f"if {' and '.join(tests)}: {convert}" if tests else convert)
-        return value
+        return _Slot(name, value, optional)
 
     def _known_text(self, choice: Choice) -> str | None:
         return self.texts.get(choice.paths[0]) if len(choice.paths) == 1 else None
 
     def _convert(self, field: Field, value: str) -> tuple[str, str]:
         """When a field's value has to be converted ("": always), and how."""
-        # The record itself refuses a float that is not finite, so its type is enough.
+        # _check refuses a float that is not finite, so its type is enough.
         if field.cast is number:
             test, call = f"type({value}) is not float", "number"
         elif field.cast is text:
@@ -209,7 +297,14 @@ class _Writer:
             self._line(f"{guard}{value} = {access}")
         return value
 
-    def _start(self, path: Path) -> str:
+    def _start(self, path: Path) -> tuple[str, tuple[Step, ...]]:
+        """Where a path begins, and the steps from there."""
+        if self.row is None or path.origin != "value":
+            return self._origin(path), path.steps
+        assert isinstance(path.steps[0], Name)
+        return self.row[path.steps[0].key], path.steps[1:]
+
+    def _origin(self, path: Path) -> str:
         match path.origin:
             case "key":
                 return "message_text(source.key)"
@@ -224,16 +319,16 @@ class _Writer:
         return f"value_{self.depth - path.up}"
 
     def _hard(self, path: Path) -> str:
-        access = self._start(path)
-        for step in path.steps:
+        access, steps = self._start(path)
+        for step in steps:
             access = (
                 f"{access}[{step.key!a}]" if isinstance(step, Name) else self._item(access, step)
             )
         return access
 
     def _soft(self, path: Path) -> str:
-        access = self._start(path)
-        for step in path.steps:
+        access, steps = self._start(path)
+        for step in steps:
             if isinstance(step, Name):
                 access = f"get({access}, {step.key!a})"
             else:
@@ -272,7 +367,6 @@ def _select(value: Any, key: str, wanted: str) -> Any:
 
 _NAMES: Final[dict[str, Any]] = {
     "BadValue": BadValue,
-    "MappedRecord": MappedRecord,
     "flag": flag,
     "get": _get,
     "header_text": header_text,
@@ -285,6 +379,7 @@ _NAMES: Final[dict[str, Any]] = {
     "number": number,
     "part": _part,
     "pivoted": pivoted,
+    "record_fields": record_fields,
     "same_scalar": same_scalar,
     "select": _select,
     "session_key": session_key,

@@ -252,7 +252,7 @@ def _check_scope(key: str, expression: Expression, depth: int) -> None:
                 _check_scope(key, part, depth)
 
 
-def fields_read(plan: Plan) -> frozenset[str] | None:
+def fields_read(plan: Plan) -> tuple[str, ...] | None:
     """The names that a plan reads of a message's value; None where it may read others."""
     if plan.root is not None or plan.each or plan.pivot is not None:
         return None
@@ -269,4 +269,4 @@ def fields_read(plan: Plan) -> frozenset[str] | None:
                 if not path.steps or not isinstance(path.steps[0], Name):
                     return None
                 names.add(path.steps[0].key)
-    return frozenset(names)
+    return tuple(sorted(names))

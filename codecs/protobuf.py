@@ -133,7 +133,7 @@ def _unframed(options: ProtobufOptions, file: ProtobufFile) -> Codec:
     return decode
 
 
-def _file(fields: frozenset[str] | None, schema: SchemaText) -> ProtobufFile:
+def _file(fields: tuple[str, ...] | None, schema: SchemaText) -> ProtobufFile:
     if schema.type != "PROTOBUF":
         raise BadSchema(f"expected a Protobuf schema, got {schema.type}")
     files = [_descriptor(text, name) for name, text in schema.references]

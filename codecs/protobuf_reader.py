@@ -1,4 +1,4 @@
-"""Protobuf messages as values: objects with the names that the .proto file has.
+"""Protobuf messages as values: objects with the names that the .proto file has, or Rows.
 
 A field that knows whether it is set (optional, a message, one of a oneof) is absent where
 it is not; any other has its default. Enums are their names, and numbers where a name is
@@ -6,9 +6,9 @@ not known. 64-bit integers stay integers. Of the well-known types a Timestamp an
 are seconds, a wrapper is what it wraps, Struct, Value and ListValue are plain values.
 
 MessageToDict takes 15 us for a candle. Here a function is written for each message type,
-as compiler.py does for a mapping: a dict of reads, 1 us. What is emitted is of this file's
-own making; names of the schema enter as string literals written by `ascii()`, or as an
-attribute where they are plain identifiers.
+as compiler.py does for a mapping: a dict of reads, 1 us, or a tuple of them. What is emitted
+is of this file's own making; names of the schema enter as string literals written by
+`ascii()`, or as an attribute where they are plain identifiers.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _KNOWN_FILES: Final = tuple(
 
 class ProtobufFile:
     """A .proto file, the last of `files`; the others are what it imports, each before those
-    that need it. Of its messages `fields` are read, or all. Raises BadSchema where the files
-    do not fit together."""
+    that need it. Of its messages `fields` are read as Rows, or all. Raises BadSchema where
+    the files do not fit together."""
 
     def __init__(
-        self, files: Sequence[FileDescriptorProto], fields: frozenset[str] | None = None
+        self, files: Sequence[FileDescriptorProto], fields: tuple[str, ...] | None = None
     ) -> None:
         if not files:
             raise BadSchema("expected a file descriptor, got none")
@@ -121,9 +121,9 @@ class ProtobufFile:
         raise FramingFault(f"expected codec_options.message to name one of {known or 'none'}")
 
 
-def make_reader(descriptor: Descriptor, fields: frozenset[str] | None = None) -> MessageReader:
-    """A function from bytes to a message's value, of which `fields` are read, or all. It
-    raises DecodeFault."""
+def make_reader(descriptor: Descriptor, fields: tuple[str, ...] | None = None) -> MessageReader:
+    """A function from bytes to a message's value, or to the Row of its `fields`. It raises
+    DecodeFault."""
     return _Writer().compile(descriptor, fields)
 
 
@@ -139,8 +139,8 @@ class _Writer:
         self._names: dict[str, str] = {}
         self._texts: list[str] = []
 
-    def compile(self, descriptor: Descriptor, fields: frozenset[str] | None) -> MessageReader:
-        """The function from the bytes of a message of that type to its value."""
+    def compile(self, descriptor: Descriptor, fields: tuple[str, ...] | None) -> MessageReader:
+        """The function from the bytes of a message of that type to its value or Row."""
         name = descriptor.full_name
 
         def fault(bad: Exception) -> DecodeFault:
@@ -150,11 +150,12 @@ class _Writer:
         # proto2 keeps text that is not UTF-8 until somebody reads it.
         self._scope["Faults"] = (DecodeError, UnicodeDecodeError, RecursionError)
         self._scope["fault"] = fault
-        body = (
-            [f"return {self._reader(descriptor)}(m)"]
-            if name in _WELL_KNOWN
-            else self._body(descriptor, fields)
-        )
+        if name in _WELL_KNOWN:
+            body = [f"return {self._reader(descriptor)}(m)"]
+        elif fields is None:
+            body = self._body(descriptor)
+        else:
+            body = [f"return ({''.join(f'{self._cell(descriptor, one)}, ' for one in fields)})"]
         lines = ["def read(data):", "    try:", "        m = parse(data)"]
         lines += [f"        {line}" for line in body]
         lines += ["    except Faults as bad: raise fault(bad) from None"]
@@ -173,17 +174,23 @@ class _Writer:
         if full in _WELL_KNOWN:
             self._scope[name] = _WELL_KNOWN[full]
             return name
-        lines = [f"    {line}" for line in self._body(descriptor, None)]
+        lines = [f"    {line}" for line in self._body(descriptor)]
         self._texts.append("\n".join([f"def {name}(m):", *lines]))
         return name
 
-    def _body(self, descriptor: Descriptor, fields: frozenset[str] | None) -> list[str]:
+    def _cell(self, descriptor: Descriptor, name: str) -> str:
+        """A field as a Row has it."""
+        field = descriptor.fields_by_name.get(name)
+        if field is None:
+            return "None"
+        read = self._read(field)
+        return f"({read} if m.HasField({name!a}) else None)" if field.has_presence else read
+
+    def _body(self, descriptor: Descriptor) -> list[str]:
         """The lines that return the value of the message `m`."""
         always: list[str] = []
         where_set: list[str] = []
         for field in descriptor.fields:
-            if fields is not None and field.name not in fields:
-                continue
             read = self._read(field)
             if field.has_presence:
                 where_set.append(f"if m.HasField({field.name!a}): found[{field.name!a}] = {read}")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ..models.feed import Fault, MappedRecord
-from ..models.records import RECORD_TYPES
+from ..models.feed import Fault, Outcome
+from ..models.records import RECORD_TYPES, record_fields
 from .casts import BadValue, flag, is_kind, same_scalar, session_key, show, text, time_cast
 from .parts import Part, Source, choice_text, first, item_text, present_text, where
 from .paths import Choice, Constant, Expression, Template
@@ -21,8 +21,8 @@ from .plan import Bound, Plan, When
 _FAULTS_SHOWN_MAX: Final = 4
 
 
-def walk(plan: Plan, part: Part, source: Source, index: int) -> MappedRecord | Fault | None:
-    """What becomes of one part: a record, a fault, or None where a rule skips it."""
+def walk(plan: Plan, part: Part, source: Source, index: int) -> Outcome:
+    """What becomes of one part, which is the message's `index`-th."""
     return _Walk(plan, part, source, index).result()
 
 
@@ -45,7 +45,7 @@ class _Walk:
         self.index = index
         self.stops: list[_Stop] = []
 
-    def result(self) -> MappedRecord | Fault | None:
+    def result(self) -> Outcome:
         plan = self.plan
         if not all(self._holds(when) for when in plan.when):
             return None
@@ -74,7 +74,7 @@ class _Walk:
             path = where(plan, self.part)
             detail = f"{error} at {path}"
             return Fault(reason="validate", path=path, detail=detail, index=self.index)
-        return MappedRecord(key=key, index=self.index, record=record)
+        return key, record_fields(record)
 
     def _pivoted(self, pivot: Pivot) -> dict[str, Any]:
         try:

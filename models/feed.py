@@ -5,7 +5,7 @@ The grammar is `codecs/mapping.py`'s business; here is only its shape.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -46,6 +46,10 @@ class MappingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     pivot: PivotSpec | None = None
 
 
+Keyed: TypeAlias = tuple[str, dict[str, Any]]
+"""The session key and the fields of a valid record, ready for JSON."""
+
+
 class MappedRecord(msgspec.Struct, frozen=True, gc=False):
     """A record that came out of a message, and the session key it belongs to.
 
@@ -64,6 +68,10 @@ class Fault(msgspec.Struct, frozen=True):
     path: str
     detail: str
     index: int | None = None
+
+
+Outcome: TypeAlias = Keyed | Fault | None
+"""What became of one part of a message; None where a rule skips it."""
 
 
 class Mapped(msgspec.Struct, frozen=True, gc=False):

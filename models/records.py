@@ -162,6 +162,17 @@ RECORD_TYPES: Final[dict[str, type[Record]]] = {
     "trade": Trade,
 }
 
+# The rules of a type beyond finite numbers and a time that can be one: this field is at
+# least that one, or that number. For code that checks values before there is a record;
+# a type that is not here has rules of another kind. The types themselves say it in words.
+AT_LEAST: Final[dict[str, tuple[tuple[str, str | float], ...]]] = {
+    "ohlcv": (("h", "l"), ("v", 0.0)),
+    "trade": (("q", 0.0),),
+    "iot": (),
+    "spatial": (),
+    "event": (),
+}
+
 
 def make_record(stream_type: str, fields: dict[str, Any]) -> Record:
     """A validated record of that type from plain fields.

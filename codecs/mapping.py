@@ -81,7 +81,7 @@ class Mapping:
         """What becomes of each part of one decoded message, in order. Never raises."""
         if self._simple and value is not None:
             try:
-                if type(value) is tuple:
+                if type(value) is tuple and self._map_row is not None:
                     return (self._map_row(source, value),)
                 return (self._map_part(source, None, value),)
             except Exception:

@@ -17,7 +17,8 @@ from flashfeed.models.feed import MappingSpec
 from flashfeed.models.records import Iot
 
 SOURCE = Source(None, "t", 1)
-OWN_NAMES = re.compile(r"x\d+|C\d+|value_\d|index|source|k|Record")
+OWN_NAMES = re.compile(r"x\d+|C\d+|value_\d|row(_\d+)?|source|k|Record|total|fields")
+STATEMENTS = ast.FunctionDef | ast.Assign | ast.If | ast.Return | ast.Raise | ast.Expr
 ALLOWED_ATTRIBUTES = {"key", "topic", "timestamp_ms", "headers"}
 NASTY = [
     "'", '"', "\\", "\\'", '"""', "');import os#", "']+__import__('os').system('x')+['",
@@ -31,9 +32,10 @@ TEXTS = st.text(max_size=12) | st.sampled_from(NASTY) | st.lists(
 
 def check_source(source: str) -> None:
     """Only assignments, tests, returns and calls, and only of names we chose."""
-    (function,) = ast.parse(source).body
-    assert isinstance(function, ast.FunctionDef) and function.name == "map_part"
-    for node in ast.walk(function):
+    functions = ast.parse(source).body
+    assert 1 <= len(functions) <= 2  # of a part; of a Row
+    assert all(isinstance(one, ast.FunctionDef) and one.name == "map_part" for one in functions)
+    for node in ast.walk(ast.Module(functions, [])):
         assert not isinstance(
             node, ast.Import | ast.ImportFrom | ast.Lambda | ast.Await | ast.Delete
         )
@@ -42,7 +44,7 @@ def check_source(source: str) -> None:
                 assert isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name)
                 assert part.conversion == -1 and part.format_spec is None
         if isinstance(node, ast.stmt):
-            assert isinstance(node, ast.FunctionDef | ast.Assign | ast.If | ast.Return | ast.Expr)
+            assert isinstance(node, STATEMENTS)
         if isinstance(node, ast.Name):
             assert node.id in compiler._NAMES or OWN_NAMES.fullmatch(node.id), node.id
         if isinstance(node, ast.Attribute):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flashfeed.codecs.mapping import Mapping, Source
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import Mapped, MappedRecord, MappingSpec
-from flashfeed.models.records import Iot, Ohlcv, Vitals
+from flashfeed.models.records import Iot, Ohlcv, Vitals, record_fields
 
 SOURCE = Source(b"k1", "topic-a", 5_500, [("unit", b"mg")])
 
@@ -344,3 +344,42 @@ def test_never_raises_agrees_and_accounts_for_every_part(
     spec = mapping.compiled.spec
     if not spec.each and not spec.root:
         assert len(indexes) + mapped.skipped == 1
+
+
+FLAT_TYPES = {
+    "ohlcv": "o h l c v sym",
+    "trade": "p q side sym",
+    "iot": "sid val lo hi",
+    "vitals": "hr bp_s bp_d spo2 temp rr o2 avpu",
+    "spatial": "x y z spd hdg",
+    "event": "src sev cat cnt",
+}
+FLAT = [
+    Both(MappingSpec(model=model, key="@topic", map={name: name for name in names.split()}, **rule))
+    for model, names in FLAT_TYPES.items()
+    for rule in ({"time": "t:s"}, {"final": "t"})
+]
+NUMBERS = st.sampled_from([0.0, 1.0, 2, "3.5", -1.0, 1e308, -1e308]) | st.floats()
+FIELDS = NUMBERS | st.none() | st.sampled_from(["buy", "A", "AB", True, 2**60])
+
+
+@given(
+    st.sampled_from(FLAT),
+    st.sampled_from([1.0, 1_700_000_000, 1e13, -1.0, None, True]) | st.floats(),
+    st.lists(FIELDS | NUMBERS, min_size=9, max_size=9),
+)
+def test_a_records_rules_hold_without_the_record_and_a_row_is_its_object(
+    mapping: Both, t: Any, values: list[Any]
+) -> None:
+    """What is packed is what the type's own rules let through, and no more or less."""
+    names = [name for name in mapping.compiled.spec.map or {} if name]
+    value = {"t": t, **dict(zip(names, values, strict=False))}
+    mapped = mapping(value, SOURCE)
+    parts = mapping.compiled.parts(value, SOURCE)
+    for record in mapped.records:  # made by the type, which has checked it
+        assert parts == (("topic-a", record_fields(record.record)),)
+    assert mapping.compiled.fields == tuple(sorted({"t", *names}))
+    row = tuple(value.get(name) for name in mapping.compiled.fields)
+    assert repr(mapping.compiled(row, SOURCE)) == repr(
+        mapping.compiled({name: one for name, one in value.items() if one is not None}, SOURCE)
+    )

@@ -30,6 +30,10 @@ from flashfeed.models.errors import RequestError, Unavailable, WriteUncertain
 from .connection import client_settings
 
 REQUEST_BYTES_MAX = 4_000_000
+# Of what waits for a partition, that much goes in one batch. A partition has one batch on the
+# way at a time, so with aiokafka's 16 KiB sessions of one partition waited for each other. Far
+# below what a broker takes (1 MiB): a record that is too large is then alone in its batch.
+BATCH_BYTES_MAX = 262_144
 
 
 class Write(NamedTuple):
@@ -77,6 +81,7 @@ class KafkaWriter:
         self._producer = AIOKafkaProducer(
             acks="all",
             max_request_size=REQUEST_BYTES_MAX,
+            max_batch_size=BATCH_BYTES_MAX,
             enable_idempotence=idempotent,
             **client_settings(self._kafka),
         )

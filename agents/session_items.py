@@ -55,6 +55,7 @@ class Place(NamedTuple):
 def add_record(step: Step, held: Sequence[Item], record: Record, item: Item) -> Fate:
     """Give the record its place in the step; `held` are the window's items before the step,
     `item` has its fields and its offset. Its line comes last (`write_lines`)."""
+    step.made[id(item)] = item, record
     if _is_next(step, record):
         step.items.append(item)
         return Fate.ADDED
@@ -103,23 +104,28 @@ def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
     length = window_length(window, first + len(step.items))
     at = max(0, len(step.items) - length)
     last = step.last if not (step.rewind or at) else _last_before(step, held, codec, at)
+    block = block_start(window, first + at)
+    memory = last.memory if last is not None and last.number >= block else None
     lines: list[Item] = []
+    record, newest = None, -1
     for number, item in enumerate(islice(step.items, at, None), start=first + at):
+        if block != (begins := block_start(window, number)):
+            block, memory = begins, None
         fields = item.fields
         if fields is None:
             lines.append(item)
             continue
-        record = make_record(stream_type, fields)
-        memory = None
-        if last is not None and last.number >= block_start(window, number):
-            memory = last.memory
+        made = step.made.get(id(item))
+        record = made[1] if made is not None else make_record(stream_type, fields)
         line = render_line(codec, record, memory, item.merged)
         if item.live:
             line = live_line(line)
         lines.append(Item(line.removesuffix("\n"), fields, item.offset, item.merged, item.live))
-        last = LastRecord(record, number, codec.remember(memory, record))
+        memory = codec.remember(memory, record)
+        newest = number
     step.items[at:] = lines
-    step.last = last
+    step.made.clear()
+    step.last = LastRecord(record, newest, memory) if record is not None else last
 
 
 def merge_items(step: Step, since: int) -> None:

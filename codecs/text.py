@@ -33,6 +33,7 @@ DECIMALS_MIN: Final = 2
 DECIMALS_MAX: Final = 20
 _SCIENTIFIC_FROM: Final = 1e15
 _FEWEST_DECIMALS_FROM: Final = 10.0 ** (SIGNIFICANT_DIGITS - 1 - DECIMALS_MIN)
+_ONE_MORE_FROM: Final = _FEWEST_DECIMALS_FROM / 10
 _SUFFIXES: Final = ("", "K", "M", "B", "T")
 
 
@@ -95,6 +96,8 @@ def decimals(value: float) -> int:
     """How many decimals a number of this size is written with."""
     if value == 0 or abs(value) >= _FEWEST_DECIMALS_FROM:
         return DECIMALS_MIN
+    if value >= _ONE_MORE_FROM:
+        return DECIMALS_MIN + 1
     magnitude = math.floor(math.log10(abs(value)))
     return min(DECIMALS_MAX, max(DECIMALS_MIN, SIGNIFICANT_DIGITS - 1 - magnitude))
 
@@ -113,8 +116,12 @@ def rounding(unit: float, value: float) -> float:
 
 def number_text(value: float, decimals_kept: int = 0) -> str:
     """A number at the stated precision, trailing zeros dropped down to so many decimals."""
-    if decimals_kept == DECIMALS_MIN and _FEWEST_DECIMALS_FROM <= value < _SCIENTIFIC_FROM:
-        return f"{value:.{DECIMALS_MIN}f}"  # most prices: nothing to count or to drop
+    if decimals_kept == DECIMALS_MIN and _ONE_MORE_FROM <= value < _SCIENTIFIC_FROM:
+        # Most prices: nothing to count, and one zero to drop at most.
+        if value >= _FEWEST_DECIMALS_FROM:
+            return f"{value:.{DECIMALS_MIN}f}"
+        text = f"{value:.{DECIMALS_MIN + 1}f}"
+        return text[:-1] if text[-1] == "0" else text
     if abs(value) >= _SCIENTIFIC_FROM:
         return f"{value:.{SIGNIFICANT_DIGITS - 1}e}"
     return _trim(f"{value:.{decimals(value)}f}", decimals_kept)

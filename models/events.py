@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
-import orjson
 
 from .origins import Origin
 from .records import StreamType
@@ -132,7 +131,7 @@ class _Json:
 
     def encode(self, data: FlashReady | DataUpdated) -> bytes:
         """The data as bytes."""
-        return orjson.dumps(msgspec.to_builtins(data))
+        return msgspec.json.encode(data)
 
 
 JSON: Final[Encoding] = _Json()

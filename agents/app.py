@@ -23,12 +23,14 @@ from flashfeed.models.views import SessionEvent
 
 from . import transport
 from .auto_sessions import AutoSessions
+from .broker_probe import BrokerProbe
 from .claims import Claims
 from .connection import broker_list, faust_credentials
 from .control import ControlAgent, ControlRules
 from .documents import Shelf
 from .feeds import Feed, FeedAgent, FeedTopics
 from .followed_topic import FollowedTopic, Take
+from .health import WorkerHealth
 from .kafka_writer import KafkaWriter
 from .live import LiveSessions
 from .metrics import Metrics
@@ -95,6 +97,16 @@ class Worker:
             self._owner_parts,
         )
         self.service: LiveSessions | None = None
+        self._probe = BrokerProbe(config.kafka)
+        self.health = WorkerHealth(
+            engine,
+            self.partitions,
+            self._owners,
+            self._probe,
+            failure=self._failure,
+            elsewhere=lambda: self.service is not None and self.service.ready,
+            stalled=list,
+        )
 
     def _followed(self, topic: str, take: Take) -> FollowedTopic:
         return FollowedTopic(self._config.kafka, topic, self._writer, take, self.fail)
@@ -160,6 +172,7 @@ class Worker:
         kind = "idempotent" if self._writer.idempotent else "not idempotent (the broker cannot)"
         log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
         await self._app.start()
+        await self._probe.start()
         self._tasks = [
             asyncio.create_task(self._refresh_topics(), name="refresh topics"),
             asyncio.create_task(self._watch_faust(), name="watch faust"),
@@ -172,6 +185,7 @@ class Worker:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._probe.stop()
         if self._app is not None:
             await self._app.stop()
         for agent in self._feed_agents:
@@ -194,6 +208,12 @@ class Worker:
         log.critical("the worker cannot go on", exc_info=error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
+
+    def _failure(self) -> BaseException | None:
+        failed = self._failed
+        if failed is None or not failed.done() or failed.cancelled():
+            return None
+        return failed.exception()
 
     # -- Faust ----------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 Value, key and headers are the original's; what we know stands in further headers
 (`flashfeed_*`): source topic, partition, offset, index in the message, the feed or
-session, reason, path, and the sentence a person reads.
+session, reason, path, and the sentence a person reads; what a replay needs beside
+(letters.py): the record's time, its feed, of a session's letter the record's type and the
+template, and how often it was replayed before.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from .kafka_writer import Write
 VALUE_BYTES_MAX = 900_000
 
 ALWAYS: Final = ("topic", "partition", "offset", "reason", "path", "detail", "where")
-SOMETIMES: Final = ("index", "cut_from_bytes")
+SOMETIMES: Final = (
+    "index",
+    "cut_from_bytes",
+    "timestamp_ms",
+    "feed",
+    "type",
+    "template",
+    "replays",
+)
 
 
 def header_schema() -> dict[str, Any]:
@@ -41,6 +51,11 @@ class DeadLetter(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
     part: int | None = None
     where: str = ""
+    timestamp_ms: int = 0
+    feed: str = ""
+    type: str = ""
+    template: str = ""
+    replays: int = 0
 
     def write(self, dead_letter_topic: str) -> Write:
         """The letter as a Kafka record."""
@@ -59,5 +74,13 @@ class DeadLetter(NamedTuple):
             value = value[:VALUE_BYTES_MAX]
         if self.part is not None:
             known["index"] = str(self.part)
+        beside = {
+            "timestamp_ms": self.timestamp_ms,
+            "feed": self.feed,
+            "type": self.type,
+            "template": self.template,
+            "replays": self.replays,
+        }
+        known |= {name: str(value) for name, value in beside.items() if value}
         ours = [(f"flashfeed_{name}", text.encode()) for name, text in known.items()]
         return Write(dead_letter_topic, self.key, value, [*self.headers, *ours])

@@ -168,6 +168,8 @@ def _letter(raw: Any, feed: Feed, fault: Fault, first: int = 0) -> DeadLetter:
         headers=raw.headers,
         part=None if fault.index is None else first + fault.index,
         where=f"feed {feed.name}",
+        timestamp_ms=raw.timestamp or 0,
+        feed=feed.name,
     )
 
 

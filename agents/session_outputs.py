@@ -122,4 +122,9 @@ def _letter(refused: Refused, session_id: str) -> DeadLetter:
         value=orjson.dumps(refused.record.fields),
         part=refused.record.index,
         where=f"session {session_id}",
+        timestamp_ms=refused.record.received_ms,
+        feed=refused.message.feed,
+        type=refused.message.type,
+        template=refused.message.template,
+        replays=refused.message.replays,
     )

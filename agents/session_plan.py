@@ -71,9 +71,10 @@ def plan_step(
     exists = state is not None
     since = step.head.records_offset + 1
     to_drop = relief.drops
-    fresh_origins = {
-        origin_key(one.topic, one.partition): one for one in step.head.assembly.origins
-    }
+    fresh_origins: dict[str, Origin] = {}
+    for origin in step.head.assembly.origins:  # a replay's stretch can be beside its feed's
+        key = origin_key(origin.topic, origin.partition)
+        fresh_origins[f"{key}@{origin.first}" if key in fresh_origins else key] = origin
     for one in taken:
         step.messages.append(one)
         if exists and one.offset <= step.head.records_offset:

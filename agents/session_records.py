@@ -73,7 +73,7 @@ def fold_records(
         keep_key(step, message.idempotency_key)
     key = origin_key(message.topic, message.partition)
     dropped, records = message.records[:drops], message.records[drops:]
-    if message.topic:
+    if message.topic and not message.replays:
         try:
             check_origin(head.watermarks, key)
         except SessionFailed as error:
@@ -96,6 +96,8 @@ def fold_records(
             step.refused.append(Refused(message, one, error.reason, error.path, str(error)))
     step.taken += len(taken)
     if message.topic and taken:
+        if message.replays:  # a stretch of its own: what lies between came before
+            key = f"{key}@{taken[0].offset}"
         seen = origins.get(key)
         first = seen.first if seen else taken[0].offset
         origins[key] = Origin(message.topic, message.partition, first, taken[-1].offset)

@@ -34,7 +34,7 @@ stats.py        statistics over a session's records; pure
 anthropic_*.py  the Anthropic dialect: messages, requests, conversation, shapes
 realm_*.py      the Realm WebSocket dialect: socket, frames, functions, pipelines,
                 and sessions of other workers
-health.py       whether the worker can serve
+health.py       whether the worker can serve: /health, /livez, /readyz
 layerscale*.py  the LayerScale dialects 0.3 and 0.8; read layerscale.py first
 
 May import models, and of agents the session service's contract alone; client/ models only.

@@ -12,13 +12,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket
 
 from flashfeed.agents.service import Ownership, SessionService
+from flashfeed.models.health import Health
 
 from . import anthropic_messages, errors, events, layerscale, llama_stack, openai, realm_socket
 from .caller import Sessions, Tenant
 from .cluster import ClusterDoor, cluster_router
 from .forward import Forward
 from .gate import Gate
-from .health import health_response
+from .health import ServiceHealth, checks_response, health_response
 from .limits import Allowances
 from .metrics import BridgeMetrics
 from .openapi_examples import add_examples
@@ -42,6 +43,7 @@ def create_app(
     service: SessionService,
     settings: BridgeSettings | None = None,
     cluster: Cluster | None = None,
+    health: Health | None = None,
 ) -> FastAPI:
     """The app over a session service. `app.state.closing` is the event that ends its
     streams; whoever serves the app sets it before it stops. Without a cluster no request
@@ -83,6 +85,7 @@ def create_app(
         )
     app.add_middleware(RequestIds)
     _add_worker_routes(app, service)
+    _add_probes(app, health or ServiceHealth(service), reasons=not settings.keys)
     app.include_router(llama_stack.router)
     app.include_router(layerscale.router)
     app.include_router(anthropic_messages.router)
@@ -130,6 +133,19 @@ def _add_worker_routes(app: FastAPI, service: SessionService) -> None:
         own: BridgeMetrics = app.state.metrics
         text = await sessions.metrics() + (b"" if tenant else own.render())
         return Response(text, headers={"Content-Type": METRICS_TYPE})
+
+
+def _add_probes(app: FastAPI, health: Health, *, reasons: bool) -> None:
+    @app.get("/livez", tags=["server"], responses={503: {"description": "a restart is due"}})
+    async def livez() -> Response:
+        """Whether the worker goes on; where it does not, only a restart helps."""
+        return checks_response(health.alive(), reasons=reasons)
+
+    @app.get("/readyz", tags=["server"], responses={503: {"description": "not ready"}})
+    async def readyz() -> Response:
+        """Whether a broker answers, partitions are assigned, their sessions are there, every
+        partition is read and the engine runs. The reasons are given where no keys are set."""
+        return checks_response(health.ready(), reasons=reasons)
 
 
 def _add_unknown_socket(app: FastAPI) -> None:

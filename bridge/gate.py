@@ -30,7 +30,9 @@ from .nesting import JSON_DEPTH_MAX, is_deeper
 from .origins import is_own_host, origin_may
 from .settings import BridgeSettings
 
-OPEN_PATHS: Final = frozenset({"/health", "/healthz", "/docs", "/redoc", "/openapi.json"})
+OPEN_PATHS: Final = frozenset(
+    {"/health", "/healthz", "/livez", "/readyz", "/docs", "/redoc", "/openapi.json"}
+)
 METRICS_PATH: Final = "/metrics"
 STRANGERS_MAX: Final = 100
 """WebSockets that have not said yet who they are."""

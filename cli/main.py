@@ -10,6 +10,8 @@ from pathlib import Path
 
 from flashfeed.models.errors import ConfigError, FlashfeedError
 
+from .dead_letters_grammar import add_dead_letters, run_dead_letters
+
 DESCRIPTION = """\
 Kafka records flow into resident language-model sessions; standing questions are
 answered again after every update; the answers flow out as Kafka events.
@@ -102,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     tail.add_argument("--from-beginning", action="store_true", help="what is there already too")
     tail.add_argument("--json", action="store_true", help="one JSON object a line")
     tail.add_argument("-n", "--count", type=int, help="stop after that many events")
+
+    add_dead_letters(commands, CONFIG_HELP)
 
     keys = commands.add_parser(
         "keys",
@@ -216,6 +220,8 @@ def _run(args: argparse.Namespace) -> int:
                 limit=args.count,
             )
         )
+    if args.command == "dead-letters":
+        return run_dead_letters(args)
     if args.command == "keys":
         from .keys import print_new_key
 

@@ -144,7 +144,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         service = await worker.start()
         if config.bridge.enabled:
             cluster = Cluster(service.everywhere, peers) if peers is not None else None
-            app = create_app(service, bridge_options, cluster)
+            app = create_app(service, bridge_options, cluster, worker.health)
             server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()
             scheme = "https" if bridge_options.tls else "http"

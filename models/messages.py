@@ -63,7 +63,9 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     there yet. `topic` is "" for records pushed over HTTP: those have no source
     offsets, and `idempotency_key` alone tells a repeat. `may_change`: a candle may come
     again, and is final when the next one begins. `feed` is whose limits on new sessions
-    hold. A record may be nothing but text (`pushed_text`), whatever the type.
+    hold. A record may be nothing but text (`pushed_text`), whatever the type. `replays`: how
+    often the record was a dead letter before; it lies behind its origin's watermark then, so
+    it is not held against it, and `idempotency_key` alone tells a repeat.
     """
 
     type: RecordType
@@ -73,6 +75,7 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     template: str = ""
     feed: str = ""
     may_change: bool = False
+    replays: int = 0
 
 
 class Create(_Message, frozen=True, kw_only=True, tag="create"):

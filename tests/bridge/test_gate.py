@@ -34,7 +34,7 @@ from flashfeed.models.session import SessionSpec
 from flashfeed.models.tenant import session_key
 
 KEYS = Keys({"a": [key_hash(b"first")], "b": [key_hash("sécond".encode())]})
-OPEN = ("/health", "/healthz", "/openapi.json", "/docs")
+OPEN = ("/health", "/healthz", "/livez", "/readyz", "/openapi.json", "/docs")
 
 
 def envelope(response: httpx.Response) -> dict[str, str]:
@@ -70,6 +70,18 @@ async def test_every_route_but_the_open_ones_wants_a_key(serve, memory):
                 assert response.status_code == 401
                 assert response.headers["www-authenticate"] == "Bearer"
                 assert envelope(response)["type"] == "authentication_error"
+
+
+async def test_whoever_needs_no_key_is_told_no_reasons(serve, memory):
+    memory.ready = False
+    for keys in (KEYS, Keys({})):
+        server = await serve(BridgeSettings(keys=keys))
+        async with client(server) as http:
+            response = await http.get("/readyz")
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        check = {"name": "sessions", "ok": False}
+        told = check if keys else check | {"reason": "not served yet"}
+        assert response.json() == {"status": "unavailable", "checks": [told]}
 
 
 async def test_a_key_comes_as_clients_send_it_and_tells_the_tenant(serve, memory):

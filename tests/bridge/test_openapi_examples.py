@@ -55,6 +55,8 @@ TURN_PATH = SESSION_PATH + "/turn"
 Step = tuple[str, str, Any, dict[str, str]]
 TOUR: list[Step] = [
     ("GET", "/health", None, {}),
+    ("GET", "/livez", None, {}),
+    ("GET", "/readyz", None, {}),
     ("GET", "/metrics", None, {}),
     ("POST", "/v1/agents", {"agent_config": AGENT}, {"agent": "agent_id"}),
     ("GET", "/v1/agents", None, {}),

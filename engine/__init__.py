@@ -38,6 +38,7 @@ opening.py          the jobs that open a session and freeze its prefix
 plan.py             which tokens go through the model in which passes
 context.py          one llama_context; the only C call that computes, after every check
 batch.py            a pass as C sees it; context_params.py: what a context is made with
+hidden.py           the hidden states of a pass's outputs, where somebody reads them
 answer.py score.py  a question on its way from logits to an answer; the numbers in it
 questions.py        standing questions as tokens, remembered
 steps.py            how a job speaks to the scheduler

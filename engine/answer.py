@@ -7,6 +7,7 @@ from typing import Final
 
 from flashfeed.models.session import Answer, FlashQuery
 
+from .hidden import state_bytes
 from .model import Model
 from .plan import Asked, Want
 from .score import Picked, Row, geometric_mean, pick_greedy, softmax, token_log_probability
@@ -17,7 +18,8 @@ class Pending:
 
     A question with choices ends with its last wanted row. A free one is `ended` when
     the model ends its turn or `max_tokens` are written; until then `go_on` wants the
-    logits after the last token of `written`.
+    logits after the last token of `written`. `hidden` is the hidden state that a choice is
+    made from, where it is read.
     """
 
     def __init__(self, model: Model, query: FlashQuery, asked: Asked) -> None:
@@ -29,15 +31,17 @@ class Pending:
         self._gap = 0.0
         self._first = -1
         self.written: list[int] = []
+        self.hidden = b""
         self.ended = bool(asked.choices)
 
-    def take(self, want: Want, row: Row) -> None:
-        """The logits that the plan wanted for this question."""
+    def take(self, want: Want, row: Row, hidden: Row) -> None:
+        """The logits that the plan wanted for this question, and the hidden state there."""
         choices = self.asked.choices
         if want.choice is not None:
             token = choices[want.choice][want.depth]
             self._scores[want.choice] += token_log_probability(row, token)
         elif choices:
+            self.hidden = state_bytes(hidden)
             # The normaliser of the first token is the same for all choices: left out.
             for place, choice in enumerate(choices):
                 self._scores[place] += float(row[choice[0]])

@@ -29,6 +29,7 @@ from flashfeed.models.errors import EngineError
 
 from .batch import Batch, pointer
 from .context_params import context_params
+from .hidden import HiddenStates
 from .model import Model
 from .plan import Pass, PlanFault, check_pass
 from .settings import EngineSettings, Limits
@@ -59,10 +60,12 @@ _CODES: Final = {1: "no room in the KV cache", 2: "aborted", -1: "batch refused"
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """What a pass gave: a row of logits for each output, valid until the context's next
-    pass, and the seconds that llama_decode took."""
+    pass, the seconds that llama_decode took, and a row of the hidden state for each output
+    (without columns where it is not read)."""
 
     rows: NDArray[np.float32]
     seconds: float
+    hidden: NDArray[np.float32]
 
 
 class Context:
@@ -82,6 +85,9 @@ class Context:
             "kv_type": settings.kv_type,
         }
         params = context_params(**shape)
+        self._hidden = HiddenStates(model.n_embd) if settings.hidden_states else None
+        if self._hidden:
+            params.cb_eval = self._hidden.callback
         self._trace = trace
         self._number = trace.open(shape) if trace else 0
         self._handle = C.llama_init_from_model(model.handle, params)
@@ -116,6 +122,8 @@ class Context:
         """One llama_decode. Raises PlanFault before it, DecodeFailed after it."""
         after = check_pass(one, self.limits, self.ends, self.cells_used)
         batch = self._batch.filled(one)
+        if self._hidden:
+            self._hidden.begin()
         started = time.perf_counter()
         code = self._decode(batch)
         if code == 0:
@@ -130,7 +138,9 @@ class Context:
         for run in one.runs:
             owner = run.sequences[0]
             self._own[owner] = self._own.get(owner, 0) + len(run.tokens)
-        return Decoded(self._rows(one.n_outputs), seconds)
+        n = one.n_outputs
+        hidden = self._hidden.take(n) if self._hidden else np.empty((n, 0), np.float32)
+        return Decoded(self._rows(n), seconds, hidden)
 
     def fork(self, source: int, targets: Iterable[int], position: int) -> None:
         """Every target becomes the source's first `position` tokens; no data is copied."""

@@ -59,6 +59,7 @@ class Model:
         )
         self._vocab = C.llama_model_get_vocab(handle)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
+        self.n_embd = int(C.llama_model_n_embd(handle))
         self.n_ctx_train = int(C.llama_model_n_ctx_train(handle))
         self.name = self._meta("general.name") or "model"
         self.ends = frozenset(

@@ -32,7 +32,7 @@ from .steps import Steps
 from .turns import Ask, Part, Priority, Turns, Waiting
 
 _log: Final = logging.getLogger(__name__)
-_NOTHING: Final = Decoded(np.empty((0, 0), np.float32), 0.0)
+_NOTHING: Final = Decoded(np.empty((0, 0), np.float32), 0.0, np.empty((0, 0), np.float32))
 _POLL_S: Final = 0.002
 _LOOK_BEHIND: Final = 8
 
@@ -54,6 +54,7 @@ class Job(Waiting):
     follow_up: Callable[[], Job | None] = lambda: None
     steps: Steps[Any] | None = None
     rows: list[Row] = field(default_factory=list)
+    hidden: list[Row] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -192,18 +193,21 @@ class Scheduler:
             job = part.job
             assert isinstance(job, Job)
             n = n_outputs(part.runs)
-            rows = decoded.rows[at : at + n]
+            rows, hidden = decoded.rows[at : at + n], decoded.hidden[at : at + n]
             at += n
             job.seconds += (
                 decoded.seconds * sum(len(run.tokens) for run in part.runs) / one.n_tokens
             )
             if part.left:
                 job.rows.extend(rows.copy())
+                job.hidden.extend(hidden)
                 job.ask = replace(job.asked, runs=part.left)
                 continue
-            whole = np.stack([*job.rows, *rows]) if job.rows else rows
-            seconds, job.seconds, job.rows = job.seconds, 0.0, []
-            self._resume(job, Decoded(whole, seconds))
+            if job.rows:
+                rows = np.stack([*job.rows, *rows])
+                hidden = np.stack([*job.hidden, *hidden])
+            seconds, job.seconds, job.rows, job.hidden = job.seconds, 0.0, [], []
+            self._resume(job, Decoded(rows, seconds, hidden))
 
     def _failed(self, parts: list[Part], error: EngineError) -> None:
         """The error is for the job whose part fails alone; for all where the cache is lost."""
@@ -231,7 +235,7 @@ class Scheduler:
     def _throw(self, job: Job, error: EngineError) -> None:
         steps = job.steps
         assert steps is not None
-        job.rows, job.seconds = [], 0.0
+        job.rows, job.hidden, job.seconds = [], [], 0.0
         self._go_on(job, lambda: steps.throw(error))
 
     def _go_on(self, job: Job, how: Callable[[], Ask | None]) -> None:

@@ -50,6 +50,8 @@ class EngineSettings:
 
     `snapshots` is the folder for the KV of evicted sessions, saved every
     `snapshot_interval_s` too, at most `snapshot_bytes_max` of it; None for no snapshots.
+    With `hidden_states` every update also gives the hidden states that its answers came from
+    (hidden.py, which says what that costs).
     `trace` names a file that every pass is written to (trace.py); it costs some 20 us a
     pass.
     """
@@ -76,6 +78,7 @@ class EngineSettings:
     snapshots: Path | None = None
     snapshot_bytes_max: int = 4 << 30
     snapshot_interval_s: float = 300.0
+    hidden_states: bool = False
     trace: Path | None = None
 
     def __post_init__(self) -> None:

@@ -33,7 +33,9 @@ class Update:
 
     `n_tokens` is the session's length after it; `decode_s` its share, by tokens, of the
     seconds inside llama_decode, `wall_s` those from the call to the last answer, waiting
-    included; `decodes` the asks that it took.
+    included; `decodes` the asks that it took. `hidden` has for each answer the hidden state
+    at its position, float16 as bytes: b"" for a free answer, or where the engine does not
+    read them.
     """
 
     answers: tuple[Answer, ...]
@@ -44,6 +46,7 @@ class Update:
     decode_s: float
     wall_s: float
     decodes: int
+    hidden: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -148,6 +151,7 @@ def _update_steps(
     seat.make_room(needed)
     seat.reserved = needed
     answers: dict[int, Answer] = {}
+    hidden: dict[int, bytes] = {}
     meter = _Meter()
     try:
         left = ingest
@@ -161,6 +165,7 @@ def _update_steps(
             chosen = [Pending(model, queries[index], asked[index]) for index in indices]
             found = yield from _answer_round(seat, left, chosen, meter)
             answers.update(zip(indices, found, strict=True))
+            hidden.update((index, one.hidden) for index, one in zip(indices, chosen, strict=True))
             left = ()
         _commit(session, seat, new)
     except BaseException:
@@ -177,6 +182,7 @@ def _update_steps(
         decode_s=meter.decode_s,
         wall_s=time.perf_counter() - started,
         decodes=meter.decodes,
+        hidden=tuple(hidden[index] for index in range(len(queries))),
     )
 
 
@@ -284,8 +290,8 @@ def _answer_round(
             runs.insert(0, Run(ingest, start, (seat.sequence, *forks)))
         decoded = yield _ask(seat, tuple(runs), Priority.FLASH)
         meter.add(decoded)
-        for want, row in zip(wants, decoded.rows, strict=True):
-            pending[want.question].take(want, row)
+        for want, row, state in zip(wants, decoded.rows, decoded.hidden, strict=True):
+            pending[want.question].take(want, row, state)
         yield from _decode_on(seat, forks, pending, meter)
         meter.generated_tokens += sum(len(one.written) for one in pending)
         return [one.answer() for one in pending]

@@ -1,0 +1,109 @@
+"""The running scorecard equals a plain computation over everything, and its parts the textbook."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from flashfeed.heads.learner import Head
+from flashfeed.heads.scorecard import (
+    Scorecard,
+    adaptive_ece,
+    auc,
+    binned_ece,
+    brier,
+    reliability,
+    skill_interval,
+)
+
+from .synthetic import stream, taught
+
+
+def test_the_running_figures_are_those_of_a_plain_recomputation() -> None:
+    said = taught(Head(2), stream(400, 1.0, 1.0, rate=0.6))
+    card = Scorecard(2)
+    for prediction, label in said:
+        card.learn(prediction, label)
+    scores = card.scores()
+    rows = np.array([prediction.forecast for prediction, _ in said])
+    base = np.array([prediction.parts["base_rate"] for prediction, _ in said])
+    last = np.array([prediction.parts["persistence"] for prediction, _ in said])
+    labels = np.array([label for _, label in said])
+    truth = np.eye(2)[labels]
+
+    def plain(forecasts: np.ndarray) -> float:
+        return float(((forecasts[:, 1] - labels) ** 2).mean())
+
+    assert scores.labels == 400
+    assert scores.brier == pytest.approx(plain(rows))
+    assert scores.skill_base_rate == pytest.approx(1 - plain(rows) / plain(base))
+    assert scores.skill_persistence == pytest.approx(1 - plain(rows) / plain(last))
+    assert scores.log_loss == pytest.approx(-np.log((rows * truth).sum(axis=1)).mean())
+    assert scores.accuracy == pytest.approx((rows.argmax(axis=1) == labels).mean())
+    assert scores.sharpness == pytest.approx(rows.max(axis=1).mean() - 0.5)
+    inside = [label in prediction.answers for prediction, label in said]
+    assert scores.coverage == pytest.approx(np.mean(inside))
+    assert scores.set_size == pytest.approx(np.mean([len(one.answers) for one, _ in said]))
+    low, high = scores.skill_low, scores.skill_high
+    assert low is not None
+    assert high is not None
+    assert scores.skill_base_rate is not None
+    assert low < scores.skill_base_rate < high
+
+
+def test_auc_is_how_often_a_true_one_ranks_above_a_false_one() -> None:
+    draw = np.random.default_rng(8)
+    labels = draw.integers(0, 2, 60)
+    scores = np.round(draw.normal(size=60) + labels, 1)  # with ties
+    pairs = list(itertools.product(scores[labels == 1], scores[labels == 0]))
+    expected = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
+    assert auc(np.stack([-scores, scores], axis=1), labels) == pytest.approx(expected)
+    assert auc(np.zeros((3, 2)), np.ones(3, np.int64)) is None
+
+
+def test_brier_of_two_choices_is_the_squared_error() -> None:
+    assert brier((0.3, 0.7), 1) == pytest.approx(0.09)
+    assert brier((0.2, 0.3, 0.5), 2) == pytest.approx(0.5 * (0.04 + 0.09 + 0.25))
+
+
+@pytest.mark.parametrize("bins", [binned_ece, adaptive_ece])
+def test_the_calibration_error_is_near_what_it_was_made_with(bins: object) -> None:
+    assert callable(bins)
+    draw = np.random.default_rng(9)
+    confidences = draw.uniform(0.5, 0.9, 20_000)
+    assert bins(confidences, draw.random(20_000) < confidences) < 0.02
+    assert bins(confidences, draw.random(20_000) < confidences - 0.2) == pytest.approx(
+        0.2, abs=0.02
+    )
+
+
+def test_reliability_rises_and_keeps_every_answer() -> None:
+    draw = np.random.default_rng(10)
+    confidences = draw.uniform(0.5, 1.0, 500)
+    rows = reliability(confidences, draw.random(500) < 0.7)
+    assert sum(n for n, _, _ in rows) == 500
+    rates = [rate for _, _, rate in rows]
+    assert rates == sorted(rates)
+    assert reliability(confidences[:5], np.ones(5, bool)) == []
+
+
+def test_the_interval_holds_the_true_skill_about_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(11)
+    held = 0
+    for _ in range(400):
+        outcome = draw.random(300) < 0.5
+        own, reference = (0.7 - outcome) ** 2, np.full(300, 0.25)
+        low, high = skill_interval(list(own), list(reference))
+        assert low is not None
+        assert high is not None
+        held += low <= 1 - 0.29 / 0.25 <= high
+    assert held / 400 == pytest.approx(0.95, abs=0.03)
+    assert skill_interval([0.1] * 3, [0.2] * 3) == (None, None)
+
+
+def test_no_label_is_no_figure() -> None:
+    scores = Scorecard(2).scores()
+    assert scores.labels == 0
+    assert scores.brier is None

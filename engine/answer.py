@@ -17,7 +17,7 @@ class Pending:
 
     A question with choices ends with its last wanted row. A free one is `ended` when
     the model ends its turn or `max_tokens` are written; until then `go_on` wants the
-    logits after the last token of `written`.
+    logits after the last token of `written`. `decoded` counts the tokens that it took.
     """
 
     def __init__(self, model: Model, query: FlashQuery, asked: Asked) -> None:
@@ -29,6 +29,7 @@ class Pending:
         self._gap = 0.0
         self._first = -1
         self.written: list[int] = []
+        self.decoded = asked.n_tokens
         self.ended = bool(asked.choices)
 
     def take(self, want: Want, row: Row) -> None:

@@ -33,7 +33,8 @@ class Update:
 
     `n_tokens` is the session's length after it; `decode_s` its share, by tokens, of the
     seconds inside llama_decode, `wall_s` those from the call to the last answer, waiting
-    included; `decodes` the asks that it took.
+    included; `decodes` the asks that it took. `query_tokens` are those that
+    each question took by itself, its answer's among them, in the order asked.
     """
 
     answers: tuple[Answer, ...]
@@ -44,6 +45,7 @@ class Update:
     decode_s: float
     wall_s: float
     decodes: int
+    query_tokens: tuple[int, ...] = ()
 
 
 @dataclass
@@ -148,6 +150,7 @@ def _update_steps(
     seat.make_room(needed)
     seat.reserved = needed
     answers: dict[int, Answer] = {}
+    spent: dict[int, int] = {}
     meter = _Meter()
     try:
         left = ingest
@@ -161,6 +164,7 @@ def _update_steps(
             chosen = [Pending(model, queries[index], asked[index]) for index in indices]
             found = yield from _answer_round(seat, left, chosen, meter)
             answers.update(zip(indices, found, strict=True))
+            spent.update((index, one.decoded) for index, one in zip(indices, chosen, strict=True))
             left = ()
         _commit(session, seat, new)
     except BaseException:
@@ -177,6 +181,7 @@ def _update_steps(
         decode_s=meter.decode_s,
         wall_s=time.perf_counter() - started,
         decodes=meter.decodes,
+        query_tokens=tuple(spent[index] for index in range(len(queries))),
     )
 
 
@@ -264,8 +269,8 @@ def _undo(session: Session, seat: Seat) -> None:
         seat.free()
 
 
-def _ask(seat: Seat, runs: tuple[Run, ...], priority: Priority) -> Ask:
-    return Ask(seat.group.context, runs, priority)
+def _ask(seat: Seat, runs: tuple[Run, ...], priority: Priority, data_tokens: int = 0) -> Ask:
+    return Ask(seat.group.context, runs, priority, data_tokens)
 
 
 def _answer_round(
@@ -282,7 +287,7 @@ def _answer_round(
         meter.question_tokens += sum(len(run.tokens) for run in runs)
         if ingest:
             runs.insert(0, Run(ingest, start, (seat.sequence, *forks)))
-        decoded = yield _ask(seat, tuple(runs), Priority.FLASH)
+        decoded = yield _ask(seat, tuple(runs), Priority.FLASH, len(ingest))
         meter.add(decoded)
         for want, row in zip(wants, decoded.rows, strict=True):
             pending[want.question].take(want, row)
@@ -309,5 +314,6 @@ def _decode_on(
         decoded = yield _ask(seat, runs, Priority.FLASH)
         meter.add(decoded)
         for (one, _), row in zip(live, decoded.rows, strict=True):
+            one.decoded += 1
             one.go_on(row)
         live = [(one, fork) for one, fork in live if not one.ended]

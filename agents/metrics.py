@@ -19,7 +19,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -39,11 +38,9 @@ from .metrics_machine import BuildCollector, GpuCollector
 from .metrics_sessions import SessionMetrics
 from .plain_histogram import PlainHistogram
 
-LATENCY_BUCKETS_S = (
+LATENCY_BOUNDS_S = (
     0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-
-
 BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 TAKEOVER_BOUNDS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 FIRST_TOKEN_BOUNDS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -109,10 +106,10 @@ class Metrics:
             "From a partition's assignment to its sessions being served.", (), TAKEOVER_BOUNDS_S,
             registry,
         )  # fmt: skip
-        self._latency = Histogram(
+        self._latency = PlainHistogram(
             "flashfeed_update_latency_seconds",
-            "From a source record's Kafka timestamp to its flash_ready acknowledged.",
-            buckets=LATENCY_BUCKETS_S, registry=registry,
+            "From a source record's Kafka timestamp to its flash_ready acknowledged.", (),
+            LATENCY_BOUNDS_S, registry,
         )  # fmt: skip
         self._sessions = Gauge("flashfeed_sessions", "Live sessions.", registry=registry)
         self._failures = Counter(
@@ -220,9 +217,12 @@ class Metrics:
         """A partition is served, that long after it was assigned."""
         self._takeovers.of().add(seconds)
 
-    def latency(self, seconds: float) -> None:
-        """A record's answers are out, that long after the record."""
-        self._latency.observe(max(0.0, seconds))
+    def latencies(self, now_ms: float, received_ms: Sequence[int]) -> None:
+        """The answers of records of those times are out, at `now_ms`."""
+        if received_ms:
+            self._latency.of().add_all(
+                [(now_ms - one) / 1000 if one < now_ms else 0.0 for one in received_ms]
+            )
 
     def session_failed(self, reason: str) -> None:
         """A session takes no more records."""

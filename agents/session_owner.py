@@ -283,8 +283,7 @@ class SessionOwner:
         now_ms = time.time() * 1000
         answers = (event for event in events if isinstance(event, FlashReady))
         metrics.sessions.answered(step, answers, now_ms)
-        for received_ms in step.received_ms:
-            metrics.latency((now_ms - received_ms) / 1000)
+        metrics.latencies(now_ms, step.received_ms)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

@@ -39,7 +39,8 @@ class SessionMetrics:
         self._names = names
         self._costs = costs
         self._applied = Counter(
-            "flashfeed_applied_records", "Records applied to sessions by result.",
+            "flashfeed_applied_records",
+            "Records that came to sessions, by result; a correction is applied too.",
             (*SCOPE, "result"), registry=registry,
         )  # fmt: skip
         self._updates = Counter(

@@ -20,6 +20,17 @@ SWITCHED: Final = 101
 FAILED: Final = 500
 
 
+def route_of(scope: Scope) -> str:
+    """The template of the route that took a request. FastAPI's `route` lacks the prefixes of
+    the routers that it was included by; the context that it matched in has them."""
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    for one in (getattr(context, "starlette_route", None), context, scope.get("route")):
+        path = getattr(one, "path_format", None)
+        if path:
+            return str(path)
+    return NO_ROUTE
+
+
 class RequestCounts:
     """ASGI middleware."""
 
@@ -75,7 +86,7 @@ class _Seen:
         method = self._scope.get("method", "WEBSOCKET")
         self._metrics.answered(
             method if method in METHODS or method == "WEBSOCKET" else "other",
-            str(getattr(self._scope.get("route"), "path", NO_ROUTE)),
+            route_of(self._scope),
             self.code or UNANSWERED,
         )
 

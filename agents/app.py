@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flashfeed.codecs.codec import Outside
@@ -33,6 +33,7 @@ from .followed_topic import FollowedTopic, Take
 from .health import WorkerHealth
 from .kafka_writer import KafkaWriter
 from .live import LiveSessions
+from .metric_names import MetricNames
 from .metrics import Metrics
 from .owners import Owners
 from .partitions import Partitions, Settled
@@ -50,7 +51,8 @@ WATCH_S = 0.5
 
 
 class Worker:
-    """One worker process: a Faust app, the sessions it owns, and their service."""
+    """One worker process: a Faust app, the sessions it owns, and their service. `tenants`
+    are those whose names its metrics may show."""
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Worker:
         engine: Engine,
         make_feeds: Callable[[Outside], list[Feed]],
         peers: Peers | None = None,
+        tenants: Collection[str] = (),
     ) -> None:
         self._config = config
         self._peers = peers
@@ -67,8 +70,7 @@ class Worker:
         self._specs: dict[str, SessionSpec] = {
             name: template.spec() for name, template in config.templates.items()
         }
-        asked = (query.label for spec in self._specs.values() for query in spec.flash)
-        self._metrics = Metrics(set(asked))
+        self._metrics = Metrics(MetricNames.of(config, tenants), config.prices)
         self._supplies = Supplies(config, self._metrics)
         self._feeds = make_feeds(self._supplies.outside)
         self._feed_agents: list[FeedAgent] = []
@@ -160,9 +162,8 @@ class Worker:
             (self._shelf, self._documents_topic),
             self._peers,
             self._metrics,
-            self._lag,
         )
-        self._metrics.watch(lambda: len(self.partitions.live()))
+        self._watch_metrics()
         self._app = self._faust_app()
         for feed in self._feeds:
             self._add_feed(feed, feed_topics[feed.name])
@@ -179,6 +180,13 @@ class Worker:
             asyncio.create_task(self._sweep(), name="end idle sessions"),
         ]
         return self.service
+
+    def _watch_metrics(self) -> None:
+        self._metrics.watch(lambda: len(self.partitions.live()))
+        self._metrics.watch_engine(self._engine)
+        self._metrics.kafka.behind = self._behind
+        self._metrics.kafka.partitions = self.partitions.states
+        self._metrics.kafka.failures = self._writer.failures.copy
 
     async def stop(self) -> None:
         """Leave the group, stop the sessions, flush and disconnect."""
@@ -246,6 +254,7 @@ class Worker:
         return app
 
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
+        self._metrics.rebalanced()
         records = self._config.topics.records
         await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
 
@@ -352,8 +361,8 @@ class Worker:
     async def _sweep(self) -> None:
         await self._guarded(self._auto.sweep)
 
-    def _lag(self) -> dict[tuple[str, int], int]:
+    def _behind(self) -> dict[tuple[str, int], transport.Behind]:
         consumer = self._app.consumer if self._app is not None else None
         if consumer is None:
             return {}
-        return {(tp.topic, tp.partition): count for tp, count in consumer.lag().items()}
+        return {(tp.topic, tp.partition): one for tp, one in consumer.behind().items()}

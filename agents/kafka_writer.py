@@ -54,7 +54,8 @@ class Written(NamedTuple):
 
 
 class KafkaWriter:
-    """Writes records and waits for their acknowledgement."""
+    """Writes records and waits for their acknowledgement. `failures` counts what was not
+    written, by why."""
 
     def __init__(self, kafka: KafkaConfig, on_failure: Callable[[BaseException], None]) -> None:
         self._kafka = kafka
@@ -62,6 +63,7 @@ class KafkaWriter:
         self._failure: BaseException | None = None
         self._producer: Any = None
         self.idempotent = False
+        self.failures = {"refused": 0, "too_large": 0, "not_acknowledged": 0}
 
     async def start(self) -> None:
         """Connect, idempotently where the broker can. Raises Unavailable where none answers."""
@@ -119,11 +121,14 @@ class KafkaWriter:
                 )
             done = await asyncio.gather(*pending)
         except MessageSizeTooLargeError as error:
+            self.failures["too_large"] += 1
             raise RequestError(f"a record is too large for Kafka: {error}") from error
         except KafkaError as error:
             if not pending:
+                self.failures["refused"] += 1
                 raise Unavailable(f"Kafka took no write: {error!r}") from error
             uncertain = WriteUncertain(f"Kafka did not acknowledge a write: {error!r}")
+            self.failures["not_acknowledged"] += 1
             self._failure = uncertain
             self._on_failure(uncertain)
             raise uncertain from error

@@ -8,7 +8,7 @@ feed brings.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -80,14 +80,12 @@ class LiveSessions:
         documents: tuple[Shelf, Log],
         peers: Peers | None,
         metrics: Metrics,
-        lag: Callable[[], dict[tuple[str, int], int]],
     ) -> None:
         self._config = config
         self._engine = engine
         self._partitions = partitions
         self._history = History(writer, config.topics.records, partition_count)
         self._metrics = metrics
-        self._lag = lag
         self._subscribers = Subscribers()
         self._documents = documents
         self._talks = Talks(config, engine, self._history, metrics)
@@ -193,7 +191,7 @@ class LiveSessions:
 
     async def metrics(self) -> bytes:
         """The worker's metrics."""
-        return self._metrics.render(self._lag())
+        return self._metrics.render()
 
     def new_id(self, scope: str = "") -> str:
         """A session id that is free, in a partition that this worker serves."""

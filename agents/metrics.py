@@ -1,84 +1,115 @@
-"""The worker's metrics, in one registry of its own. SI base units; labels bounded:
-never a session id, and of questions the configuration's names alone: what a tenant calls
-its own is nobody else's to read. `/metrics` of the bridge renders them."""
+"""The worker's metrics, in one registry of its own; `/metrics` of the bridge renders them.
+
+SI base units; labels bounded: never a session id, and only names that metric_names.py lets
+through. docs/METRICS.md has every series.
+
+metrics_sessions.py  records applied, updates, answers; cost.py: what they cost
+metrics_engine.py    the engine's, read from its numbers at a scrape
+metrics_kafka.py     partitions and failed writes, read at a scrape
+metrics_machine.py   build, process, GPUs
+here                 the rest: feeds, supplies, generations, rebalances
+"""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 
+from flashfeed.engine import Engine, EngineStats, Update
+from flashfeed.models.config import PricesConfig
+from flashfeed.models.errors import Unavailable
+from flashfeed.models.session import SessionSpec
+
+from .cost import Costs
 from .dead_letters import DeadLetter
+from .metric_names import MetricNames
+from .metrics_engine import EngineCollector
+from .metrics_kafka import KafkaCollector, KafkaState
+from .metrics_machine import BuildCollector, GpuCollector
+from .metrics_sessions import SessionMetrics
+from .plain_histogram import PlainHistogram
 
-LATENCY_BUCKETS_S = (
+LATENCY_BOUNDS_S = (
     0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-
-
-OTHER_QUERY = "other"
-"""The label of every question that the configuration does not name."""
+BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+TAKEOVER_BOUNDS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+FIRST_TOKEN_BOUNDS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+NEXT_TOKEN_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Metrics:
     """Every series that a worker exports; the methods are the events that move them.
-    `queries` are the questions that have a label of their own."""
+    `names` are the labels that there may be."""
 
-    def __init__(self, queries: Collection[str] = ()) -> None:
-        self._named = frozenset(queries)
+    def __init__(
+        self,
+        names: MetricNames | None = None,
+        prices: PricesConfig = PricesConfig(),  # noqa: B008 (frozen)
+    ) -> None:
+        # Of every counter the time when it began: twice the series for what nobody asks.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._names = names or MetricNames()
         self.registry = registry = CollectorRegistry()
+        self._engine: Engine | None = None
+        self._costs = Costs(self._names, prices)
+        self._costs.engine = self._stats
+        self.kafka = KafkaState()
+        self._build = BuildCollector()
+        self.sessions = SessionMetrics(self._names, self._costs, registry)
+        for collector in (
+            EngineCollector(self._stats), self._costs, KafkaCollector(self.kafka), self._build,
+            GpuCollector(),
+        ):  # fmt: skip
+            registry.register(collector)
+        ProcessCollector(registry=registry)
         self._records = Counter(
             "flashfeed_records", "Source records by feed and result.", ["feed", "result"],
             registry=registry,
         )  # fmt: skip
-        self._batches = Counter(
-            "flashfeed_batches", "Fetched partition batches by feed.", ["feed"], registry=registry
-        )
+        self._batches = PlainHistogram(
+            "flashfeed_batch_records", "Records of a fetched partition batch.", ["feed"],
+            BATCH_BOUNDS, registry,
+        )  # fmt: skip
         self._dead_letters = Counter(
             "flashfeed_dead_letters", "Dead letters by reason.", ["reason"], registry=registry
         )
-        self._updates = Counter(
-            "flashfeed_updates", "Applied session updates by type.", ["type"], registry=registry
-        )
-        self._applied = Counter(
-            "flashfeed_applied_records", "Records applied to sessions by result.", ["result"],
-            registry=registry,
-        )  # fmt: skip
-        self._candles = Counter(
-            "flashfeed_candles",
-            "Candles written as lines: final ones, and live ones each time they changed.",
-            ["result"], registry=registry,
-        )  # fmt: skip
-        self._tokens = Counter(
-            "flashfeed_engine_tokens", "Tokens decoded by kind.", ["kind"], registry=registry
-        )
-        self._answers = Counter(
-            "flashfeed_answers", "Answers to flash queries.", ["query", "changed"],
-            registry=registry,
-        )  # fmt: skip
-        self._corrected = Counter(
-            "flashfeed_corrected_answers",
-            "Answers whose choice the prior correction changed.", ["query"], registry=registry,
-        )  # fmt: skip
         self._generations = Counter(
             "flashfeed_generations", "Generations that decoded something.", registry=registry
         )
-        self._decode = Counter(
-            "flashfeed_engine_decode_seconds", "Time inside llama_decode.", registry=registry
+        self._generated = Counter(
+            "flashfeed_generated_tokens", "Tokens that generations wrote.", registry=registry
         )
-        self._latency = Histogram(
+        self._first_token = PlainHistogram(
+            "flashfeed_first_token_seconds",
+            "From the call of a generation to its first token.", (), FIRST_TOKEN_BOUNDS_S,
+            registry,
+        )  # fmt: skip
+        self._next_token = PlainHistogram(
+            "flashfeed_next_token_seconds", "From one token of a generation to the next.", (),
+            NEXT_TOKEN_BOUNDS_S, registry,
+        )  # fmt: skip
+        self._rebalances = Counter(
+            "flashfeed_rebalances", "Assignments of partitions to this worker.", registry=registry
+        )
+        self._takeovers = PlainHistogram(
+            "flashfeed_takeover_seconds",
+            "From a partition's assignment to its sessions being served.", (), TAKEOVER_BOUNDS_S,
+            registry,
+        )  # fmt: skip
+        self._latency = PlainHistogram(
             "flashfeed_update_latency_seconds",
-            "From a source record's Kafka timestamp to its flash_ready acknowledged.",
-            buckets=LATENCY_BUCKETS_S, registry=registry,
-        )  # fmt: skip
-        self._step = Histogram(
-            "flashfeed_update_seconds", "Engine time of one update.",
-            buckets=LATENCY_BUCKETS_S, registry=registry,
-        )  # fmt: skip
-        self._lag = Gauge(
-            "flashfeed_consumer_lag_records",
-            "Records behind the end of an assigned partition.",
-            ["topic", "partition"], registry=registry,
+            "From a source record's Kafka timestamp to its flash_ready acknowledged.", (),
+            LATENCY_BOUNDS_S, registry,
         )  # fmt: skip
         self._sessions = Gauge("flashfeed_sessions", "Live sessions.", registry=registry)
         self._failures = Counter(
@@ -143,7 +174,7 @@ class Metrics:
         self, feed: str, read: int, mapped: int, skipped: int, letters: Sequence[DeadLetter]
     ) -> None:
         """A feed's batch is on its way to the sessions."""
-        self._batches.labels(feed).inc()
+        self._batches.of(feed).add(read)
         self._records.labels(feed, "read").inc(read)
         self._records.labels(feed, "mapped").inc(mapped)
         self._records.labels(feed, "skipped").inc(skipped)
@@ -155,58 +186,43 @@ class Metrics:
         for reason, count in Tally(letter.reason for letter in letters).items():
             self._dead_letters.labels(reason).inc(count)
 
-    def applied(self, applied: int, duplicates: int, late: int, corrected: int) -> None:
-        """Records reached their session, were seen before, or came too late; `corrected` of
-        the applied took the place of another."""
-        self._applied.labels("applied").inc(applied)
-        self._applied.labels("duplicate").inc(duplicates)
-        self._applied.labels("late").inc(late)
-        self._applied.labels("correction").inc(corrected)
-
-    def candles(self, final: int, live: int) -> None:
-        """Candles became lines: for good, or for as long as they are open."""
-        self._candles.labels("final").inc(final)
-        self._candles.labels("live").inc(live)
-
-    def relieved(self, dropped: int, coalesced: int) -> None:
-        """A queue was full: records were dropped, or `coalesced` of the applied merged."""
-        self._applied.labels("dropped").inc(dropped)
-        self._applied.labels("coalesced").inc(coalesced)
-
-    def update(
-        self, type_: str, ingest: int, question: int, generated: int, decode_s: float, wall_s: float
-    ) -> None:
-        """The engine finished an update."""
-        self._updates.labels(type_).inc()
-        self._tokens.labels("ingest").inc(ingest)
-        self._tokens.labels("flash").inc(question + generated)
-        self._decode.inc(decode_s)
-        self._step.observe(wall_s)
-
-    def answer(self, query: str, changed: bool, corrected: bool) -> None:
-        """An answer was published; `corrected`: the model alone would have said another."""
-        label = query if query in self._named else OTHER_QUERY
-        self._answers.labels(label, str(changed).lower()).inc()
-        if corrected:
-            self._corrected.labels(label).inc()
-
     def window_halved(self) -> None:
         """A session's window has no room and is smaller from now on."""
         self._halvings.inc()
 
-    def asked(self, tokens: int) -> None:
-        """A question of no session's own was answered with that many tokens."""
-        self._tokens.labels("flash").inc(tokens)
+    def asked(self, spec: SessionSpec, feed: str, update: Update) -> None:
+        """A question of no session's own was answered."""
+        tenant = self._names.tenant(spec.tenant)
+        self._costs.asked(tenant, self._names.feed(feed), update)
+
+    def first_token(self, seconds: float) -> None:
+        """A generation's first token came, that long after its call."""
+        self._first_token.of().add(seconds)
+
+    def next_token(self, seconds: float) -> None:
+        """A generation's next token came, that long after the one before."""
+        self._next_token.of().add(seconds)
 
     def generated(self, tokens: int) -> None:
-        """A generation decoded that many tokens."""
-        self._tokens.labels("generate").inc(tokens)
+        """A generation wrote that many tokens."""
+        self._generated.inc(tokens)
         if tokens:
             self._generations.inc()
 
-    def latency(self, seconds: float) -> None:
-        """A record's answers are out, that long after the record."""
-        self._latency.observe(max(0.0, seconds))
+    def rebalanced(self) -> None:
+        """The group gave this worker its partitions anew."""
+        self._rebalances.inc()
+
+    def took_over(self, seconds: float) -> None:
+        """A partition is served, that long after it was assigned."""
+        self._takeovers.of().add(seconds)
+
+    def latencies(self, now_ms: float, received_ms: Sequence[int]) -> None:
+        """The answers of records of those times are out, at `now_ms`."""
+        if received_ms:
+            self._latency.of().add_all(
+                [(now_ms - one) / 1000 if one < now_ms else 0.0 for one in received_ms]
+            )
 
     def session_failed(self, reason: str) -> None:
         """A session takes no more records."""
@@ -220,9 +236,18 @@ class Metrics:
         """Read the number of live sessions at scrape time."""
         self._sessions.set_function(sessions)
 
-    def render(self, lag: dict[tuple[str, int], int]) -> bytes:
-        """All series in Prometheus' text format; lag of the partitions owned now."""
-        self._lag.clear()
-        for (topic, partition), records in lag.items():
-            self._lag.labels(topic, str(partition)).set(records)
+    def watch_engine(self, engine: Engine) -> None:
+        """Read the engine's own numbers at scrape time."""
+        self._engine = engine
+        stats = self._stats()
+        self._build.llama_cpp = stats.llama_cpp if stats is not None else ""
+
+    def _stats(self) -> EngineStats | None:
+        try:
+            return self._engine.stats() if self._engine is not None else None
+        except Unavailable:  # not started yet, or stopped
+            return None
+
+    def render(self) -> bytes:
+        """All series in Prometheus' text format."""
         return generate_latest(self.registry)

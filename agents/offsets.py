@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 class _Fetched:
     first: int
     last: int
+    oldest_ms: int = 0
     done: bool = False
 
 
@@ -31,16 +32,24 @@ class PartitionOffsets:
     epoch: int = 0
     in_flight: deque[_Fetched] = field(default_factory=deque)
     committable: int | None = None
+    newest_ms: int = 0
 
-    def fetched(self, first: int, last: int) -> None:
-        """Note a batch as handed out. Raises ValueError where it does not follow the last."""
+    @property
+    def oldest_ms(self) -> int:
+        """The time of the oldest batch that is not done; 0 where there is none."""
+        return self.in_flight[0].oldest_ms if self.in_flight else 0
+
+    def fetched(self, first: int, last: int, oldest_ms: int = 0, newest_ms: int = 0) -> None:
+        """Note a batch as handed out, of records of those times. Raises ValueError where it
+        does not follow the last."""
         if last < first:
             raise ValueError(f"expected first <= last, got {first}..{last}")
         if self.in_flight and first <= self.in_flight[-1].last:
             raise ValueError(
                 f"expected a batch behind offset {self.in_flight[-1].last}, got {first}..{last}"
             )
-        self.in_flight.append(_Fetched(first, last))
+        self.in_flight.append(_Fetched(first, last, oldest_ms))
+        self.newest_ms = max(self.newest_ms, newest_ms)
 
     def done(self, first: int, epoch: int) -> bool:
         """Note the batch that begins at `first` as done; False where it is not ours (any more)."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -152,6 +153,7 @@ class Partitions:
             listener(partition.number)
 
     async def _recover(self, partition: Partition) -> None:
+        began = time.monotonic()
         try:
             partition.epoch = await self._claims.claim(partition.number)
             read = await read_partition(
@@ -169,6 +171,7 @@ class Partitions:
                 owner.start()
             await self._open(partition)
             await self._claims.open(partition.number, partition.epoch)
+            self._parts.metrics.took_over(time.monotonic() - began)
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -212,7 +215,7 @@ class Partitions:
                 session_id = (raw.key or b"").decode()
                 if not session_id:
                     raise DecodeFault("expected a session id as the key, got none", "$key")
-                one = Waiting(int(raw.offset), message, len(raw.value or b""))
+                one = Waiting(int(raw.offset), message, len(raw.value or b""), raw.timestamp or 0)
                 routed.append((session_id, one))
             except (DecodeFault, UnicodeDecodeError) as fault:
                 letters.append(_letter(raw, fault))
@@ -268,6 +271,11 @@ class Partitions:
     def numbers(self) -> list[int]:
         """The owned partitions."""
         return sorted(self._owned)
+
+    def states(self) -> dict[str, int]:
+        """How many owned partitions are live, and how many recovering."""
+        live = sum(one.live for one in self._owned.values())
+        return {"live": live, "recovering": len(self._owned) - live}
 
     def live(self) -> list[SessionOwner]:
         """Every live session's owner."""

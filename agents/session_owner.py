@@ -279,25 +279,11 @@ class SessionOwner:
 
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics
-        metrics.applied(step.taken + step.texts, step.duplicates, step.late, step.corrected)
-        metrics.candles(step.final, step.live)
-        metrics.relieved(step.dropped, step.coalesced)
-        if update.decodes:
-            metrics.update(
-                step.head.spec.type,
-                update.ingest_tokens,
-                update.question_tokens,
-                update.generated_tokens,
-                update.decode_s,
-                update.wall_s,
-            )
+        metrics.sessions.stepped(step, update)
         now_ms = time.time() * 1000
-        for event in events:
-            if isinstance(event, FlashReady):
-                corrected = event.raw is not None and event.raw.value != event.value
-                metrics.answer(event.name, event.changed, corrected)
-        for received_ms in step.received_ms:
-            metrics.latency((now_ms - received_ms) / 1000)
+        answers = (event for event in events if isinstance(event, FlashReady))
+        metrics.sessions.answered(step, answers, now_ms)
+        metrics.latencies(now_ms, step.received_ms)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

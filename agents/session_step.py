@@ -40,11 +40,13 @@ def any_feed(_feed: str, _session_id: str) -> None:
 
 
 class Waiting(NamedTuple):
-    """A message of `flashfeed.records` that its session has not applied yet."""
+    """A message of `flashfeed.records` that its session has not applied yet; `written_ms` is
+    Kafka's time of it."""
 
     offset: int
     message: Message
     n_bytes: int = 0
+    written_ms: int = 0
 
     @property
     def records(self) -> int:

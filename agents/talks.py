@@ -67,11 +67,13 @@ class Talks:
         self._warm.take_over(session_id)
         self._generating[session_id] += 1
         pieces = self._engine.generate(session_id, asked, options)
+        clock = TokenClock(self._metrics)
         tokens = 0
         texts: list[str] = []
         try:
             with placed(owner):
                 async for piece in pieces:
+                    clock.count(piece.n_tokens)
                     tokens = piece.n_tokens
                     texts.append(piece.text)
                     owner.turns += piece.finish_reason in ENDED_REASONS
@@ -117,12 +119,14 @@ class Talks:
         self, tenant: str, asked: PlainPrompt, options: GenerateOptions, model: str
     ) -> AsyncGenerator[GeneratedPiece]:
         """A chat of one tenant; its KV is shared with no other."""
+        clock = TokenClock(self._metrics)
         tokens = 0
         try:
             async with aclosing(
                 self._engine.chat(asked, options, tenant, self._reference(model))
             ) as pieces:
                 async for piece in pieces:
+                    clock.count(piece.n_tokens)
                     tokens = piece.n_tokens
                     yield piece
         finally:
@@ -157,13 +161,32 @@ class Talks:
             raise RequestError("choices: expected 2 or more, got none")
         with placed(owner):
             update = await self._engine.update(owner.session_id, (), [query])
-        self._metrics.asked(update.question_tokens + update.generated_tokens)
+        if owner.state is not None:
+            self._metrics.asked(owner.state.head.spec, owner.feed, update)
         [answer] = update.answers
         return answer if answer.logit_gap >= gap_threshold else None
 
     def _reference(self, model: str) -> str:
         """A model's name as the engine takes it: the default one has none."""
         return "" if model in (self._engine.model_name, self._config.engine.model) else model
+
+
+class TokenClock:
+    """Times a generation's tokens, from the call on."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._last_s = time.perf_counter()
+        self._tokens = 0
+
+    def count(self, tokens: int) -> None:
+        """So many tokens are written now."""
+        if tokens <= self._tokens:
+            return
+        now = time.perf_counter()
+        note = self._metrics.next_token if self._tokens else self._metrics.first_token
+        note(now - self._last_s)
+        self._last_s, self._tokens = now, tokens
 
 
 @contextmanager

@@ -56,6 +56,20 @@ class Batch(NamedTuple):
         return int(self.records[-1].offset)
 
 
+class Behind(NamedTuple):
+    """How far a partition is behind its end: records, and Kafka's times (ms) of the oldest
+    that is fetched and not done and of the newest that was ever fetched; 0 for none."""
+
+    records: int
+    oldest_ms: int
+    newest_ms: int
+
+
+def times_of(records: list[ConsumerRecord[bytes, bytes]]) -> tuple[int, int]:
+    """Kafka's times of a batch's first and last record."""
+    return records[0].timestamp or 0, records[-1].timestamp or 0
+
+
 def source_of(raw: ConsumerRecord[bytes, bytes]) -> Source:
     """What a fetched record has beside its value."""
     return Source(raw.key, raw.topic, raw.timestamp, raw.headers)
@@ -125,7 +139,7 @@ class BatchConsumer(driver.Consumer):
             records = left.pop(tp)
             partition = self._partition(tp)
             batch = Batch(tp.topic, tp.partition, partition.epoch, records)
-            partition.fetched(batch.first, batch.last)
+            partition.fetched(batch.first, batch.last, *times_of(records))
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             yield tp, self._batch_message(tp, batch)
         await self._seek_back(left)
@@ -214,16 +228,18 @@ class BatchConsumer(driver.Consumer):
         """The topics that the group's member has subscribed to."""
         return set(self._thread._ensure_consumer().subscription())
 
-    def lag(self) -> Mapping[TP, int]:
-        """Records behind the end of each assigned partition, as far as fetches told."""
-        behind: dict[TP, int] = {}
+    def behind(self) -> Mapping[TP, Behind]:
+        """How far each assigned partition is behind its end, as far as fetches told."""
+        behind: dict[TP, Behind] = {}
         for tp in self.assignment():
             end = self.highwater(tp)
-            done = self._partition(tp).committable
+            partition = self._partition(tp)
+            done = partition.committable
             if done is None:
                 done = self._committed_offset[tp]
             if end is not None:
-                behind[tp] = max(0, end - (done or 0))
+                records = max(0, end - (done or 0))
+                behind[tp] = Behind(records, partition.oldest_ms, partition.newest_ms)
         return behind
 
 

@@ -19,7 +19,7 @@ from flashfeed.agents.app import Worker
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.cli.settings import load
-from flashfeed.engine import Update
+from flashfeed.engine import EngineStats, Update
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 
 
@@ -62,6 +62,10 @@ class StubEngine:
     def kv_tokens(self, session_id: str) -> int:
         """As many as the session has."""
         return 1
+
+    def stats(self) -> EngineStats:
+        """Nothing."""
+        return EngineStats()
 
     def model_hash_of(self, session_id: str) -> str:
         """The stub's."""

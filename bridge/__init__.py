@@ -27,6 +27,7 @@ request_ids.py  an id for every request
 request_heads.py  HTTP whose heads are bounded in bytes and time
 slow_clients.py  clients that do not read are cut off, whatever they speak
 metrics.py      the bridge's own metrics
+request_counts.py requests by route and code
 sse.py          server-sent events
 events.py       flashfeed's own event stream, which flashfeed.client reads
 client/         flashfeed.client, for programs downstream: a package of its own

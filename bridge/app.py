@@ -24,6 +24,7 @@ from .limits import Allowances
 from .metrics import BridgeMetrics
 from .openapi_examples import add_examples
 from .peers import ClusterPeers
+from .request_counts import RequestCounts
 from .request_ids import HEADERS as REQUEST_ID_HEADERS
 from .request_ids import RequestIds
 from .settings import BridgeSettings
@@ -84,6 +85,7 @@ def create_app(
             expose_headers=["Retry-After", *REQUEST_ID_HEADERS],
         )
     app.add_middleware(RequestIds)
+    app.add_middleware(RequestCounts, metrics=app.state.metrics)
     _add_worker_routes(app, service)
     _add_probes(app, health or ServiceHealth(service), reasons=not settings.keys)
     app.include_router(llama_stack.router)

@@ -133,7 +133,8 @@ async def _run(config: Config, trace: Path | None) -> int:
         config.models.idle_unload_s,
     )
     engine.start()
-    worker = Worker(config, engine, partial(feeds_of, config), peers)
+    tenants = bridge_options.keys.tenants
+    worker = Worker(config, engine, partial(feeds_of, config), peers, tenants)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -74,8 +74,15 @@ def wait_until_ready(port: int, worker: subprocess.Popen[bytes], log: Path) -> N
 
 
 def scrape(port: int, series: str) -> float:
-    """The sum of a series at the worker's /metrics."""
+    """The sum of a series at the worker's /metrics: `name`, or `name{label="value"}` with some
+    of its labels."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
-    values = [line.split()[-1] for line in lines if line.startswith(series)]
+    name, _, labels = series.rstrip("}").partition("{")
+    pairs = labels.split(",") if labels else []
+    values = [
+        line.rsplit(" ", 1)[1]
+        for line in lines
+        if line.startswith(name) and all(pair in line for pair in pairs)
+    ]
     return sum(float(value) for value in values)

@@ -44,6 +44,7 @@ questions.py        standing questions as tokens, remembered
 steps.py            how a job speaks to the scheduler
 turns.py            which waiting asks go into the next pass, and that nobody starves
 scheduler.py        the engine's thread
+stats.py            what is counted of it all, in plain numbers
 
   sessions, seats, windows
 sessions.py         sessions (when a window moves: models/window.py)
@@ -100,12 +101,14 @@ from .engine import Engine, Inspection
 from .packaged_model import fastest_form, find_packaged_model
 from .plan import PlanFault
 from .settings import EngineSettings, Limits
+from .stats import EngineStats
 from .update import Update
 
 __all__ = [
     "DecodeFailed",
     "Engine",
     "EngineSettings",
+    "EngineStats",
     "Inspection",
     "Limits",
     "PlanFault",

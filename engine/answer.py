@@ -19,7 +19,7 @@ class Pending:
     A question with choices ends with its last wanted row. A free one is `ended` when
     the model ends its turn or `max_tokens` are written; until then `go_on` wants the
     logits after the last token of `written`. `hidden` is the hidden state that a choice is
-    made from, where it is read.
+    made from, where it is read; `decoded` counts the tokens that it took.
     """
 
     def __init__(self, model: Model, query: FlashQuery, asked: Asked) -> None:
@@ -32,6 +32,7 @@ class Pending:
         self._first = -1
         self.written: list[int] = []
         self.hidden = b""
+        self.decoded = asked.n_tokens
         self.ended = bool(asked.choices)
 
     def take(self, want: Want, row: Row, hidden: Row) -> None:

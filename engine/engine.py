@@ -29,7 +29,7 @@ from .embed import Vectors
 from .embedding_queue import EmbeddingQueue
 from .generate import NotResident, Talk, generate_steps
 from .homes import Home, Homes, Locate, no_others
-from .machine import free_memory_bytes
+from .machine import devices, free_memory_bytes, llama_cpp_build
 from .model import Model
 from .opening import item_tokens, mark_prefix_steps, open_steps, prefix_tokens
 from .plain_chats import PlainChats
@@ -38,6 +38,7 @@ from .prompt import Prompt, make_plain_prompt, make_prompt
 from .residency import resident_steps
 from .scheduler import Job, Scheduler, Watch
 from .settings import EngineSettings
+from .stats import OF_PRIORITY, EngineStats, LoadedModel
 from .steps import Steps
 from .turns import Priority, Turns
 from .update import Update, update_steps
@@ -86,6 +87,8 @@ class Engine:
         self._sessions: Sessions | None = None
         self._scheduler: Scheduler | None = None
         self._embeddings: Final = EmbeddingQueue(self.threads)
+        self._devices: tuple[str, ...] = ()
+        self._llama_cpp = ""
         self._plain = self._no_places()
 
     def start(self) -> None:
@@ -98,6 +101,7 @@ class Engine:
         homes = Homes(self.settings, self._locate, self._models_bytes_max, self._idle_unload_s)
         home = homes.acquire()
         model = home.model
+        self._devices, self._llama_cpp = devices(), llama_cpp_build()[0]
         self.model_hash = model.hash
         self.model_name = model.name
         settings = self.settings
@@ -422,6 +426,26 @@ class Engine:
     def failure(self) -> BaseException | None:
         """Why the engine's thread ended by itself; None while it runs."""
         return self._scheduler.failure if self._scheduler is not None else None
+
+    def stats(self) -> EngineStats:
+        """The engine in numbers, at this moment; nothing waits for it. Raises Unavailable."""
+        meters, homes = self._running().meters, self._open_homes()
+        hashes = homes.hashes()
+        return replace(
+            self._open_sessions().stats(),
+            spent=dict(meters.spent),
+            jobs={OF_PRIORITY[one]: n for one, n in meters.jobs.items()},
+            steps={OF_PRIORITY[one]: buckets for one, buckets in meters.steps.items()},
+            waits={OF_PRIORITY[one]: buckets for one, buckets in meters.waits.items()},
+            models=tuple(
+                LoadedModel(
+                    one.name or self.model_name, hashes.get(one.name, ""), one.weights, one.kv
+                )
+                for one in homes.residents()
+            ),
+            devices=self._devices,
+            llama_cpp=self._llama_cpp,
+        )
 
     def _no_places(self) -> PlainChats:
         return PlainChats(

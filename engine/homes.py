@@ -143,6 +143,10 @@ class Homes:
         """What is loaded now."""
         return self._pool.residents()
 
+    def hashes(self) -> dict[str, str]:
+        """The hash of each model that sessions live on, by its name."""
+        return {name: home.model.hash for name, home in list(self._homes.items())}
+
     def close(self) -> None:
         """Unloads all; what is in use still, when it is released."""
         self._closed = True

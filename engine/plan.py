@@ -86,6 +86,11 @@ class Asked:
         return max(1, sum(len(choice) > 1 for choice in self.choices))
 
     @property
+    def n_tokens(self) -> int:
+        """Tokens that are decoded of it before its answer is written."""
+        return len(self.tokens) + sum(len(choice) - 1 for choice in self.choices)
+
+    @property
     def n_cells(self) -> int:
         """Cells needed at most, from the question's first token to the answer's last."""
         answer = (

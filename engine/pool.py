@@ -30,6 +30,7 @@ from .seats import Group, PrefixKey, Seat
 from .sessions import Session
 from .settings import EngineSettings
 from .snapshots import Snapshots
+from .stats import EngineStats
 from .steps import Steps
 from .trace import Trace
 
@@ -60,6 +61,8 @@ class Sessions:
         self._looked = 0.0
         self._clock = 0
         self.evictions = 0
+        self.rebuilt = 0
+        self.rebuilding: set[str] = set()
 
     def __getitem__(self, session_id: str) -> Session:
         try:
@@ -136,6 +139,29 @@ class Sessions:
         """The session is used now."""
         self._clock += 1
         session.used = self._clock
+
+    def stats(self) -> EngineStats:
+        """What it holds now. From any thread: a list of a dictionary is made at once."""
+        states = {"resident": 0, "evicted": 0, "rebuilding": 0}
+        rebuilding = set(self.rebuilding)
+        for one in list(self._open.values()):
+            if not one.plain:
+                evicted = "rebuilding" if one.id in rebuilding else "evicted"
+                states["resident" if one.senior is not None else evicted] += 1
+        groups = list(self._groups)
+        saved = self.snapshots
+        return EngineStats(
+            sessions=states,
+            restores={"snapshot": saved.restored, "decode": self.rebuilt},
+            snapshots={"saved": saved.saved, "refused": saved.refused, "skipped": saved.skipped},
+            evictions=self.evictions,
+            kv_cells=sum(group.context.limits.cells for group in groups),
+            kv_cells_used=sum(group.context.cells_used for group in groups),
+            kv_bytes=sum(group.n_bytes for group in groups),
+            kv_bytes_max=self.settings.kv_bytes_max,
+            seats=sum(group.n_seats - group.n_free for group in groups),
+            seats_max=self.settings.seats,
+        )
 
     def free(self) -> None:
         """Saves what changed and frees every context."""

@@ -28,6 +28,14 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
             f"{session.named}: its prefix and window need {session.length} tokens, its "
             f"context has {session.context_tokens}"
         )
+    sessions.rebuilding.add(session.id)
+    try:
+        yield from _seated(sessions, session, priority)
+    finally:
+        sessions.rebuilding.discard(session.id)
+
+
+def _seated(sessions: Sessions, session: Session, priority: Priority) -> Steps[None]:
     seat = yield from sessions.seat_steps(session)
     try:
         restored = yield from sessions.snapshots.restore_steps(session, seat, session.start)
@@ -39,7 +47,9 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
     except BaseException:
         seat.free()
         raise
-    session.changed = session.changed or (not restored and bool(session.items))
+    decoded = not restored and bool(session.items)
+    sessions.rebuilt += decoded
+    session.changed = session.changed or decoded
     session.senior = seat
 
 
@@ -81,7 +91,7 @@ def catch_up_steps(session: Session, seat: Seat, priority: Priority) -> Steps[No
     tokens = session.tokens(seat.end, session.count)
     if tokens:
         run = Run(tokens, seat.length, (seat.sequence,))
-        yield Ask(seat.group.context, (run,), priority)
+        yield Ask(seat.group.context, (run,), priority, again=True)
         seat.held = seat.length
     seat.end = session.count
 
@@ -118,7 +128,7 @@ def _decode_prefix(
         if state is not None:
             context.load_sequence(sequence, state, session.prefix)
         else:
-            yield Ask(context, (Run(session.prefix, 0, (sequence,)),), priority)
+            yield Ask(context, (Run(session.prefix, 0, (sequence,)),), priority, again=True)
             sessions.prefixes.keep(key, context.save_sequence(sequence))
         if context.ends[sequence] != len(session.prefix):
             raise EngineError(f"{session.named}: its prefix was not decoded whole")

@@ -28,6 +28,7 @@ from flashfeed.models.errors import EngineError, FlashfeedError, Overloaded, Una
 from .context import Context, Decoded, DecodeFailed
 from .plan import Pass, PlanFault, n_outputs
 from .score import Row
+from .stats import Meters
 from .steps import Steps
 from .turns import Ask, Part, Priority, Turns, Waiting
 
@@ -44,6 +45,7 @@ class Job(Waiting):
     `lane` says whether it changes its session. `void` tells that what it asks for is no
     longer there to be decoded: it is then resumed without. `kind` is the class it hurries
     what is before it to. `follow_up` may give the job that comes next in the lane.
+    `came_s` (time.perf_counter()) is when it came, 0 once it had a turn.
     """
 
     start: Callable[[], Steps[Any]]
@@ -51,11 +53,17 @@ class Job(Waiting):
     lane: bool = True
     kind: Priority = Priority.INGEST
     void: Callable[[], bool] = lambda: False
+    came_s: float = 0.0
     follow_up: Callable[[], Job | None] = lambda: None
     steps: Steps[Any] | None = None
     rows: list[Row] = field(default_factory=list)
     hidden: list[Row] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def counts_as(self) -> Priority:
+        """The class that it is counted as: of a talk job, what somebody reads."""
+        return self.kind if self.lane else Priority.FOREGROUND
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class Scheduler:
     """Runs jobs in a thread of its own, from `start` to `stop`."""
 
     def __init__(self, jobs_max: int, turns: Turns, watch: Watch) -> None:
+        self.meters: Final = Meters()
         self._jobs_max: Final = jobs_max
         self._turns: Final = turns
         self._watch: Final = watch
@@ -102,7 +111,7 @@ class Scheduler:
                 raise Unavailable("the engine is not running")
             if self._n_jobs >= self._jobs_max:
                 raise Overloaded(f"expected at most {self._jobs_max} jobs waiting in the engine")
-            self._n_jobs += 1
+            self._came(job)
             self._inbox.put(job)
 
     def stop(self) -> None:
@@ -132,7 +141,7 @@ class Scheduler:
         """Sorts new jobs in; waits where there is nothing to do. False at the end."""
         for job in self._watch.housekeeping(time.monotonic()):
             with self._lock:
-                self._n_jobs += 1
+                self._came(job)
             self._sort_in(job)
         wait = None if self._ready or self._starting else _POLL_S if self._blocked else 1.0
         while True:
@@ -144,6 +153,11 @@ class Scheduler:
                 return False
             wait = None
             self._sort_in(job_or_end)
+
+    def _came(self, job: Job) -> None:
+        self._n_jobs += 1
+        self.meters.jobs[job.counts_as] += 1
+        job.came_s = time.perf_counter()
 
     def _sort_in(self, job: Job) -> None:
         self._arrivals += 1
@@ -175,9 +189,17 @@ class Scheduler:
             self._resume(job, _NOTHING)
         if self._ready:
             parts = self._turns.plan(list(self._ready))
+            for part in parts:
+                self._first_turn(part.job)
             self._run_parts(parts)
         for job in list(self._blocked):
             self._resume(job, _NOTHING)
+
+    def _first_turn(self, job: Waiting) -> None:
+        assert isinstance(job, Job)
+        if job.came_s:
+            self.meters.waited(job.counts_as, job.came_s)
+            job.came_s = 0.0
 
     def _run_parts(self, parts: list[Part]) -> None:
         context = parts[0].job.asked.context
@@ -188,6 +210,7 @@ class Scheduler:
         except EngineError as error:
             self._failed(parts, error)
             return
+        self.meters.step(parts, decoded.seconds)
         at = 0
         for part in parts:
             job = part.job
@@ -195,13 +218,12 @@ class Scheduler:
             n = n_outputs(part.runs)
             rows, hidden = decoded.rows[at : at + n], decoded.hidden[at : at + n]
             at += n
-            job.seconds += (
-                decoded.seconds * sum(len(run.tokens) for run in part.runs) / one.n_tokens
-            )
+            job.seconds += decoded.seconds * part.n_tokens / one.n_tokens
             if part.left:
                 job.rows.extend(rows.copy())
                 job.hidden.extend(hidden)
-                job.ask = replace(job.asked, runs=part.left)
+                data = max(0, job.asked.data_tokens - part.n_tokens)
+                job.ask = replace(job.asked, runs=part.left, data_tokens=data)
                 continue
             if job.rows:
                 rows = np.stack([*job.rows, *rows])
@@ -261,10 +283,11 @@ class Scheduler:
     def _finish(self, job: Job, result: Any, error: BaseException | None) -> None:
         with self._lock:
             self._n_jobs -= 1
+            self.meters.jobs[job.counts_as] -= 1
         follower = job.follow_up() if error is None else None
         if follower is not None:
             with self._lock:
-                self._n_jobs += 1
+                self._came(follower)
             self._watch.came(follower.session)
         self._watch.went(job.session)
         job.done(result, error)

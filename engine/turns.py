@@ -56,11 +56,17 @@ class HasLimits(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a job waits for: `runs` decoded in `context`."""
+    """What a job waits for: `runs` decoded in `context`.
+
+    For the count of what tokens were for: the first `data_tokens` are new data; `again`
+    says that it is nothing new, but a prefix or what another seat holds or held.
+    """
 
     context: HasLimits
     runs: tuple[Run, ...]
     priority: Priority
+    data_tokens: int = 0
+    again: bool = False
 
     @property
     def n_tokens(self) -> int:
@@ -103,6 +109,11 @@ class Part:
     job: Waiting
     runs: tuple[Run, ...]
     left: tuple[Run, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the step that are the job's."""
+        return n_tokens(self.runs)
 
 
 class Turns:

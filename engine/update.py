@@ -35,7 +35,8 @@ class Update:
     seconds inside llama_decode, `wall_s` those from the call to the last answer, waiting
     included; `decodes` the asks that it took. `hidden` has for each answer the hidden state
     at its position, float16 as bytes: b"" for a free answer, or where the engine does not
-    read them.
+    read them. `query_tokens` are those that each question took by itself, its answer's among
+    them, in the order asked.
     """
 
     answers: tuple[Answer, ...]
@@ -47,6 +48,7 @@ class Update:
     wall_s: float
     decodes: int
     hidden: tuple[bytes, ...] = ()
+    query_tokens: tuple[int, ...] = ()
 
 
 @dataclass
@@ -152,6 +154,7 @@ def _update_steps(
     seat.reserved = needed
     answers: dict[int, Answer] = {}
     hidden: dict[int, bytes] = {}
+    spent: dict[int, int] = {}
     meter = _Meter()
     try:
         left = ingest
@@ -166,6 +169,7 @@ def _update_steps(
             found = yield from _answer_round(seat, left, chosen, meter)
             answers.update(zip(indices, found, strict=True))
             hidden.update((index, one.hidden) for index, one in zip(indices, chosen, strict=True))
+            spent.update((index, one.decoded) for index, one in zip(indices, chosen, strict=True))
             left = ()
         _commit(session, seat, new)
     except BaseException:
@@ -183,6 +187,7 @@ def _update_steps(
         wall_s=time.perf_counter() - started,
         decodes=meter.decodes,
         hidden=tuple(hidden[index] for index in range(len(queries))),
+        query_tokens=tuple(spent[index] for index in range(len(queries))),
     )
 
 
@@ -270,8 +275,8 @@ def _undo(session: Session, seat: Seat) -> None:
         seat.free()
 
 
-def _ask(seat: Seat, runs: tuple[Run, ...], priority: Priority) -> Ask:
-    return Ask(seat.group.context, runs, priority)
+def _ask(seat: Seat, runs: tuple[Run, ...], priority: Priority, data_tokens: int = 0) -> Ask:
+    return Ask(seat.group.context, runs, priority, data_tokens)
 
 
 def _answer_round(
@@ -288,7 +293,7 @@ def _answer_round(
         meter.question_tokens += sum(len(run.tokens) for run in runs)
         if ingest:
             runs.insert(0, Run(ingest, start, (seat.sequence, *forks)))
-        decoded = yield _ask(seat, tuple(runs), Priority.FLASH)
+        decoded = yield _ask(seat, tuple(runs), Priority.FLASH, len(ingest))
         meter.add(decoded)
         for want, row, state in zip(wants, decoded.rows, decoded.hidden, strict=True):
             pending[want.question].take(want, row, state)
@@ -315,5 +320,6 @@ def _decode_on(
         decoded = yield _ask(seat, runs, Priority.FLASH)
         meter.add(decoded)
         for (one, _), row in zip(live, decoded.rows, strict=True):
+            one.decoded += 1
             one.go_on(row)
         live = [(one, fork) for one, fork in live if not one.ended]

@@ -277,6 +277,20 @@ class PipelineConfig(_Table, frozen=True, kw_only=True):
             raise ValueError("expected no {previous} in the first step: nothing is before it")
 
 
+class PricesConfig(_Table, frozen=True, kw_only=True):
+    """What /metrics makes money of: an hour of the device inside llama_decode, and a million
+    tokens. With both 0 there are no series of money."""
+
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] = "USD"
+    device_hour: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    million_tokens: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+    @property
+    def given(self) -> bool:
+        """Whether anything costs money."""
+        return bool(self.device_hour or self.million_tokens)
+
+
 class SessionTemplate(_Table, frozen=True, kw_only=True):
     """What a session is made from: the fields of a session spec, without ids."""
 
@@ -359,6 +373,7 @@ class Config(_Table, frozen=True, kw_only=True):
     model: dict[NonEmpty, ModelConfig] = {}
     bridge: BridgeConfig = BridgeConfig()
     cluster: ClusterConfig = ClusterConfig()
+    prices: PricesConfig = PricesConfig()
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}
     pipelines: dict[NonEmpty, PipelineConfig] = {}

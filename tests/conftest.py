@@ -33,6 +33,7 @@ sessions_max = 16
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-clients", action="store_true", help="write docs/CLIENTS.md")
     parser.addoption("--write-examples", action="store_true", help="write bridge/examples.json")
+    parser.addoption("--write-metrics", action="store_true", help="write docs/METRICS.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -90,7 +90,6 @@ async def served(bench: Bench) -> LiveSessions:
         (Shelf(), documents),
         None,
         bench.metrics,
-        lambda: {},
     )
     await bench.apply(reading(0, 1, 2))
     return service

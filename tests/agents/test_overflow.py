@@ -116,11 +116,14 @@ def last_values(text: str, count: int) -> list[float]:
 
 def metric(running: Running, name: str) -> float:
     lines = httpx.get(f"{running.url}/metrics", timeout=60).text.splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+    name, _, label = name.partition(" ")
+    return sum(
+        float(line.rpartition(" ")[2]) for line in lines if line.startswith(name) and label in line
+    )
 
 
 def applied(running: Running, result: str) -> float:
-    return metric(running, f'flashfeed_applied_records_total{{result="{result}"}}')
+    return metric(running, f'flashfeed_applied_records_total result="{result}"')
 
 
 def wait_for(running: Running, session: str, processed: int, within_s: float) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def alive(worker):
 
 def generated(http):
     text = http.get("/metrics").text
-    found = re.search(r'^flashfeed_engine_tokens_total\{kind="generate"\} (\S+)$', text, flags=re.M)
+    found = re.search(r"^flashfeed_generated_tokens_total (\S+)$", text, flags=re.M)
     return float(found.group(1)) if found else 0.0
 
 

@@ -1,0 +1,130 @@
+"""The metrics of the sessions' path: records applied, updates, answers, and what they cost.
+
+Every series of a session has the same three labels, its scope: tenant, feed and type. Their
+children are looked up once for each scope, since every step comes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+
+from flashfeed.engine import Update
+from flashfeed.models.events import FlashReady
+from flashfeed.models.messages import Records
+
+from .cost import Costs
+from .metric_names import MetricNames
+from .plain_histogram import PlainHistogram
+from .session_step import Step
+
+SCOPE: Final = ("tenant", "feed", "type")
+RESULTS: Final = ("applied", "duplicate", "late", "correction", "dropped", "coalesced")
+UPDATE_BOUNDS_S: Final = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
+)  # fmt: skip
+RECEIPT_BOUNDS_S: Final = (
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
+CONFIDENCE_BOUNDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+Scope = tuple[str, str, str]
+
+
+class SessionMetrics:
+    """What steps and their answers move."""
+
+    def __init__(self, names: MetricNames, costs: Costs, registry: CollectorRegistry) -> None:
+        self._names = names
+        self._costs = costs
+        self._applied = Counter(
+            "flashfeed_applied_records",
+            "Records that came to sessions, by result; a correction is applied too.",
+            (*SCOPE, "result"), registry=registry,
+        )  # fmt: skip
+        self._updates = Counter(
+            "flashfeed_updates", "Applied session updates.", SCOPE, registry=registry
+        )
+        self._answers = Counter(
+            "flashfeed_answers",
+            "Answers to flash queries; value is one of the choices, empty for free text.",
+            (*SCOPE, "query", "value", "changed"), registry=registry,
+        )  # fmt: skip
+        self._corrected = Counter(
+            "flashfeed_corrected_answers",
+            "Answers whose choice the prior correction changed.", (*SCOPE, "query"),
+            registry=registry,
+        )  # fmt: skip
+        self._confidence = PlainHistogram(
+            "flashfeed_answer_confidence", "Probability of the answers given.",
+            (*SCOPE, "query"), CONFIDENCE_BOUNDS, registry,
+        )  # fmt: skip
+        self._candles = Counter(
+            "flashfeed_candles",
+            "Candles written as lines: final ones, and live ones each time they changed.",
+            ["result"], registry=registry,
+        )  # fmt: skip
+        self._update = PlainHistogram(
+            "flashfeed_update_seconds",
+            "An update in the engine, from its call to its last answer.",
+            SCOPE, UPDATE_BOUNDS_S, registry,
+        )  # fmt: skip
+        self._receipt = PlainHistogram(
+            "flashfeed_receipt_latency_seconds",
+            "From a message on flashfeed.records to its answers acknowledged.",
+            SCOPE, RECEIPT_BOUNDS_S, registry,
+        )  # fmt: skip
+        self._results: dict[Scope, tuple[Counter, ...]] = {}
+        self._answered: dict[tuple[str, ...], Counter] = {}
+
+    def stepped(self, step: Step, update: Update) -> None:
+        """A step is durable: its records count, and what the engine did for it."""
+        scope = self._scope(step)
+        results = self._results.get(scope)
+        if results is None:
+            results = tuple(self._applied.labels(*scope, result) for result in RESULTS)
+            self._results[scope] = results
+        counts = (
+            step.taken + step.texts, step.duplicates, step.late, step.corrected,
+            step.dropped, step.coalesced,
+        )  # fmt: skip
+        for counter, count in zip(results, counts, strict=True):
+            if count:
+                counter.inc(count)
+        if step.final:
+            self._candles.labels("final").inc(step.final)
+        if step.live:
+            self._candles.labels("live").inc(step.live)
+        if update.decodes:
+            self._updates.labels(*scope).inc()
+            self._update.of(*scope).add(update.wall_s)
+            self._costs.add(scope[0], scope[1], step.queries, update)
+
+    def answered(self, step: Step, answers: Iterable[FlashReady], now_ms: float) -> None:
+        """A step's answers are out, at `now_ms`."""
+        scope = self._scope(step)
+        names = self._names
+        for one in answers:
+            label, changed = names.query(one.name), "true" if one.changed else "false"
+            key = (*scope, label, names.value(one.name, one.value), changed)
+            counter = self._answered.get(key)
+            if counter is None:
+                counter = self._answered[key] = self._answers.labels(*key)
+            counter.inc()
+            self._confidence.of(*scope, label).add(one.confidence)
+            if one.raw is not None and one.raw.value != one.value:
+                self._corrected.labels(*scope, label).inc()
+        waited = self._receipt.of(*scope)
+        for message in step.messages:
+            if message.written_ms and message.records:
+                waited.add(max(0.0, (now_ms - message.written_ms) / 1000))
+
+    def _scope(self, step: Step) -> Scope:
+        feed = step.head.feed
+        for one in step.messages:
+            if isinstance(one.message, Records):
+                feed = one.message.feed or feed
+                break
+        spec = step.head.spec
+        return self._names.tenant(spec.tenant), self._names.feed(feed), spec.type

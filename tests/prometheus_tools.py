@@ -1,0 +1,100 @@
+"""Prometheus and promtool, for the tests that hold the dashboards and alerts against them.
+
+Where they are not installed, Debian's package is downloaded and unpacked into the cache,
+once; a test that wants them is skipped where neither is possible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from flashfeed.cli.embedded_broker import die_with_parent, free_port
+
+PACKAGE = "prometheus"
+
+
+@cache
+def folder() -> Path | None:
+    """Where the programs are; None where they cannot be had."""
+    installed = shutil.which("promtool")
+    if installed:
+        return Path(installed).parent
+    home = Path(os.environ.get("FLASHFEED_CACHE") or Path.home() / ".cache" / "flashfeed")
+    unpacked = home / PACKAGE
+    if not (unpacked / "usr/bin/promtool").exists() and not _download(unpacked):
+        return None
+    return unpacked / "usr/bin"
+
+
+def _download(into: Path) -> bool:
+    into.mkdir(parents=True, exist_ok=True)
+    try:
+        command = ["apt-get", "download", "-q", PACKAGE]
+        subprocess.run(command, cwd=into, check=True, capture_output=True, timeout=120)
+        [package] = into.glob(f"{PACKAGE}_*.deb")
+        subprocess.run(["dpkg", "-x", str(package), str(into)], check=True, timeout=60)
+        package.unlink()
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return False
+    return (into / "usr/bin/promtool").exists()
+
+
+def promtool(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run promtool with `given` as its input; skips the test where there is none."""
+    programs = folder()
+    if programs is None:
+        pytest.skip("needs promtool: apt-get install prometheus")
+    command = [str(programs / "promtool"), *arguments]
+    return subprocess.run(
+        command, input=given, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@contextlib.contextmanager
+def prometheus(home: Path, config: str) -> Iterator[str]:
+    """A Prometheus of that configuration on 127.0.0.1; its URL, once it is ready."""
+    programs = folder()
+    if programs is None:
+        pytest.skip("needs prometheus: apt-get install prometheus")
+    file, port = home / "prometheus.yml", free_port()
+    file.write_text(config)
+    command = [
+        str(programs / "prometheus"),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={home / 'prometheus-data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (home / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_ready(f"{url}/-/ready", process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("Prometheus did not get ready; see prometheus.log")

@@ -7,7 +7,8 @@ for each output, in batch order, and is what the flag would have given (bit by b
 
 The callback is called once a node, some 1,000 times a pass, and each call takes the GIL, for
 which it waits where another thread computes in Python (bench/hidden.py has the cost, with
-such a thread and without). So a context has one only where `EngineSettings.hidden_states` says that somebody reads it.
+such a thread and without). So a context has one only where `EngineSettings.hidden_states`
+says that somebody reads it.
 """
 
 from __future__ import annotations

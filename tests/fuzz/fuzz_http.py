@@ -100,14 +100,21 @@ def schema_cases(target: Target, number: int, first_seed: int) -> None:
         jobs.append((operation, GenerationMode.NEGATIVE, broken))
     random.Random(first_seed).shuffle(jobs)
     with ThreadPoolExecutor(THREADS) as pool:
-        for done in [pool.submit(_operation, target, *job, first_seed) for job in jobs]:
+        sent = []
+        for operation, mode, wanted in jobs:
+            # Cases are made in this one thread: CPython 3.11's compiler, which Hypothesis
+            # calls, is not safe in several.
+            cases = _make_cases(target, operation, mode, wanted, first_seed)
+            sent.append(pool.submit(_send_cases, target, operation, cases))
+        for done in sent:
             done.result()
 
 
-def _operation(
+def _make_cases(
     target: Target, operation: Any, mode: GenerationMode, number: int, first_seed: int
-) -> None:
+) -> list[Any]:
     checks = list(HealthCheck)
+    cases: list[Any] = []
 
     @seed(first_seed)
     @settings(
@@ -116,6 +123,19 @@ def _operation(
     )  # fmt: skip
     @given(case=operation.as_strategy(generation_mode=mode))
     def run(case: Any) -> None:
+        cases.append(case)
+
+    try:
+        run()
+    except Exception as error:
+        name = type(error).__name__
+        if name not in ("Unsatisfiable", "SkipTest", "Skipped"):  # nothing breaks such a schema
+            target.failed(f"{mode.name} {operation.label}: the case could not be made: {error!r}")
+    return cases
+
+
+def _send_cases(target: Target, operation: Any, cases: list[Any]) -> None:
+    for case in cases:
         session = target.session()
         if case.method != "DELETE" and "session_id" in (case.path_parameters or {}):
             case.path_parameters["session_id"] = session
@@ -126,15 +146,7 @@ def _operation(
             case.body = _brief(operation.path, case.body)
         if isinstance(case.body, dict) and case.body.get("model"):
             case.body["model"] = ""
-        request = case.as_transport_kwargs(base_url=target.url)
-        _send(target, request)
-
-    try:
-        run()
-    except Exception as error:
-        name = type(error).__name__
-        if name not in ("Unsatisfiable", "SkipTest", "Skipped"):  # nothing breaks such a schema
-            target.failed(f"{mode.name} {operation.label}: the case could not be made: {error!r}")
+        _send(target, case.as_transport_kwargs(base_url=target.url))
 
 
 def _brief(path: str, body: Any) -> Any:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain, islice
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
@@ -25,7 +25,7 @@ from flashfeed.models.records import Ohlcv, Record, make_record, record_fields
 from flashfeed.models.state import Item
 from flashfeed.models.window import block_start, window_length
 
-from .session_step import STEP_ITEMS_MAX, LastRecord, Step, last_of
+from .session_step import MERGED_LINES_MAX, LastRecord, Step, last_of
 
 
 class Fate(Enum):
@@ -55,8 +55,9 @@ class Place(NamedTuple):
 def add_record(step: Step, held: Sequence[Item], record: Record, item: Item) -> Fate:
     """Give the record its place in the step; `held` are the window's items before the step,
     `item` has its fields and its offset. Its line comes last (`write_lines`)."""
+    last = newest_candle(step)
     step.made[id(item)] = item, record
-    if _is_next(step, record):
+    if last is not None and follows(record, last):
         step.items.append(item)
         return Fate.ADDED
     place = _place(step, held, record)
@@ -80,19 +81,21 @@ def put_item(step: Step, held: Sequence[Item], place: Place, item: Item) -> None
     step.items[at : at + place.replaces] = [item]
 
 
-def _is_next(step: Step, record: Record) -> bool:
-    """Whether the record is a candle that follows on the step's newest one: the usual case,
-    told without a look at the window."""
-    if not step.items or not isinstance(record, Ohlcv):
-        return False
-    newest = step.items[-1]
-    if newest.fields is None or newest.merged is not None or record.timestamp is None:
-        return False
-    start = newest.fields.get("timestamp")
+def newest_candle(step: Step) -> Ohlcv | None:
+    """The candle that the step's newest item was made of; None where it is no such item."""
+    made = step.made.get(id(step.items[-1])) if step.items else None
+    return made[1] if made is not None and isinstance(made[1], Ohlcv) else None
+
+
+def follows(record: Record, last: Ohlcv) -> TypeGuard[Ohlcv]:
+    """Whether the record is a candle that follows on that one: the usual case, told without a
+    look at the window."""
     return (
-        start is not None
-        and start < record.timestamp
-        and bool(newest.fields.get("sym") == record.sym)
+        isinstance(record, Ohlcv)
+        and last.timestamp is not None
+        and record.timestamp is not None
+        and last.timestamp < record.timestamp
+        and record.sym == last.sym
     )
 
 
@@ -107,6 +110,7 @@ def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
     block = block_start(window, first + at)
     memory = last.memory if last is not None and last.number >= block else None
     lines: list[Item] = []
+    render, remember = codec.render, codec.remember
     record, newest = None, -1
     for number, item in enumerate(islice(step.items, at, None), start=first + at):
         if block != (begins := block_start(window, number)):
@@ -117,11 +121,14 @@ def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
             continue
         made = step.made.get(id(item))
         record = made[1] if made is not None else make_record(stream_type, fields)
-        line = render_line(codec, record, memory, item.merged)
+        if item.merged is None:
+            line = render(record, memory)
+        else:
+            line = render_line(codec, record, memory, item.merged)
         if item.live:
             line = live_line(line)
         lines.append(Item(line.removesuffix("\n"), fields, item.offset, item.merged, item.live))
-        memory = codec.remember(memory, record)
+        memory = remember(memory, record)
         newest = number
     step.items[at:] = lines
     step.made.clear()
@@ -129,11 +136,11 @@ def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
 
 
 def merge_items(step: Step, since: int) -> None:
-    """Merge what came with offsets from `since` on into as many items as the window and a
-    step take, where it is more."""
+    """Merge what came with offsets from `since` on into as many items as the window and
+    MERGED_LINES_MAX allow, where it is more."""
     spec = step.head.spec
     window = step.head.window
-    lines_max = STEP_ITEMS_MAX if window.mode == "grow" else min(STEP_ITEMS_MAX, window.items)
+    lines_max = MERGED_LINES_MAX if window.mode == "grow" else min(MERGED_LINES_MAX, window.items)
     # Those before the last older one are corrections, each in its place.
     first = next(
         (place for place in range(len(step.items), 0, -1) if step.items[place - 1].offset < since),

@@ -19,7 +19,7 @@ from flashfeed.codecs.coalesce import merge_key
 from flashfeed.models.messages import Records, pushed_text
 from flashfeed.models.session import SessionSpec
 
-from .session_step import STEP_ITEMS_MAX, Waiting
+from .session_step import MERGED_LINES_MAX, STEP_ITEMS_MAX, Waiting
 
 COALESCE_RECORDS_MAX: Final = 1024
 """Records that one step merges: planning it takes 0.04 s, and where candles come newest first
@@ -97,7 +97,7 @@ def _step_of(waiting: Sequence[Waiting], drops: int = 0, applied: int = -1) -> l
 
 
 def _all_that_merges(waiting: Sequence[Waiting]) -> list[Waiting]:
-    """What waits, as long as it can become STEP_ITEMS_MAX lines."""
+    """What waits, as long as it can become MERGED_LINES_MAX lines."""
     taken: list[Waiting] = []
     records = lines = 0
     keys: set[Hashable] = set()
@@ -114,7 +114,7 @@ def _all_that_merges(waiting: Sequence[Waiting]) -> list[Waiting]:
                     more, new = more + len(new) + 1, set()
         else:
             more, new = len(new) + 1, set()
-        if taken and lines + more + len(new) > STEP_ITEMS_MAX:
+        if taken and lines + more + len(new) > MERGED_LINES_MAX:
             break
         taken.append(one)
         records += one.records

@@ -28,7 +28,12 @@ from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.state import Head, Item
 from flashfeed.models.window import block_start
 
-STEP_ITEMS_MAX = 64
+STEP_ITEMS_MAX = 256
+"""How many items a step takes of what waits: behind, a session asks its questions once for all
+of them, and what slides out meanwhile is never decoded."""
+
+MERGED_LINES_MAX = 64
+"""Into how many lines a step merges what waits, where `overflow` says so."""
 
 Templates = Callable[[str], SessionSpec | None]
 Admit = Callable[[str, str], None]

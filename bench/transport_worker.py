@@ -12,6 +12,7 @@ from typing import Any
 from bridge_stub import StubEngine
 
 from flashfeed.agents.app import Worker
+from flashfeed.cli.collector import calm_collector
 from flashfeed.cli.settings import load
 from flashfeed.cli.worker import feeds_of
 
@@ -58,6 +59,7 @@ async def applied_rate(broker: str, topic: str, wanted: int, *, partitions: int)
     engine: Any = StubEngine()
     worker = Worker(config, engine, lambda outside: feeds_of(config, outside))
     await worker.start()
+    calm_collector()
     worker.claims.announce("http://127.0.0.1:1")
     failed = asyncio.ensure_future(worker.failed())
     began = first = 0.0

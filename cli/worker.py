@@ -24,6 +24,7 @@ from flashfeed.engine.model_source import Catalogue, fetch
 from flashfeed.engine.tuned import Tuned, recall, tuned_file
 from flashfeed.models.config import Config, EngineConfig
 
+from .collector import calm_collector
 from .models import catalogue, default_engine, engine_of
 from .settings import (
     advertised_url,
@@ -143,6 +144,7 @@ async def _run(config: Config, trace: Path | None) -> int:
     code = 0
     try:
         service = await worker.start()
+        calm_collector()
         if config.bridge.enabled:
             cluster = Cluster(service.everywhere, peers) if peers is not None else None
             app = create_app(service, bridge_options, cluster, worker.health)

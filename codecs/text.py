@@ -36,6 +36,13 @@ _FEWEST_DECIMALS_FROM: Final = 10.0 ** (SIGNIFICANT_DIGITS - 1 - DECIMALS_MIN)
 _ONE_MORE_FROM: Final = _FEWEST_DECIMALS_FROM / 10
 _SUFFIXES: Final = ("", "K", "M", "B", "T")
 
+_ENDINGS: Final = {
+    f"{3 * group + zeros:+03d}": "." * (not zeros) + "0" * (zeros - 1) + suffix
+    for group, suffix in enumerate(_SUFFIXES)
+    for zeros in range(3)
+}
+"""What follows the two digits of a number by its exponent; "." where the point stays."""
+
 
 class Written(msgspec.Struct, frozen=True):
     """What a line says of one field: the exact value, and how far the text may be from it."""
@@ -146,12 +153,10 @@ def short_text(value: float) -> str:
     if value < 1:
         return f"{value:.2g}"
     text = f"{value:.1e}"  # "2.8e+06"
-    group, zeros = divmod(int(text[4:]), 3)
-    if group >= len(_SUFFIXES):
+    ending = _ENDINGS.get(text[4:])
+    if ending is None:
         return text
-    if not zeros:
-        return text[:3] + _SUFFIXES[group]
-    return f"{text[0]}{text[2]}{'0' * (zeros - 1)}{_SUFFIXES[group]}"
+    return text[:3] + ending[1:] if ending[:1] == "." else text[0] + text[2] + ending
 
 
 def short_tolerance(value: float) -> float:

@@ -36,7 +36,7 @@ class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op", 
     asked: Asked | None = None
 
 
-class PackedRecord(msgspec.Struct, frozen=True, array_like=True):
+class PackedRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One record and where in its source topic it came from.
 
     `offset` and `index` place it in the source partition; `received_ms` is the source

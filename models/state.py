@@ -26,7 +26,7 @@ IDEMPOTENCY_KEYS_MAX = 256
 HEAD_SLOT = -1
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True):
+class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One window item: the line that was decoded, the record it says (None: text), the
     offset on `flashfeed.records` of the message that brought it, and where the record is
     made of several, of which. `live`: it is a candle that is not final."""

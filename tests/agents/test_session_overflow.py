@@ -17,7 +17,13 @@ from flashfeed.agents.session_queue import (
     queue_capacity,
     take_waiting,
 )
-from flashfeed.agents.session_step import STEP_ITEMS_MAX, SessionState, Step, Waiting
+from flashfeed.agents.session_step import (
+    MERGED_LINES_MAX,
+    STEP_ITEMS_MAX,
+    SessionState,
+    Step,
+    Waiting,
+)
 from flashfeed.models.assembly import BarSpec
 from flashfeed.models.errors import Overloaded
 from flashfeed.models.messages import AddQuery, Append, PackedRecord, Records
@@ -133,7 +139,7 @@ def test_what_has_too_little_in_common_waits() -> None:
         for n in range(1, 31)
     ]
     state, steps = behind(spec("coalesce", window=200), *rows)
-    assert max(step.records for step in steps) <= STEP_ITEMS_MAX
+    assert max(step.records for step in steps) <= MERGED_LINES_MAX
     assert state.head.written == 301 and state.head.counters.coalesced == 0
 
 

@@ -93,7 +93,7 @@ def test_a_record_of_another_type_is_refused() -> None:
 def test_what_changes_the_session_is_a_step_of_its_own() -> None:
     taken = take_waiting([reading(0, 1), Waiting(1, AddQuery(query=FlashQuery("Q?")))], None, 1)
     assert [one.offset for one in taken.messages] == [0]
-    many = [reading(place * 30, *range(30), at=place * 30) for place in range(5)]
+    many = [reading(place * 30, *range(30), at=place * 30) for place in range(12)]
     assert 30 <= sum(one.records for one in take_waiting(many, SPEC, 1).messages) <= STEP_ITEMS_MAX
     whole = reading(0, *range(STEP_ITEMS_MAX + 1))
     assert take_waiting([whole, whole], SPEC, 1).messages == [whole]  # a message is never cut

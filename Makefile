@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: fuzz schemas demo test soak lint types check-python bench clients peers broker help clean setup
+.PHONY: dashboards fuzz schemas demo test soak lint types check-python bench clients peers broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -76,6 +76,10 @@ bench: $(READY) peers
 # make broker run the embedded broker alone
 broker: $(READY)
 	@$(BIN)/flashfeed broker
+
+# make dashboards  write dashboards/json from dashboards/*.py
+dashboards: $(READY)
+	@$(BIN)/python -m dashboards.build
 
 # make clients run every published client's methods, write docs/CLIENTS.md (Node.js wanted)
 clients: $(READY)

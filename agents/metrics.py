@@ -26,7 +26,7 @@ from prometheus_client import (
 
 from flashfeed.engine import Engine, EngineStats, Update
 from flashfeed.models.config import PricesConfig
-from flashfeed.models.errors import Unavailable
+from flashfeed.models.errors import FlashfeedError, Unavailable
 from flashfeed.models.session import SessionSpec
 
 from .cost import Costs
@@ -45,6 +45,11 @@ BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 TAKEOVER_BOUNDS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 FIRST_TOKEN_BOUNDS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 NEXT_TOKEN_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+def reasons(of: type[FlashfeedError] = FlashfeedError) -> set[str]:
+    """The reasons that errors have."""
+    return {of.reason}.union(*map(reasons, of.__subclasses__()))
 
 
 class Metrics:
@@ -116,7 +121,9 @@ class Metrics:
             "flashfeed_session_failures", "Sessions that failed, by reason.", ["reason"],
             registry=registry,
         )  # fmt: skip
-
+        # Each is there from the start: a rate does not see a series' first value.
+        for reason in reasons():
+            self._failures.labels(reason)
         self._dropped_subscribers = Counter(
             "flashfeed_subscribers_dropped",
             "Readers of a session's events let go because a whole queue waited for them.",

@@ -107,6 +107,21 @@ def parser() -> argparse.ArgumentParser:
 
     add_dead_letters(commands, CONFIG_HELP)
 
+    probe = commands.add_parser(
+        "probe",
+        help="check end to end: does a known record get its answer",
+        description="Send a known record to a session of the probe's own in every partition, and "
+        "time its answer at the output topic. Ends with code 0 when all came in time; with "
+        "--every it goes on, and serves what it found as metrics for Prometheus.",
+    )
+    probe.add_argument("-c", "--config", type=Path, help=CONFIG_HELP + "; default: the defaults")
+    probe.add_argument("--brokers", help="host:port[,...] instead of the configuration's")
+    probe.add_argument(
+        "--timeout", type=float, default=30.0, help="seconds an answer may take (30)"
+    )
+    probe.add_argument("--every", type=float, default=0.0, help="seconds from round to round")
+    probe.add_argument("--port", type=int, default=9464, help="of the metrics (9464)")
+
     keys = commands.add_parser(
         "keys",
         help="make an API key for the bridge",
@@ -222,6 +237,10 @@ def _run(args: argparse.Namespace) -> int:
         )
     if args.command == "dead-letters":
         return run_dead_letters(args)
+    if args.command == "probe":
+        from .probe import ProbeOptions, probe
+
+        return probe(ProbeOptions(args.config, args.brokers, args.timeout, args.every, args.port))
     if args.command == "keys":
         from .keys import print_new_key
 

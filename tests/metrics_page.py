@@ -10,6 +10,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Metric
 
 from flashfeed.agents.metrics import Metrics
+from flashfeed.cli.probe import ProbeMetrics
 
 PAGE = Path(__file__).parents[1] / "docs" / "METRICS.md"
 SUFFIXES = {
@@ -26,7 +27,8 @@ What a worker's `/metrics` exports, in base SI units; written by
 calls its own is `other`. A tenant's key reads its own figures alone.
 
 Counters have `_total` behind their names, histograms are classic (`_bucket`, `_count`, `_sum`).
-Beside these there are the process's own (`process_*`).
+Beside these there are the process's own (`process_*`). `flashfeed_probe*` are those of
+`flashfeed probe --every`, a process of its own; `flashfeed_gpu_*` need the `gpu` extra.
 
 | name | type | labels | meaning |
 |---|---|---|---|
@@ -37,6 +39,8 @@ GPU = (
     ("flashfeed_gpu_memory_used_bytes", "Memory of a GPU in use, by whomever."),
 )
 """Only with the `gpu` extra and NVIDIA's driver."""
+PROBE = "flashfeed_probe"
+"""How the names of what `flashfeed probe --every` exports begin."""
 
 
 class Row(NamedTuple):
@@ -66,7 +70,9 @@ def sample_names() -> set[str]:
 def page(families: Iterable[Metric]) -> str:
     """The page of those metrics."""
     rows = []
-    for family in families:
+    probe = ProbeMetrics()
+    probe.found(0, 0.1)
+    for family in [*families, *probe.registry.collect()]:
         if not family.name.startswith("flashfeed_"):
             continue
         labels = _label_names(family)

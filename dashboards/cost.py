@@ -1,0 +1,126 @@
+"""Cost: what a question costs, in tokens, device seconds and money."""
+
+from __future__ import annotations
+
+from .panel import (
+    COST_SCOPE,
+    Board,
+    Panel,
+    Query,
+    Row,
+    increase,
+    or_zero,
+    rate,
+)
+
+TOKENS, SECONDS, MONEY = (
+    f"flashfeed_cost_{what}_total" for what in ("tokens", "device_seconds", "money")
+)
+KINDS = (
+    "`(data)`: the new records, which all questions of a session share; `(asked)`: questions asked "
+    "once; `(generate)`: what somebody read; `(background)`: prefixes, windows, returns."
+)
+
+BOARD = Board(
+    "cost",
+    "flashfeed / Cost",
+    "Tokens, device seconds and (with [prices] in the configuration) money, by tenant, feed and "
+    "question. A day's figures are the last day's.",
+    (
+        Row(
+            "A day",
+            (
+                Panel(
+                    "Money a day",
+                    "At the configuration's prices; 0 where it has none.",
+                    "short",
+                    (
+                        Query(
+                            or_zero(increase(MONEY, COST_SCOPE, "1d", "currency")),
+                            "{{currency}}",
+                        ),
+                    ),
+                    kind="stat",
+                    height=4,
+                ),
+                Panel(
+                    "Device time a day",
+                    "Seconds inside llama_decode.",
+                    "s",
+                    (Query(increase(SECONDS, COST_SCOPE, "1d")),),
+                    kind="stat",
+                    height=4,
+                ),
+                Panel(
+                    "Tokens a day",
+                    "Tokens decoded.",
+                    "short",
+                    (Query(increase(TOKENS, COST_SCOPE, "1d")),),
+                    kind="stat",
+                    height=4,
+                ),
+                Panel(
+                    "What does this question cost a day",
+                    f"Device seconds of the last day. {KINDS}",
+                    "s",
+                    (
+                        Query(
+                            f"sort_desc(sum by (query) (increase({SECONDS}{{{COST_SCOPE}}}[1d])))",
+                            "{{query}}",
+                        ),
+                    ),
+                    kind="bars",
+                    width=12,
+                ),
+                Panel(
+                    "By tenant, feed and question",
+                    f"Device seconds of the last day. {KINDS}",
+                    "s",
+                    (Query(increase(SECONDS, COST_SCOPE, "1d", "tenant, feed, query")),),
+                    kind="table",
+                    width=12,
+                ),
+            ),
+        ),
+        Row(
+            "Over time",
+            (
+                Panel(
+                    "Tokens by question",
+                    f"Tokens decoded a second. {KINDS}",
+                    "cps",
+                    (Query(rate(TOKENS, COST_SCOPE, "query"), "{{query}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Device time by tenant",
+                    "Share of the time inside llama_decode, by tenant "
+                    "(nameless where there are no tenants).",
+                    "percentunit",
+                    (Query(rate(SECONDS, COST_SCOPE, "tenant"), "{{tenant}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Device time by feed",
+                    "Share of the time inside llama_decode, by feed "
+                    "(nameless: what no feed brought).",
+                    "percentunit",
+                    (Query(rate(SECONDS, COST_SCOPE, "feed"), "{{feed}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Money an hour",
+                    "At the configuration's prices, by question; 0 where it has none.",
+                    "short",
+                    (
+                        Query(
+                            or_zero(f"3600 * {rate(MONEY, COST_SCOPE, 'query')}"),
+                            "{{query}}",
+                        ),
+                    ),
+                    stacked=True,
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,260 @@
+"""Engine: the device side."""
+
+from __future__ import annotations
+
+from .panel import (
+    ALL_SCOPE,
+    RATE,
+    WORKER,
+    Board,
+    Panel,
+    Query,
+    Row,
+    quantile,
+    quantiles,
+    rate,
+    share,
+    total,
+)
+
+BOARD = Board(
+    "engine",
+    "flashfeed / Engine",
+    "What the device does: tokens, passes, who waits, and who is resident.",
+    (
+        Row(
+            "Work",
+            (
+                Panel(
+                    "Tokens by kind",
+                    "Tokens decoded a second. ingest: new data; flash: questions "
+                    "and their answers; generate: what somebody reads; background: prefixes, next "
+                    "windows, sessions that come back.",
+                    "cps",
+                    (Query(rate("flashfeed_engine_tokens_total", WORKER, "kind"), "{{kind}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Device busy",
+                    "Share of the time inside llama_decode, by kind. At 100% the "
+                    "worker is full: lag will grow.",
+                    "percentunit",
+                    (
+                        Query(
+                            rate("flashfeed_engine_decode_seconds_total", WORKER, "kind"),
+                            "{{kind}}",
+                        ),
+                    ),
+                    stacked=True,
+                ),
+                Panel(
+                    "Tokens a device second",
+                    "How fast the device decodes while it does.",
+                    "short",
+                    (
+                        Query(
+                            share(
+                                rate("flashfeed_engine_tokens_total", WORKER, "kind"),
+                                rate("flashfeed_engine_decode_seconds_total", WORKER, "kind"),
+                            ),
+                            "{{kind}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Forward pass",
+                    "Seconds of a pass that 95% stay within, by the kind of work that led it.",
+                    "s",
+                    (
+                        Query(
+                            quantile(0.95, "flashfeed_engine_step_seconds", WORKER, "kind"),
+                            "{{kind}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Update",
+                    "An update in the engine, from its call to its last answer, waiting included.",
+                    "s",
+                    quantiles("flashfeed_update_seconds", ALL_SCOPE),
+                ),
+                Panel(
+                    "Generations",
+                    "Seconds to the first token, and from token to token, that 95% stay within.",
+                    "s",
+                    (
+                        Query(
+                            quantile(0.95, "flashfeed_first_token_seconds", WORKER), "first token"
+                        ),
+                        Query(quantile(0.95, "flashfeed_next_token_seconds", WORKER), "next token"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Who waits",
+            (
+                Panel(
+                    "Jobs",
+                    "Jobs that wait for the engine or run in it, by kind.",
+                    "short",
+                    (Query(total("flashfeed_engine_jobs", WORKER, "kind"), "{{kind}}"),),
+                ),
+                Panel(
+                    "Wait for a turn",
+                    "Seconds from a job's coming to its first pass that 95% stay within, by kind.",
+                    "s",
+                    (
+                        Query(
+                            quantile(0.95, "flashfeed_engine_wait_seconds", WORKER, "kind"),
+                            "{{kind}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Generated tokens",
+                    "Tokens written for somebody to read, a second.",
+                    "cps",
+                    (Query(rate("flashfeed_generated_tokens_total", WORKER), "tokens"),),
+                ),
+            ),
+        ),
+        Row(
+            "Who is resident",
+            (
+                Panel(
+                    "Sessions by state",
+                    "resident: in the KV cache; evicted: gave up its seats, "
+                    "comes back when it is used; rebuilding: on its way.",
+                    "short",
+                    (Query(total("flashfeed_engine_sessions", WORKER, "state"), "{{state}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "KV cells in use",
+                    "Share of the cells of all KV caches that hold a token.",
+                    "percentunit",
+                    (
+                        Query(
+                            share(
+                                total("flashfeed_engine_kv_cells_used", WORKER, "instance"),
+                                total("flashfeed_engine_kv_cells", WORKER, "instance"),
+                            ),
+                            "{{instance}}",
+                        ),
+                    ),
+                    maximum=1,
+                ),
+                Panel(
+                    "Seats taken",
+                    "Share of the resident sequences that there may be. At 100% a "
+                    "session that comes evicts one that is idle.",
+                    "percentunit",
+                    (
+                        Query(
+                            share(
+                                total("flashfeed_engine_seats", WORKER, "instance"),
+                                total("flashfeed_engine_seats_limit", WORKER, "instance"),
+                            ),
+                            "{{instance}}",
+                        ),
+                    ),
+                    maximum=1,
+                ),
+                Panel(
+                    "Evictions and returns",
+                    "Sessions a second that gave up their seats, and that "
+                    "came back: from a snapshot, or decoded again.",
+                    "cps",
+                    (
+                        Query(rate("flashfeed_engine_evictions_total", WORKER), "evicted"),
+                        Query(
+                            rate("flashfeed_engine_restores_total", WORKER, "source"),
+                            "back by {{source}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Snapshots",
+                    "KV snapshots a second: saved, refused because they did not fit "
+                    "their session any more, skipped because the disk was slow.",
+                    "cps",
+                    (
+                        Query(
+                            rate("flashfeed_engine_snapshots_total", WORKER, "result"), "{{result}}"
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Memory",
+                    "Bytes of weights and KV caches by model, and the bound of all KV caches.",
+                    "bytes",
+                    (
+                        Query(
+                            total("flashfeed_model_weights_bytes", WORKER, "model"),
+                            "{{model}} weights",
+                        ),
+                        Query(total("flashfeed_model_kv_bytes", WORKER, "model"), "{{model}} KV"),
+                        Query(total("flashfeed_engine_kv_bytes_limit", WORKER), "KV bound"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Machine",
+            (
+                Panel(
+                    "Process CPU",
+                    "Cores that a worker uses.",
+                    "short",
+                    (
+                        Query(
+                            f'rate(process_cpu_seconds_total{{job="flashfeed",{WORKER}}}[{RATE}])',
+                            "{{instance}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Process memory",
+                    "Resident bytes of a worker.",
+                    "bytes",
+                    (
+                        Query(
+                            f'process_resident_memory_bytes{{job="flashfeed",{WORKER}}}',
+                            "{{instance}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "GPU",
+                    "Share of the last moments in which a GPU computed, and of its memory "
+                    "that is used. Empty where there is none.",
+                    "percentunit",
+                    (
+                        Query(f"flashfeed_gpu_busy_ratio{{{WORKER}}}", "{{instance}} {{gpu}} busy"),
+                        Query(
+                            share(
+                                total("flashfeed_gpu_memory_used_bytes", WORKER, "instance, gpu"),
+                                total("flashfeed_gpu_memory_bytes", WORKER, "instance, gpu"),
+                            ),
+                            "{{instance}} {{gpu}} memory",
+                        ),
+                    ),
+                    maximum=1,
+                ),
+                Panel(
+                    "Builds",
+                    "What each worker is, and the models it has loaded.",
+                    "short",
+                    (
+                        Query(f"flashfeed_build_info{{{WORKER}}}"),
+                        Query(f"flashfeed_model_info{{{WORKER}}}"),
+                        Query(f"flashfeed_device_info{{{WORKER}}}"),
+                    ),
+                    kind="table",
+                    width=24,
+                ),
+            ),
+        ),
+    ),
+)

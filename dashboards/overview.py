@@ -1,0 +1,181 @@
+"""Overview: is it working, is it fresh, what is it saying."""
+
+from __future__ import annotations
+
+from .panel import (
+    ALL_SCOPE,
+    FEED_SCOPE,
+    WORKER,
+    Board,
+    Panel,
+    Query,
+    Row,
+    increase,
+    or_zero,
+    quantiles,
+    rate,
+    share,
+    total,
+)
+
+LATENCY = "flashfeed_update_latency_seconds"
+READ = "flashfeed_records_total"
+APPLIED = "flashfeed_applied_records_total"
+FIRING = 'count(ALERTS{alertstate="firing",alertname=~"Flashfeed.+"})'
+FAILED = "flashfeed_session_failures_total"
+
+BOARD = Board(
+    "overview",
+    "flashfeed / Overview",
+    "Ten seconds: anything red at the top is wrong. Freshness and answers stand below it.",
+    (
+        Row(
+            "Is it working",
+            (
+                Panel(
+                    "Alerts firing",
+                    "flashfeed's alerts that fire now; docs/RUNBOOK.md has what to do about each.",
+                    "short",
+                    (Query(or_zero(FIRING)),),
+                    kind="stat",
+                    width=4,
+                    height=4,
+                    red_from=1,
+                ),
+                Panel(
+                    "Workers down",
+                    "Scraped workers that did not answer Prometheus' last scrape.",
+                    "short",
+                    (Query(or_zero('count(up{job="flashfeed"} == 0)')),),
+                    kind="stat",
+                    width=4,
+                    height=4,
+                    red_from=1,
+                ),
+                Panel(
+                    "End to end",
+                    "What `flashfeed probe` found last: 1 where a known record was "
+                    "answered in time. The one series that says that the whole works.",
+                    "bool_yes_no",
+                    (Query("min(flashfeed_probe_success)"),),
+                    kind="stat",
+                    width=4,
+                    height=4,
+                    red_below=1,
+                ),
+                Panel(
+                    "Oldest waiting record",
+                    "Age of the oldest record that is fetched and not done, over all partitions.",
+                    "s",
+                    (Query(f"max(flashfeed_consumer_lag_seconds{{{WORKER}}})"),),
+                    kind="stat",
+                    width=4,
+                    height=4,
+                    red_from=60,
+                ),
+                Panel(
+                    "Dead letters",
+                    "Share of the source records that became dead letters.",
+                    "percentunit",
+                    (
+                        Query(
+                            or_zero(
+                                share(
+                                    increase(READ, FEED_SCOPE + ',result="dead_letter"', "5m"),
+                                    increase(READ, FEED_SCOPE + ',result="read"', "5m"),
+                                )
+                            )
+                        ),
+                    ),
+                    kind="stat",
+                    width=4,
+                    height=4,
+                    red_from=0.01,
+                ),
+                Panel(
+                    "Failed sessions",
+                    "Sessions that stopped taking records in the last hour.",
+                    "short",
+                    (Query(or_zero(increase(FAILED, WORKER, "1h"))),),
+                    kind="stat",
+                    width=4,
+                    height=4,
+                    red_from=1,
+                ),
+            ),
+        ),
+        Row(
+            "Is it fresh",
+            (
+                Panel(
+                    "From a record to its answers",
+                    "Seconds from a source record's Kafka "
+                    "timestamp to its flash_ready acknowledged.",
+                    "s",
+                    quantiles(LATENCY, WORKER),
+                    width=12,
+                ),
+                Panel(
+                    "Fresh within 5 s",
+                    "Share of the records whose answers were out within 5 "
+                    "seconds: what the freshness objective counts.",
+                    "percentunit",
+                    (
+                        Query(
+                            share(
+                                rate(f"{LATENCY}_bucket", WORKER + ',le="5.0"'),
+                                rate(f"{LATENCY}_count", WORKER),
+                            ),
+                            "within 5 s",
+                        ),
+                    ),
+                    width=6,
+                    maximum=1,
+                ),
+                Panel(
+                    "Records",
+                    "Source records read, and applied to sessions.",
+                    "cps",
+                    (
+                        Query(rate(READ, FEED_SCOPE + ',result="read"'), "read"),
+                        Query(
+                            rate(APPLIED, ALL_SCOPE + ',result="applied"'),
+                            "applied",
+                        ),
+                    ),
+                    width=6,
+                ),
+            ),
+        ),
+        Row(
+            "What is it saying",
+            (
+                Panel(
+                    "Answers by question",
+                    "Answers a second of each standing question.",
+                    "cps",
+                    (Query(rate("flashfeed_answers_total", ALL_SCOPE, "query"), "{{query}}"),),
+                ),
+                Panel(
+                    "Answers of the last hour",
+                    "How often each question had each of its answers.",
+                    "short",
+                    (
+                        Query(
+                            "sum by (query, value) (increase(flashfeed_answers_total"
+                            f'{{{ALL_SCOPE},value!=""}}[1h])) > 0',
+                            "{{query}}: {{value}}",
+                        ),
+                    ),
+                    kind="bars",
+                ),
+                Panel(
+                    "Live sessions",
+                    "Sessions that are live, by worker.",
+                    "short",
+                    (Query(total("flashfeed_sessions", WORKER, "instance"), "{{instance}}"),),
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,193 @@
+"""Reliability: takeovers, failures, and what clients saw."""
+
+from __future__ import annotations
+
+from .panel import (
+    WORKER,
+    Board,
+    Panel,
+    Query,
+    Row,
+    increase,
+    or_zero,
+    quantile,
+    rate,
+    total,
+)
+
+FLASHFEED = 'ALERTS{alertname=~"Flashfeed.+"}'
+BURN = "flashfeed:freshness_errors:ratio_rate"
+
+BOARD = Board(
+    "reliability",
+    "flashfeed / Reliability",
+    "Whether the objective is kept, what failed, and how clients were served.",
+    (
+        Row(
+            "The objective",
+            (
+                Panel(
+                    "Records not fresh",
+                    "Share of the records whose answers took longer than 5 "
+                    "seconds; the objective lets 5% be late. By dashboards/alerts.yml.",
+                    "percentunit",
+                    (
+                        Query(f"{BURN}5m", "5 minutes"),
+                        Query(f"{BURN}1h", "1 hour"),
+                        Query(f"{BURN}6h", "6 hours"),
+                    ),
+                ),
+                Panel(
+                    "End to end check",
+                    "Seconds that `flashfeed probe` waited for the answer to a "
+                    "known record, 95% within.",
+                    "s",
+                    (
+                        Query(
+                            quantile(0.95, "flashfeed_probe_seconds", ""),
+                            "95% within",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Known records",
+                    "Records that `flashfeed probe` sent, a second: answered in time, or lost.",
+                    "cps",
+                    (Query(rate("flashfeed_probes_total", "", "result"), "{{result}}"),),
+                    width=6,
+                ),
+                Panel(
+                    "Since the last success",
+                    "Seconds since the last known record of each partition was answered in time.",
+                    "s",
+                    (
+                        Query(
+                            "time() - max by (partition) "
+                            "(flashfeed_probe_last_success_timestamp_seconds)",
+                            "partition {{partition}}",
+                        ),
+                    ),
+                    width=6,
+                ),
+                Panel(
+                    "Alerts",
+                    "Alerts that are pending or firing.",
+                    "short",
+                    (
+                        Query(
+                            or_zero(f"count by (alertname, alertstate) ({FLASHFEED})"),
+                            "{{alertname}} {{alertstate}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Workers",
+            (
+                Panel(
+                    "Partitions",
+                    "Partitions of flashfeed.records, by state. Each is live at one worker.",
+                    "short",
+                    (Query(total("flashfeed_partitions", WORKER, "state"), "{{state}}"),),
+                    stacked=True,
+                ),
+                Panel(
+                    "Rebalances",
+                    "Times in the last hour that a worker was given its partitions anew.",
+                    "short",
+                    (
+                        Query(
+                            increase("flashfeed_rebalances_total", WORKER, "1h", "instance"),
+                            "{{instance}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Takeover",
+                    "Seconds from a partition's assignment to its sessions being "
+                    "served, 95% within.",
+                    "s",
+                    (Query(quantile(0.95, "flashfeed_takeover_seconds", WORKER), "95% within"),),
+                ),
+            ),
+        ),
+        Row(
+            "Failures",
+            (
+                Panel(
+                    "Writes that failed",
+                    "Writes to Kafka a second: refused, too large, or not "
+                    "acknowledged (the worker then starts again).",
+                    "cps",
+                    (
+                        Query(
+                            rate("flashfeed_publish_failures_total", WORKER, "reason"), "{{reason}}"
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Sessions",
+                    "Sessions a second that failed by reason, had their window halved, "
+                    "or ended because nothing reached them.",
+                    "cps",
+                    (
+                        Query(
+                            or_zero(rate("flashfeed_session_failures_total", WORKER, "reason")),
+                            "failed {{reason}}",
+                        ),
+                        Query(rate("flashfeed_window_halvings_total", WORKER), "window halved"),
+                        Query(rate("flashfeed_idle_sessions_total", WORKER), "idle, ended"),
+                    ),
+                ),
+                Panel(
+                    "Readers let go",
+                    "Clients a second that did not read and were cut off, and "
+                    "readers of events that fell a whole queue behind.",
+                    "cps",
+                    (
+                        Query(
+                            rate("flashfeed_bridge_slow_clients_dropped_total", WORKER, "kind"),
+                            "{{kind}}",
+                        ),
+                        Query(rate("flashfeed_subscribers_dropped_total", WORKER), "subscribers"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "The bridge",
+            (
+                Panel(
+                    "Requests by code",
+                    "Requests and WebSockets that ended, a second, by code.",
+                    "cps",
+                    (Query(rate("flashfeed_bridge_requests_total", WORKER, "code"), "{{code}}"),),
+                ),
+                Panel(
+                    "Requests by route",
+                    "Requests a second of the ten busiest routes.",
+                    "cps",
+                    (
+                        Query(
+                            f"topk(10, {rate('flashfeed_bridge_requests_total', WORKER, 'route')})",
+                            "{{route}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Streams open",
+                    "Event streams and WebSockets that are open.",
+                    "short",
+                    (Query(total("flashfeed_bridge_streams", WORKER, "kind"), "{{kind}}"),),
+                ),
+                Panel(
+                    "Generations",
+                    "Generations a second that wrote something.",
+                    "cps",
+                    (Query(rate("flashfeed_generations_total", WORKER), "generations"),),
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,185 @@
+"""Stream: the Kafka side."""
+
+from __future__ import annotations
+
+from .panel import (
+    ALL_SCOPE,
+    FEED_SCOPE,
+    WORKER,
+    Board,
+    Panel,
+    Query,
+    Row,
+    mean,
+    or_zero,
+    quantile,
+    rate,
+    total,
+)
+
+READ = "flashfeed_records_total"
+APPLIED = "flashfeed_applied_records_total"
+AGE = "flashfeed_consumer_lag_seconds"
+SOURCE = 'topic!~"flashfeed[.].+"'
+NEWEST = "flashfeed_partition_last_record_timestamp_seconds"
+
+BOARD = Board(
+    "stream",
+    "flashfeed / Stream",
+    "What comes in from Kafka, what becomes of it, and how far behind it is.",
+    (
+        Row(
+            "In",
+            (
+                Panel(
+                    "Records by result",
+                    "Source records a second: read, mapped to a session, "
+                    "skipped by the feed's own rule, or made a dead letter.",
+                    "cps",
+                    (Query(rate(READ, FEED_SCOPE, "result"), "{{result}}"),),
+                ),
+                Panel(
+                    "Records by feed",
+                    "Source records read a second, by feed.",
+                    "cps",
+                    (Query(rate(READ, FEED_SCOPE + ',result="read"', "feed"), "{{feed}}"),),
+                ),
+                Panel(
+                    "Batch size",
+                    "Records of a fetched partition batch: mean, and the size that "
+                    "95% stay below. Large batches mean that work is shared well.",
+                    "short",
+                    (
+                        Query(
+                            mean("flashfeed_batch_records", FEED_SCOPE),
+                            "mean",
+                        ),
+                        Query(quantile(0.95, "flashfeed_batch_records", FEED_SCOPE), "95% below"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Behind",
+            (
+                Panel(
+                    "Lag",
+                    "Records behind the end, by topic. It grows where the engine is slower "
+                    "than the feed.",
+                    "short",
+                    (Query(total("flashfeed_consumer_lag_records", WORKER, "topic"), "{{topic}}"),),
+                ),
+                Panel(
+                    "Age of the oldest waiting record",
+                    "By topic and partition, of the worst ten.",
+                    "s",
+                    (
+                        Query(
+                            f"topk(10, max by (topic, partition) ({AGE}{{{WORKER}}}))",
+                            "{{topic}}/{{partition}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Silence",
+                    "Seconds since the newest record of each topic. A feed that stopped "
+                    "rises steadily.",
+                    "s",
+                    (
+                        Query(
+                            f"time() - max by (topic) ({NEWEST}{{{WORKER},{SOURCE}}})",
+                            "{{topic}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "What became of it",
+            (
+                Panel(
+                    "From receipt to answers",
+                    "Seconds from a message on flashfeed.records to its answers acknowledged, 95% "
+                    "within, by feed (nameless: what was pushed).",
+                    "s",
+                    (
+                        Query(
+                            quantile(0.95, "flashfeed_receipt_latency_seconds", ALL_SCOPE, "feed"),
+                            "{{feed}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Applied to sessions",
+                    "Records that came to sessions, a second, by result: "
+                    "applied (corrections among them), duplicate, late, correction, dropped or "
+                    "coalesced by overflow.",
+                    "cps",
+                    (Query(rate(APPLIED, ALL_SCOPE, "result"), "{{result}}"),),
+                ),
+                Panel(
+                    "Dead letters by reason",
+                    "Records that became dead letters, a second.",
+                    "cps",
+                    (
+                        Query(
+                            or_zero(rate("flashfeed_dead_letters_total", WORKER, "reason")),
+                            "{{reason}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Candles",
+                    "Candles written as lines a second: final ones, and open ones each "
+                    "time they changed.",
+                    "cps",
+                    (
+                        Query(
+                            or_zero(rate("flashfeed_candles_total", WORKER, "result")), "{{result}}"
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Outside help",
+            (
+                Panel(
+                    "Paused partitions",
+                    "Feed partitions that wait for a schema or a Sparkplug birth.",
+                    "short",
+                    (
+                        Query(
+                            total("flashfeed_paused_partitions", WORKER, "instance"), "{{instance}}"
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Schema registry",
+                    "Requests a second to the schema registry, by result.",
+                    "cps",
+                    (
+                        Query(
+                            or_zero(rate("flashfeed_schema_requests_total", WORKER, "result")),
+                            "{{result}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Sparkplug",
+                    "Births a second by result, and messages out of their sequence.",
+                    "cps",
+                    (
+                        Query(
+                            or_zero(rate("flashfeed_births_total", WORKER, "result")),
+                            "birth {{result}}",
+                        ),
+                        Query(
+                            rate("flashfeed_sparkplug_sequence_gaps_total", WORKER), "sequence gaps"
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,63 @@
+"""The dashboards, for the tests: the folder is no part of the installed package."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT))  # last: the rooms' names (codecs!) are others' there
+
+from dashboards import BOARDS  # noqa: E402
+from dashboards.build import FOLDER, text_of  # noqa: E402
+
+ALERTS = ROOT / "dashboards" / "alerts.yml"
+RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
+
+__all__ = [
+    "ALERTS",
+    "BOARDS",
+    "FOLDER",
+    "ROOT",
+    "RUNBOOK",
+    "expressions",
+    "filled_in",
+    "rules",
+    "series",
+    "text_of",
+]
+
+
+def series(expression: str) -> list[tuple[str, set[str]]]:
+    """The series that an expression selects, and the labels that it selects them by."""
+    found = []
+    for name, selector in re.findall(r"\b((?:flashfeed|process)_\w+)(\{[^}]*\})?", expression):
+        labels = set(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', selector))
+        found.append((name, labels))
+    return found
+
+
+def expressions() -> list[tuple[str, str, str]]:
+    """Every panel's queries: dashboard, panel, and the expression."""
+    return [
+        (board.name, panel.title, query.expr)
+        for board in BOARDS
+        for panel in board.panels
+        for query in panel.queries
+    ]
+
+
+def filled_in(expression: str, window: str) -> str:
+    """An expression as Grafana sends it with `All` chosen everywhere."""
+    expression = expression.replace("$__rate_interval", window)
+    return re.sub(r"\$(worker|tenant|feed|type|query)\b", ".*", expression)
+
+
+def rules() -> list[dict[str, Any]]:
+    """The rules of alerts.yml."""
+    import yaml
+
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]

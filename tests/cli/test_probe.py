@@ -1,0 +1,98 @@
+"""`flashfeed probe` answers for the whole: it passes with a worker and fails without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from conftest import RunningWorker
+from prometheus_client.parser import text_string_to_metric_families
+
+from flashfeed.agents.placement import partition_of
+from flashfeed.cli.embedded_broker import die_with_parent, embedded_broker
+from flashfeed.cli.probe import ProbeMetrics, prober, session_of
+from flashfeed.models.config import Config, KafkaConfig
+
+pytestmark = [pytest.mark.broker, pytest.mark.model]
+COMMAND = [sys.executable, "-m", "flashfeed.cli.main", "probe"]
+
+
+@pytest.mark.parametrize("partitions", [1, 4, 7])
+def test_every_partition_has_a_session_of_the_probes(partitions: int) -> None:
+    for number in range(partitions):
+        assert partition_of(session_of(number, partitions), partitions) == number
+
+
+async def test_every_partition_answers_again_and_again(worker: RunningWorker) -> None:
+    config = Config(kafka=KafkaConfig(brokers=worker.brokers))
+    async with prober(config) as one:
+        for _ in range(3):
+            found = await one.round(timeout_s=60)
+            assert sorted(found) == [0, 1, 2, 3]
+            assert all(seconds is not None and seconds > 0 for seconds in found.values()), found
+
+
+def test_it_says_so_and_ends_with_0(worker: RunningWorker) -> None:
+    ran = subprocess.run(
+        [*COMMAND, "--brokers", worker.brokers, "--timeout", "60"],
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert len(ran.stdout.splitlines()) == 4
+
+
+def test_without_a_worker_it_ends_with_1() -> None:
+    with embedded_broker() as brokers:
+        ran = subprocess.run(
+            [*COMMAND, "--brokers", brokers, "--timeout", "1"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    assert "not answered within 1 s" in ran.stdout
+
+
+def test_without_a_broker_it_says_so() -> None:
+    ran = subprocess.run(
+        [*COMMAND, "--brokers", "127.0.0.1:9", "--timeout", "1"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "cannot reach the brokers" in ran.stderr
+
+
+def test_it_serves_what_it_found(worker: RunningWorker) -> None:
+    command = [*COMMAND, "--brokers", worker.brokers, "--every", "0.1", "--port", "0"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        try:
+            found: dict[str, float] = {}
+            while not found.get("flashfeed_probe_seconds_count"):
+                with urllib.request.urlopen(url, timeout=10) as answer:
+                    text = answer.read().decode()
+                found = {
+                    one.name: one.value
+                    for family in text_string_to_metric_families(text)
+                    for one in family.samples
+                }
+            assert found["flashfeed_probe_success"] == 1
+            assert text.count("flashfeed_probe_success{") == 4
+        finally:
+            process.terminate()
+
+
+def test_a_record_that_is_lost_is_seen() -> None:
+    metrics = ProbeMetrics()
+    metrics.found(2, 0.5)
+    metrics.found(2, None)
+    get = metrics.registry.get_sample_value
+    assert get("flashfeed_probe_success", {"partition": "2"}) == 0
+    assert get("flashfeed_probes_total", {"result": "lost"}) == 1
+    assert get("flashfeed_probe_seconds_count") == 1

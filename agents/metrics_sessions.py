@@ -7,11 +7,12 @@ children are looked up once for each scope, since every step comes through here.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
 
 from flashfeed.engine import Update
+from flashfeed.engine.stats import Buckets
 from flashfeed.models.events import FlashReady
 from flashfeed.models.messages import Records
 
@@ -75,56 +76,78 @@ class SessionMetrics:
             "From a message on flashfeed.records to its answers acknowledged.",
             SCOPE, RECEIPT_BOUNDS_S, registry,
         )  # fmt: skip
-        self._results: dict[Scope, tuple[Counter, ...]] = {}
-        self._answered: dict[tuple[str, ...], Counter] = {}
+        self._scopes: dict[Scope, _Counts] = {}
 
-    def stepped(self, step: Step, update: Update) -> None:
-        """A step is durable: its records count, and what the engine did for it."""
-        scope = self._scope(step)
-        results = self._results.get(scope)
-        if results is None:
-            results = tuple(self._applied.labels(*scope, result) for result in RESULTS)
-            self._results[scope] = results
-        counts = (
+    def stepped(
+        self, step: Step, update: Update, answers: Iterable[FlashReady], now_ms: float
+    ) -> None:
+        """A step is durable and its answers are out, at `now_ms`: its records count, what
+        the engine did for it, and what it was answered."""
+        feed, spec = _feed(step), step.head.spec
+        scope = (self._names.tenant(spec.tenant), self._names.feed(feed), spec.type)
+        counts = self._scopes.get(scope)
+        if counts is None:
+            counts = self._scopes[scope] = self._counts(scope)
+        self._count_records(step, counts)
+        if update.decodes:
+            counts.updates.inc()
+            counts.update_s.add(update.wall_s)
+            self._costs.add(scope[0], scope[1], step.queries, update)
+        for one in answers:
+            self._answered(scope, counts, one)
+        for message in step.messages:
+            if message.written_ms and message.records:
+                counts.receipt_s.add(max(0.0, (now_ms - message.written_ms) / 1000))
+
+    def _count_records(self, step: Step, counts: _Counts) -> None:
+        numbers = (
             step.taken + step.texts, step.duplicates, step.late, step.corrected,
             step.dropped, step.coalesced,
         )  # fmt: skip
-        for counter, count in zip(results, counts, strict=True):
-            if count:
-                counter.inc(count)
+        for counter, number in zip(counts.records, numbers, strict=True):
+            if number:
+                counter.inc(number)
         if step.final:
             self._candles.labels("final").inc(step.final)
         if step.live:
             self._candles.labels("live").inc(step.live)
-        if update.decodes:
-            self._updates.labels(*scope).inc()
-            self._update.of(*scope).add(update.wall_s)
-            self._costs.add(scope[0], scope[1], step.queries, update)
 
-    def answered(self, step: Step, answers: Iterable[FlashReady], now_ms: float) -> None:
-        """A step's answers are out, at `now_ms`."""
-        scope = self._scope(step)
+    def _answered(self, scope: Scope, counts: _Counts, one: FlashReady) -> None:
         names = self._names
-        for one in answers:
-            label, changed = names.query(one.name), "true" if one.changed else "false"
-            key = (*scope, label, names.value(one.name, one.value), changed)
-            counter = self._answered.get(key)
-            if counter is None:
-                counter = self._answered[key] = self._answers.labels(*key)
-            counter.inc()
-            self._confidence.of(*scope, label).add(one.confidence)
-            if one.raw is not None and one.raw.value != one.value:
-                self._corrected.labels(*scope, label).inc()
-        waited = self._receipt.of(*scope)
-        for message in step.messages:
-            if message.written_ms and message.records:
-                waited.add(max(0.0, (now_ms - message.written_ms) / 1000))
+        label = names.query(one.name)
+        key = (label, names.value(one.name, one.value), one.changed)
+        counter = counts.answers.get(key)
+        if counter is None:
+            changed = "true" if one.changed else "false"
+            counter = counts.answers[key] = self._answers.labels(*scope, *key[:2], changed)
+        counter.inc()
+        self._confidence.of(*scope, label).add(one.confidence)
+        if one.raw is not None and one.raw.value != one.value:
+            self._corrected.labels(*scope, label).inc()
 
-    def _scope(self, step: Step) -> Scope:
-        feed = step.head.feed
-        for one in step.messages:
-            if isinstance(one.message, Records):
-                feed = one.message.feed or feed
-                break
-        spec = step.head.spec
-        return self._names.tenant(spec.tenant), self._names.feed(feed), spec.type
+    def _counts(self, scope: Scope) -> _Counts:
+        return _Counts(
+            tuple(self._applied.labels(*scope, result) for result in RESULTS),
+            self._updates.labels(*scope),
+            self._update.of(*scope),
+            self._receipt.of(*scope),
+            {},
+        )
+
+
+class _Counts(NamedTuple):
+    """A scope's children, looked up once."""
+
+    records: tuple[Counter, ...]
+    updates: Counter
+    update_s: Buckets
+    receipt_s: Buckets
+    answers: dict[tuple[str, str, bool], Counter]
+
+
+def _feed(step: Step) -> str:
+    """The feed that brought a step's records; the session's own where they do not say."""
+    for one in step.messages:
+        if isinstance(one.message, Records):
+            return one.message.feed or step.head.feed
+    return step.head.feed

@@ -279,10 +279,9 @@ class SessionOwner:
 
     def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
         metrics = self._parts.metrics
-        metrics.sessions.stepped(step, update)
         now_ms = time.time() * 1000
         answers = (event for event in events if isinstance(event, FlashReady))
-        metrics.sessions.answered(step, answers, now_ms)
+        metrics.sessions.stepped(step, update, answers, now_ms)
         metrics.latencies(now_ms, step.received_ms)
 
 

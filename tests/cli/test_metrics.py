@@ -6,9 +6,13 @@ pytest tests/cli/test_metrics.py --write-metrics    writes docs/METRICS.md again
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -21,11 +25,12 @@ from websockets.sync.client import connect
 
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SourceRecord, create_source_topics, source_records
-from flashfeed.cli.embedded_broker import embedded_broker
+from flashfeed.cli.embedded_broker import die_with_parent, embedded_broker, free_port
 from flashfeed.cli.worker_process import wait_until_ready, worker_process
 
+from boards import ALERTS, expressions, filled_in, rules
 from metrics_page import PAGE, PROBE, documented, page
-from prometheus_tools import promtool
+from prometheus_tools import folder, prometheus, promtool
 
 pytestmark = [pytest.mark.broker, pytest.mark.model]
 
@@ -37,7 +42,8 @@ BAD = 3
 APPLIED = SESSIONS * EACH + 1
 """The correction is applied too."""
 HOUR_PRICE, MILLION_PRICE = 3.6, 1000.0
-ENGINE = f"""seats_max = 4
+ENGINE = f"""sessions_max = 16
+seats_max = 4
 snapshots = "@home@/kv"
 sessions_per_context = 1
 
@@ -85,11 +91,57 @@ class Scraped:
 
 
 class Ran(NamedTuple):
-    """A scrape while a stream and a WebSocket are open, and one when all was over."""
+    """A scrape while a stream and a WebSocket are open, and one when all was over; and the
+    Prometheus that saw it all, "" where there is none."""
 
     busy: Scraped
     after: Scraped
-    url: str
+    prometheus: str
+
+
+PROMETHEUS = """
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: [{alerts}]
+scrape_configs:
+  - job_name: flashfeed
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+  - job_name: flashfeed-probe
+    static_configs: [{{targets: ["127.0.0.1:{probe}"]}}]
+"""
+
+
+@contextmanager
+def watching(home: Path, port: int, probe: int) -> Iterator[str]:
+    """A Prometheus with our rules; "" where this machine has none."""
+    if folder() is None:
+        yield ""
+        return
+    with prometheus(home, PROMETHEUS.format(alerts=ALERTS, port=port, probe=probe)) as url:
+        yield url
+
+
+@contextmanager
+def probing(config: Path, port: int) -> Iterator[None]:
+    """`flashfeed probe` again and again."""
+    command = [sys.executable, "-m", "flashfeed.cli.main", "probe", "-c", str(config)]
+    command += ["--every", "1", "--port", str(port)]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
+    ) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def asked(url: str, expression: str) -> list[dict[str, Any]]:
+    """What a Prometheus says to an expression now."""
+    answer = httpx.get(f"{url}/api/v1/query", params={"query": expression}, timeout=30).json()
+    assert answer["status"] == "success", (expression, answer)
+    found: list[dict[str, Any]] = answer["data"]["result"]
+    return found
 
 
 def scraped(url: str) -> Scraped:
@@ -140,12 +192,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             "context_tokens = 2048\n", "context_tokens = 1024\n" + ENGINE
         )
         config.write_text(text.replace("@home@", str(home)))
-        url, log = f"http://127.0.0.1:{port}", home / "worker.log"
-        with worker_process(config, log) as process:
+        url, log, probe = f"http://127.0.0.1:{port}", home / "worker.log", free_port()
+        with (
+            watching(home, port, probe) as watcher,
+            worker_process(config, log) as process,
+        ):
             wait_until_ready(port, process, log)
             asyncio.run(send(brokers, workload()))
             until(url, _all_applied)
-            yield Ran(busy(url), until(url, _nothing_left), url)
+            seen = Ran(busy(url), until(url, _nothing_left), watcher)
+            with probing(config, probe):
+                yield seen
 
 
 def _all_applied(found: Scraped) -> bool:
@@ -166,14 +223,14 @@ def _nothing_left(found: Scraped) -> bool:
 def busy(url: str) -> Scraped:
     """Ask the bridge for one of each kind, and scrape while two streams are open."""
     session = f"{url}/v1/sessions/cgm-01"
-    asked = {"prompt": "Up or down?", "fast_answer": ["up", "down"], "gap_threshold": 0}
+    choose = {"prompt": "Up or down?", "fast_answer": ["up", "down"], "gap_threshold": 0}
     with httpx.Client(timeout=60) as http:
         told = {"prompt": "Say what you see.", "max_tokens": 8, "ignore_eos": True}
         assert http.post(f"{session}/generate", json=told).status_code == 200
         # All in turn, and more than have seats: some come back.
         for one in http.get(f"{url}/v1/sessions").json()["sessions"]:
             place = f"{url}/v1/sessions/{one['session_id']}"
-            assert http.post(f"{place}/generate", json=asked).json()["speculative"]
+            assert http.post(f"{place}/generate", json=choose).json()["speculative"]
         assert http.get(f"{url}/v1/sessions/nobody").status_code == 404
         assert http.get(f"{url}/nowhere").status_code == 404
         with (
@@ -322,6 +379,34 @@ def test_no_session_is_a_label(ran: Ran) -> None:
 def test_promtool_finds_nothing_to_say(ran: Ran) -> None:
     checked = promtool("check", "metrics", given=ran.after.text)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_every_panel_has_data_of_the_run(ran: Ran) -> None:
+    if not ran.prometheus:
+        pytest.skip("needs prometheus: apt-get install prometheus")
+    deadline = time.monotonic() + 90
+    while not asked(ran.prometheus, "flashfeed_probe_seconds_count > 0"):
+        assert time.monotonic() < deadline, "the probe was not answered"
+        time.sleep(0.5)
+    time.sleep(2)  # two scrapes, for the rates of the probe's
+    nothing = {
+        (board, panel)
+        for board, panel, expression in expressions()
+        if not asked(ran.prometheus, filled_in(expression, "5m"))
+    }
+    assert nothing <= {("engine", "GPU")}
+    groups = httpx.get(f"{ran.prometheus}/api/v1/rules", timeout=30).json()["data"]["groups"]
+    states = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+    assert len(states) == len(rules())
+    assert set(states.values()) == {"ok"}
+
+
+def test_prometheus_has_the_counters_that_the_worker_has(ran: Ran) -> None:
+    if not ran.prometheus:
+        pytest.skip("needs prometheus: apt-get install prometheus")
+    for name in ("flashfeed_records_total", "flashfeed_dead_letters_total"):
+        [found] = asked(ran.prometheus, f"sum({name})")
+        assert float(found["value"][1]) == ran.after.sum(name)
 
 
 def test_the_page_names_what_is_exported(ran: Ran, request: pytest.FixtureRequest) -> None:

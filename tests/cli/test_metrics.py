@@ -198,7 +198,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             worker_process(config, log) as process,
         ):
             wait_until_ready(port, process, log)
-            asyncio.run(send(brokers, workload()))
+            records = workload()
+            # In two parts, so that Prometheus sees the series grow.
+            asyncio.run(send(brokers, records[:SESSIONS]))
+            until(url, lambda one: one.sum("flashfeed_applied_records_total") == SESSIONS)
+            time.sleep(2)
+            asyncio.run(send(brokers, records[SESSIONS:]))
             until(url, _all_applied)
             seen = Ran(busy(url), until(url, _nothing_left), watcher)
             with probing(config, probe):

@@ -56,8 +56,9 @@ class EngineCollector(Collector):
             "flashfeed_engine_sessions", "Open sessions by state.", "state", stats.sessions
         )
         yield _counters(
-            "flashfeed_engine_restores", "Sessions that came back to memory, by source.", "source",
-            stats.restores,
+            "flashfeed_engine_restores",
+            "Sessions that came back to memory, by source; decode: also windows that moved "
+            "without a second seat.", "source", stats.restores,
         )  # fmt: skip
         yield _counters(
             "flashfeed_engine_snapshots", "Snapshots by what became of them.", "result",

@@ -91,6 +91,7 @@ BOARD = Board(
                     "cps",
                     (Query(rate(TOKENS, COST_SCOPE, "query"), "{{query}}"),),
                     stacked=True,
+                    width=12,
                 ),
                 Panel(
                     "Device time by tenant",
@@ -99,6 +100,7 @@ BOARD = Board(
                     "percentunit",
                     (Query(rate(SECONDS, COST_SCOPE, "tenant"), "{{tenant}}"),),
                     stacked=True,
+                    width=12,
                 ),
                 Panel(
                     "Device time by feed",
@@ -107,6 +109,7 @@ BOARD = Board(
                     "percentunit",
                     (Query(rate(SECONDS, COST_SCOPE, "feed"), "{{feed}}"),),
                     stacked=True,
+                    width=12,
                 ),
                 Panel(
                     "Money an hour",
@@ -119,6 +122,7 @@ BOARD = Board(
                         ),
                     ),
                     stacked=True,
+                    width=12,
                 ),
             ),
         ),

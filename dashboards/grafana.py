@@ -147,9 +147,12 @@ def _lines(panel: Panel) -> Any:
     return builder
 
 
-def _stat(_: Panel) -> Any:
+def _stat(panel: Panel) -> Any:
+    named = any(query.legend for query in panel.queries)
+    texts = common_models.BigValueTextMode
     return (
         stat.Panel()
+        .text_mode(texts.VALUE_AND_NAME if named else texts.AUTO)
         .reduce_options(common.ReduceDataOptions().calcs(LAST))
         .color_mode(common_models.BigValueColorMode.BACKGROUND)
         .graph_mode(common_models.BigValueGraphMode.NONE)

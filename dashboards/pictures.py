@@ -171,7 +171,8 @@ def _lines(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> 
     axes.grid(color="#ececec", linewidth=0.6)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.legend(fontsize=6.5, loc="upper left", frameon=False, ncols=2)
+    if any(name for name, _ in series):
+        axes.legend(fontsize=6.5, loc="upper left", frameon=False, ncols=2)
 
 
 def _stat(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
@@ -185,7 +186,8 @@ def _stat(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
     back.set_facecolor(RED if bad else GREEN)
     back.title.set_color(FRONT)
     back._left_title.set_color(FRONT)
-    back.text(0.5, 0.4, shown(value, panel.unit), ha="center", va="center", color=FRONT,
+    name = legend(panel.queries[0].legend, found[0]["metric"]) if panel.queries[0].legend else ""
+    back.text(0.5, 0.4, f"{shown(value, panel.unit)} {name}", ha="center", va="center", color=FRONT,
               fontsize=20, transform=back.transAxes)  # fmt: skip
 
 

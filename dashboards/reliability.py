@@ -54,7 +54,6 @@ BOARD = Board(
                     "Records that `flashfeed probe` sent, a second: answered in time, or lost.",
                     "cps",
                     (Query(rate("flashfeed_probes_total", "", "result"), "{{result}}"),),
-                    width=6,
                 ),
                 Panel(
                     "Since the last success",
@@ -67,7 +66,7 @@ BOARD = Board(
                             "partition {{partition}}",
                         ),
                     ),
-                    width=6,
+                    width=12,
                 ),
                 Panel(
                     "Alerts",
@@ -79,6 +78,7 @@ BOARD = Board(
                             "{{alertname}} {{alertstate}}",
                         ),
                     ),
+                    width=12,
                 ),
             ),
         ),
@@ -133,7 +133,9 @@ BOARD = Board(
                     "cps",
                     (
                         Query(
-                            or_zero(rate("flashfeed_session_failures_total", WORKER, "reason")),
+                            or_zero(
+                                rate("flashfeed_session_failures_total", WORKER, "reason") + " > 0"
+                            ),
                             "failed {{reason}}",
                         ),
                         Query(rate("flashfeed_window_halvings_total", WORKER), "window halved"),
@@ -163,6 +165,7 @@ BOARD = Board(
                     "Requests and WebSockets that ended, a second, by code.",
                     "cps",
                     (Query(rate("flashfeed_bridge_requests_total", WORKER, "code"), "{{code}}"),),
+                    width=6,
                 ),
                 Panel(
                     "Requests by route",
@@ -174,18 +177,21 @@ BOARD = Board(
                             "{{route}}",
                         ),
                     ),
+                    width=6,
                 ),
                 Panel(
                     "Streams open",
                     "Event streams and WebSockets that are open.",
                     "short",
                     (Query(total("flashfeed_bridge_streams", WORKER, "kind"), "{{kind}}"),),
+                    width=6,
                 ),
                 Panel(
                     "Generations",
                     "Generations a second that wrote something.",
                     "cps",
                     (Query(rate("flashfeed_generations_total", WORKER), "generations"),),
+                    width=6,
                 ),
             ),
         ),

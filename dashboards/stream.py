@@ -108,6 +108,7 @@ BOARD = Board(
                             "{{feed}}",
                         ),
                     ),
+                    width=6,
                 ),
                 Panel(
                     "Applied to sessions",
@@ -116,6 +117,7 @@ BOARD = Board(
                     "coalesced by overflow.",
                     "cps",
                     (Query(rate(APPLIED, ALL_SCOPE, "result"), "{{result}}"),),
+                    width=6,
                 ),
                 Panel(
                     "Dead letters by reason",
@@ -127,6 +129,7 @@ BOARD = Board(
                             "{{reason}}",
                         ),
                     ),
+                    width=6,
                 ),
                 Panel(
                     "Candles",
@@ -138,6 +141,7 @@ BOARD = Board(
                             or_zero(rate("flashfeed_candles_total", WORKER, "result")), "{{result}}"
                         ),
                     ),
+                    width=6,
                 ),
             ),
         ),

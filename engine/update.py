@@ -205,6 +205,8 @@ def _seat_from(sessions: Sessions, session: Session, start: int, priority: Prior
     if seat is None:
         # No room beside it: in its place. Should this fail, the session is brought back.
         seat, session.senior = senior, None
+        sessions.rebuilding.add(session.id)
+        sessions.rebuilt += 1
     try:
         if seat.start != start or not seat.held:
             seat.reset(start)
@@ -216,6 +218,8 @@ def _seat_from(sessions: Sessions, session: Session, start: int, priority: Prior
     except BaseException:
         seat.free()
         raise
+    finally:
+        sessions.rebuilding.discard(session.id)
     if session.senior is None:
         session.senior = seat
     else:

@@ -24,10 +24,12 @@ from .session_step import Step
 SCOPE: Final = ("tenant", "feed", "type")
 RESULTS: Final = ("applied", "duplicate", "late", "correction", "dropped", "coalesced")
 UPDATE_BOUNDS_S: Final = (
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0,
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0,
+    30.0,
 )  # fmt: skip
 RECEIPT_BOUNDS_S: Final = (
-    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0,
+    60.0, 120.0, 300.0,
 )  # fmt: skip
 CONFIDENCE_BOUNDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 Scope = tuple[str, str, str]

@@ -41,6 +41,7 @@ from .schema_registration import register_events
 from .service import Peers
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts, SessionOwner
+from .stall_watch import StallWatch
 from .step_writer import OrderedStepWriter
 from .supplies import Supplies
 from .topics import list_feed_topics, prepare_topics, reply_topics
@@ -100,6 +101,7 @@ class Worker:
         )
         self.service: LiveSessions | None = None
         self._probe = BrokerProbe(config.kafka)
+        self._stalls: StallWatch | None = None
         self.health = WorkerHealth(
             engine,
             self.partitions,
@@ -107,7 +109,7 @@ class Worker:
             self._probe,
             failure=self._failure,
             elsewhere=lambda: self.service is not None and self.service.ready,
-            stalled=list,
+            stalled=lambda: self._stalls.stalled() if self._stalls is not None else [],
         )
 
     def _followed(self, topic: str, take: Take) -> FollowedTopic:
@@ -174,10 +176,12 @@ class Worker:
         log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
         await self._app.start()
         await self._probe.start()
+        self._stalls = StallWatch(self._app.consumer, self._config.kafka, self._metrics.registry)
         self._tasks = [
             asyncio.create_task(self._refresh_topics(), name="refresh topics"),
             asyncio.create_task(self._watch_faust(), name="watch faust"),
             asyncio.create_task(self._sweep(), name="end idle sessions"),
+            asyncio.create_task(self._stalls.run(), name="look after the partitions"),
         ]
         return self.service
 

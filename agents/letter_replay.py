@@ -9,7 +9,6 @@ a replay never meets its own letters.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,19 +17,17 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import orjson
 
-from flashfeed.codecs.codec import Wanted
-from flashfeed.models.errors import Unavailable
 from flashfeed.models.messages import PackedRecord, Records
 
 from .dead_letters import DeadLetter
-from .feeds import Feed, read_batch
+from .feeds import Feed
 from .letter_history import Position
 from .letters import Letter, Place
+from .past_feed import read_supplied
 from .supplies import Supplies
 from .transport import Batch
 
 BATCH_LETTERS_MAX: Final = 500
-WANTED_WAIT_S: Final = 30.0
 
 PUSHED: Final = "pushed over HTTP, or written to control: it has no origin; send it again"
 NO_FEED: Final = "no feed of this configuration reads its topic"
@@ -178,19 +175,7 @@ async def _reread(
 ) -> None:
     records: list[Any] = list(raws)
     batch = Batch(raws[0].topic, raws[0].partition, 0, records)
-    while True:
-        supplies.begin()
-        try:
-            read = read_batch(batch, feed)
-            break
-        except Wanted as wanted:
-            try:
-                async with asyncio.timeout(WANTED_WAIT_S):
-                    await supplies.bring(wanted, f"feed {feed.name}")
-            except TimeoutError:
-                raise Unavailable(
-                    f"feed {feed.name}: {wanted.what} could not be had in {WANTED_WAIT_S:.0f} s"
-                ) from None
+    read = await read_supplied(batch, feed, supplies)
     found: set[Place] = set()
     for letter in read.dead_letters:
         place = (letter.topic, letter.partition, letter.offset)

@@ -6,6 +6,7 @@ fixed before the first record is read, so a topic that is being written is read 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -56,6 +57,7 @@ class Past:
             raise Unavailable(
                 f"no broker answers at {self._kafka.brokers} (kafka.brokers): {error}"
             ) from None
+        await asyncio.sleep(0)  # aiokafka cannot close what had no turn since it started
         return self
 
     async def __aexit__(self, *_: object) -> None:

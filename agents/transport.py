@@ -20,7 +20,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import faust
 import faust.transport.drivers as faust_drivers
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -227,6 +227,40 @@ class BatchConsumer(driver.Consumer):
     def subscribed(self) -> set[str]:
         """The topics that the group's member has subscribed to."""
         return set(self._thread._ensure_consumer().subscription())
+
+    # -- standing still (stall_watch.py) ----------------------------------------
+
+    def position_now(self, tp: TP) -> int | None:
+        """The offset that is fetched next, as the client has it now; None where it has none.
+        `position` would wait for one."""
+        state = self._client_state(tp)
+        return state.position if state is not None and state.has_valid_position else None
+
+    def undone(self, tp: TP) -> int | None:
+        """The first offset that is handed out and not done; None where there is none."""
+        in_flight = self._partition(tp).in_flight
+        return in_flight[0].first if in_flight else None
+
+    async def fetch_anew(self, tp: TP, position: int | None) -> None:
+        """Resume a partition, and drop what the client knows of it but where it stands. It
+        does nothing where the partition stands elsewhere by now: nothing may come twice."""
+        if tp in self.assignment():
+            self.resume_partitions({tp})
+        await self._thread.call_thread(self._fetch_anew, tp, position)
+
+    async def _fetch_anew(self, tp: TP, position: int | None) -> None:
+        # In the client's thread: it fetches nothing between the look and the seek.
+        if self._client_state(tp) is None or self.position_now(tp) != position:
+            return
+        client, place = self._thread._ensure_consumer(), TopicPartition(*tp)
+        client.resume(place)
+        if position is not None:
+            client.seek(place, position)
+
+    def _client_state(self, tp: TP) -> Any:
+        subscription = self._thread._ensure_consumer()._subscription.subscription
+        assignment = subscription.assignment if subscription is not None else None
+        return assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
 
     def behind(self) -> Mapping[TP, Behind]:
         """How far each assigned partition is behind its end, as far as fetches told."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from flashfeed.models.errors import ConfigError, FlashfeedError
 
 from .dead_letters_grammar import add_dead_letters, run_dead_letters
+from .replay_grammar import add_replay, run_replay
 
 DESCRIPTION = """\
 Kafka records flow into resident language-model sessions; standing questions are
@@ -106,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     tail.add_argument("-n", "--count", type=int, help="stop after that many events")
 
     add_dead_letters(commands, CONFIG_HELP)
+    add_replay(commands, CONFIG_HELP)
 
     probe = commands.add_parser(
         "probe",
@@ -241,6 +243,9 @@ def _run(args: argparse.Namespace) -> int:
         from .probe import ProbeOptions, probe
 
         return probe(ProbeOptions(args.config, args.brokers, args.timeout, args.every, args.port))
+    if args.command == "replay":
+        _log(logging.WARNING)
+        return run_replay(args)
     if args.command == "keys":
         from .keys import print_new_key
 

@@ -9,6 +9,7 @@ import logging
 import signal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flashfeed.agents.app import Worker
 from flashfeed.agents.feeds import Feed
@@ -119,20 +120,25 @@ def feeds_of(config: Config, outside: Outside) -> list[Feed]:
     return feeds
 
 
-async def _run(config: Config, trace: Path | None) -> int:
-    bridge_options = bridge_settings(config)
-    peers = cluster_peers(config)
+def engine_for(config: Config, **changes: Any) -> Engine:
+    """The configuration's engine, not started; its model is downloaded where it is not here.
+    `changes` to its settings go before what is configured."""
     models = catalogue(config)
     path = fetch(models.named[models.default], models.limits, progress=log.info)
     options = default_engine(config)
     settings = engine_settings(options, path, tuned_for(options, path))
-    settings = dataclasses.replace(settings, trace=trace)
-    engine = Engine(
-        settings,
+    return Engine(
+        dataclasses.replace(settings, **changes),
         locate_models(config, models),
         config.models.bytes_max,
         config.models.idle_unload_s,
     )
+
+
+async def _run(config: Config, trace: Path | None) -> int:
+    bridge_options = bridge_settings(config)
+    peers = cluster_peers(config)
+    engine = engine_for(config, trace=trace)
     engine.start()
     tenants = bridge_options.keys.tenants
     worker = Worker(config, engine, partial(feeds_of, config), peers, tenants)

@@ -68,6 +68,7 @@ class KafkaConfig(_Table, frozen=True, kw_only=True):
     batch_records_max: Positive = 2000
     topics_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     request_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 40.0
+    stalled_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     sasl: SaslConfig | None = None
     tls: TlsConfig | None = None
 

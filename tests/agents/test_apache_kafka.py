@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client import CollectorRegistry
 
+from flashfeed.agents.stall_watch import StallWatch
+from flashfeed.agents.transport import Batch
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_records
 from flashfeed.cli.main import main
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
+from flashfeed.models.config import KafkaConfig
 
 from apache_kafka import PASSWORD, USER, Node, available, kafka_node
 from batch_app import RECORDS, committed, fill, make_app, records_of, run_app, until
@@ -153,3 +157,36 @@ async def produce_steadily(producer: AIOKafkaProducer, topic: str, sent: list[in
         meta = await producer.send_and_wait(topic, b"x", partition=0)
         sent.append(meta.offset)
         await asyncio.sleep(0.03)
+
+
+async def test_what_ends_with_a_transactions_marker_does_not_stand_still(node: Node) -> None:
+    topic = group = f"transactions-{time.time_ns()}"
+    await fill(node.plain, topic, 1)
+    producer = AIOKafkaProducer(bootstrap_servers=node.plain, transactional_id=group)
+    await producer.start()
+    for commits in (True, False):  # the end is behind an aborted record and both markers
+        await producer.begin_transaction()
+        for partition in (0, 1):
+            await producer.send_and_wait(topic, b"x", partition=partition)
+        await (producer.commit_transaction() if commits else producer.abort_transaction())
+    await producer.stop()
+    app, got, registry = make_app(node.plain, group), list[Batch](), CollectorRegistry()
+
+    async def read(batches: Any) -> None:
+        async for event in batches.noack().events():
+            got.append(event.value)
+            event.ack()
+
+    app.agent(app.topic(topic))(read)
+    await app.start()
+    kafka = KafkaConfig(brokers=node.plain, stalled_s=0.4)
+    task = asyncio.create_task(StallWatch(app.consumer, kafka, registry).run())
+    try:
+        await until(lambda: all(set(records_of(got, n)) >= {0, 1} for n in (0, 1)))
+        await asyncio.sleep(2)  # twenty looks
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await app.stop()
+    found = registry.get_sample_value("flashfeed_silent_partitions_total", {"topic": topic})
+    assert found is None

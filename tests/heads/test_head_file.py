@@ -13,6 +13,7 @@ from flashfeed.models.errors import RequestError
 
 from .synthetic import PRIOR, stream, taught
 
+NAN = float("nan")
 SUBJECT = Subject("model-a", "spec-a", "Up?", ("no", "yes"))
 
 
@@ -75,8 +76,10 @@ def sealed(fields: dict[str, object]) -> bytes:
     [
         {"counts": (1, 2, 3)},
         {"last": [("a", 7)]},
-        {"answering": "somebody"},
-        {"losses": [{"prior": 1.0}] * 1000},
+        {"shares": {"somebody": 1.0}},
+        {"shares": {"base_rate": 1.0}},
+        {"shares": dict.fromkeys(("base_rate", "persistence", "prior", "logits", "hidden"), 0.3)},
+        {"shares": dict.fromkeys(("base_rate", "persistence", "prior", "logits", "hidden"), NAN)},
         {"logits": (1.0, b"\x00" * 24)},
         {"logits": (1.0, b"\xff" * 16)},
         {"hidden": (b"\x00" * 80, b"\x00" * 8, (1.0, b"\x00" * 16))},

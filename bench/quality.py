@@ -168,11 +168,14 @@ HEADINGS = (
 )
 
 
-async def collect(only: str, until: float) -> tuple[dict[tuple[str, str], list[Run]], str]:
+async def collect(
+    only: str, until: float, threads: int | None
+) -> tuple[dict[tuple[str, str], list[Run]], str]:
     """All runs by plan and text, and the model's hash."""
     found: dict[tuple[str, str], list[Run]] = {}
     settings = EngineSettings(
         model_path=fastest_form(find_packaged_model(), progress=say),
+        threads=threads,
         context_tokens=2048,
         hidden_states=True,
     )
@@ -195,8 +198,10 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="the one text to run")
     parser.add_argument("--minutes", type=float, default=1e6, help="run no longer, then go on")
+    parser.add_argument("--threads", type=int, help="the engine's threads; default: all cores")
     args = parser.parse_args()
-    found, model = await collect(args.only, time.monotonic() + args.minutes * 60)
+    until = time.monotonic() + args.minutes * 60
+    found, model = await collect(args.only, until, args.threads)
     known = plans()
     results: dict[tuple[str, str], Result] = {}
     print(HEADINGS)

@@ -92,7 +92,8 @@ class _Moment(NamedTuple):
 
 class Score(msgspec.Struct, frozen=True):
     """A question's scores: as published, and as learnt. `leading` is the forecaster whose
-    word weighs most now."""
+    word weighs most now, `drifted` the label at which one that was fitted last lost that place
+    (0: never)."""
 
     question: str
     labels: int
@@ -101,6 +102,7 @@ class Score(msgspec.Struct, frozen=True):
     published: Scores
     learnt: Scores
     leading: str
+    drifted: int
 
 
 def score(options: ScoreOptions) -> int:
@@ -144,6 +146,7 @@ def table(scores: list[Score]) -> str:
         rows.append(
             f"{'':{width}}{one.waiting} answers wait for their outcome, of {one.unknown} it "
             f"cannot be known; {one.leading} leads"
+            + (f", after what was fitted lost the lead at label {one.drifted}" * bool(one.drifted))
         )
     return "\n".join(rows)
 
@@ -177,6 +180,7 @@ def _scored(
         published=backtest.published.scores(),
         learnt=backtest.learnt.scores(),
         leading=backtest.head.leading,
+        drifted=backtest.head.drifted,
     )
 
 

@@ -1,10 +1,9 @@
-"""A head as a file, or as the value of a message: MessagePack of numbers, no code in it.
+"""A head as a file: MessagePack of numbers, no code in it.
 
 b"flashfeed-head\\n", the format's number in one byte, the SHA-256 of what follows, then a
 MessagePack map. Arrays are little-endian bytes with their shapes; every length is checked
-against the bounds of learner.py before anything is made of it. Two kinds: with the
-examples (`whole`), from which learning goes on exactly as it would have, and without, which
-is enough to answer and is what goes on `flashfeed.heads`.
+against the bounds of learner.py before anything is made of it. The examples are in it, so
+that learning goes on exactly as it would have.
 
 `subject` says what the head is of: hashes of the model and the spec, the question's text
 and its choices. A head of another subject is refused: its numbers would mean nothing.
@@ -71,7 +70,7 @@ class _File(msgspec.Struct, frozen=True):
     examples: list[Example]
 
 
-def write_head(head: Head, subject: Subject, whole: bool = True) -> bytes:
+def write_head(head: Head, subject: Subject) -> bytes:
     """The head as bytes; the same head gives the same bytes."""
     assert len(subject.choices) == head.n_choices, subject
     logits, probe = head.weights.logits, head.weights.hidden
@@ -93,7 +92,7 @@ def write_head(head: Head, subject: Subject, whole: bool = True) -> bytes:
             name: [(session, _out(row)) for session, row in bias.by_session.items()]
             for name, bias in head.biases.items()
         },
-        examples=list(head.examples) if whole else [],
+        examples=list(head.examples),
     )
     body = msgspec.msgpack.encode(file)
     return MAGIC + bytes([FORMAT]) + hashlib.sha256(body).digest() + body

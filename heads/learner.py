@@ -1,8 +1,8 @@
-"""A question's head: who answers it, and how that is learnt from labels as they come.
+"""A question's head: what it says of an answer, learnt from labels as they come.
 
 predict -> Prediction     before the label is known; changes nothing
-learn(Example)            in the order of `flashfeed.examples`: the same examples in the
-                          same order give the same head (inv. 8)
+learn(Example)            in the order in which labels came: the same examples in the same
+                          order give the same head (inv. 8)
 
 Every forecaster says its part of every prediction, and what is published is their mixture.
 A forecaster's weight is multiplied by the probability that it gave to each label that came,

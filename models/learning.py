@@ -53,7 +53,7 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Example(msgspec.Struct, frozen=True, array_like=True):
-    """An answer whose label became known: one message of `flashfeed.examples`."""
+    """An answer whose label became known."""
 
     session: str
     features: Features

@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: dashboards fuzz schemas demo test soak lint types check-python bench clients peers broker help clean setup
+.PHONY: dashboards fuzz schemas demo test soak lint types check-python bench clients peers quality broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -71,7 +71,11 @@ peers: $(READY)
 
 # make bench  every benchmark; each prints a table and one JSON line
 bench: $(READY) peers
-	@for b in codecs tokens update engine transport pipeline bridge; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+	@for b in codecs tokens update hidden engine transport pipeline bridge; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+
+# make quality  what answers know of real data, with their scores (an hour; goes on if stopped)
+quality: $(READY)
+	@$(BIN)/python bench/quality.py
 
 # make broker run the embedded broker alone
 broker: $(READY)

@@ -162,7 +162,7 @@ async def _messages(
 ) -> list[Message]:
     if options.sample is not None:
         topic = options.topic or patterns[0].replace("*", "sample")
-        return _file_messages(options.sample, topic, codec)[: options.limit]
+        return file_messages(options.sample, topic, codec)[: options.limit]
     records = await sample_topics(config.kafka, patterns, options.limit, options.brokers)
     return [
         Message(
@@ -174,7 +174,9 @@ async def _messages(
     ]
 
 
-def _file_messages(path: Path, topic: str, codec: str) -> list[Message]:
+def file_messages(path: Path, topic: str, codec: str) -> list[Message]:
+    """The messages in a file: one a line where the codec is one of lines, else the whole of
+    it. Raises ConfigError for a file that cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -206,7 +208,7 @@ async def _show(
 ) -> bool:
     """Print what a message gives; False where something of it is at fault."""
     try:
-        values = await _decoded(feed, message, supplies)
+        values = await decoded(feed, message, supplies)
     except FlashfeedError as error:
         reason = getattr(error, "reason", "decode")
         print(f"  fault   {reason}: {error}")
@@ -229,7 +231,8 @@ async def _show(
     return not faults
 
 
-async def _decoded(feed: Feed, message: Message, supplies: Supplies) -> Sequence[object]:
+async def decoded(feed: Feed, message: Message, supplies: Supplies) -> Sequence[object]:
+    """The values in a message; what the codec wants for it is brought. Raises RecordError."""
     try:
         return feed.codec(message.value, message.source)
     except Wanted as wanted:

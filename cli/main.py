@@ -124,6 +124,24 @@ def parser() -> argparse.ArgumentParser:
     probe.add_argument("--every", type=float, default=0.0, help="seconds from round to round")
     probe.add_argument("--port", type=int, default=9464, help="of the metrics (9464)")
 
+    score = commands.add_parser(
+        "score",
+        help="say how right recorded answers were, and what their confidences are worth",
+        description="Hold recorded answers (flashfeed tail --from-beginning --json) against what "
+        "the records of the same sessions turned out to be, by the configuration's outcome rules "
+        "(templates.NAME.outcomes). Prints a table; docs/CONFIDENCE.md says how to read it. "
+        "Connects to nothing.",
+    )
+    score.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
+    score.add_argument("--feed", required=True, help="the feed that the records came by")
+    score.add_argument(
+        "--records", type=Path, required=True, help="a file with the feed's messages, in order"
+    )
+    score.add_argument(
+        "--answers", type=Path, required=True, help="a file with flash_ready events, one a line"
+    )
+    score.add_argument("--json", action="store_true", help="one JSON object a question")
+
     keys = commands.add_parser(
         "keys",
         help="make an API key for the bridge",
@@ -246,6 +264,10 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "replay":
         _log(logging.WARNING)
         return run_replay(args)
+    if args.command == "score":
+        from .score import ScoreOptions, score
+
+        return score(ScoreOptions(args.config, args.feed, args.records, args.answers, args.json))
     if args.command == "keys":
         from .keys import print_new_key
 

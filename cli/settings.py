@@ -29,7 +29,8 @@ from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.nearest import nearest
 from flashfeed.codecs.presets import codec_of, mapping_spec, preset_names
 from flashfeed.codecs.registry import codec, codec_names, text_codec
-from flashfeed.models.config import BridgeConfig, Config, FeedConfig
+from flashfeed.heads.outcome_rule import OutcomeRule
+from flashfeed.models.config import BridgeConfig, Config, FeedConfig, SessionTemplate
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappingSpec
 from flashfeed.models.tenant import TENANT_PATTERN, TENANT_RULE
@@ -78,6 +79,21 @@ def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
     except ConfigError as error:
         hint = "" if feed.preset else "; name a preset or write the mapping's keys here"
         raise ConfigError(f"feeds.{name}: {error}{hint}") from None
+
+
+def outcome_rule(template: SessionTemplate, question: str) -> OutcomeRule:
+    """The compiled outcome rule of a template's question.
+
+    Raises ConfigError where there is no such question, or the rule is not one.
+    """
+    choices = {query.label: query.choices for query in template.spec().flash if query.choices}
+    if question not in choices:
+        known = ", ".join(choices) or "there is none"
+        raise ConfigError(
+            f"expected the name of a question with choices ({known}){nearest(question, choices)}"
+        )
+    outcome = template.outcomes[question]
+    return OutcomeRule(outcome.after, outcome.label, template.type, choices[question])
 
 
 def bridge_settings(config: Config) -> BridgeSettings:
@@ -247,6 +263,9 @@ def _cross_checks(config: Config) -> list[str]:
     for name, template in config.templates.items():
         check(f"templates.{name}", template.spec)
         check(f"templates.{name}.text", partial(text_codec, template.text, template.type))
+        for question in template.outcomes:
+            where = f"templates.{name}.outcomes.{question}"
+            check(where, partial(outcome_rule, template, question))
         if template.tenant and re.fullmatch(TENANT_PATTERN, template.tenant) is None:
             problems.append(
                 f"templates.{name}.tenant: expected {TENANT_RULE}, got {template.tenant!r}"

@@ -1,10 +1,9 @@
-"""A head as a file, or as the value of a message: MessagePack of numbers, no code in it.
+"""A head as a file: MessagePack of numbers, no code in it.
 
 b"flashfeed-head\\n", the format's number in one byte, the SHA-256 of what follows, then a
 MessagePack map. Arrays are little-endian bytes with their shapes; every length is checked
-against the bounds of learner.py before anything is made of it. Two kinds: with the
-examples (`whole`), from which learning goes on exactly as it would have, and without, which
-is enough to answer and is what goes on `flashfeed.heads`.
+against the bounds of learner.py before anything is made of it. The examples are in it, so
+that learning goes on exactly as it would have.
 
 `subject` says what the head is of: hashes of the model and the spec, the question's text
 and its choices. A head of another subject is refused: its numbers would mean nothing.
@@ -25,7 +24,7 @@ from flashfeed.models.errors import RequestError
 from flashfeed.models.learning import Example, Forecaster
 
 from .conformal import LEVEL_MAX
-from .learner import EXAMPLES_MAX, LOSSES_MAX, SESSIONS_MAX, Head, Weights, hidden_row
+from .learner import EXAMPLES_MAX, SESSIONS_MAX, Head, Weights, hidden_row
 from .probe import Probe
 from .softmax import Matrix, Scaling
 
@@ -59,12 +58,11 @@ class _File(msgspec.Struct, frozen=True):
     subject: Subject
     version: int
     fitted_at: int
-    answering: Forecaster
     drifted: int
     counts: tuple[int, ...]
     last: list[tuple[str, int]]
     stay: tuple[int, int]
-    losses: list[dict[Forecaster, float]]
+    shares: dict[Forecaster, float]
     level: float
     logits: _Scaling | None
     hidden: _Probe | None
@@ -72,7 +70,7 @@ class _File(msgspec.Struct, frozen=True):
     examples: list[Example]
 
 
-def write_head(head: Head, subject: Subject, whole: bool = True) -> bytes:
+def write_head(head: Head, subject: Subject) -> bytes:
     """The head as bytes; the same head gives the same bytes."""
     assert len(subject.choices) == head.n_choices, subject
     logits, probe = head.weights.logits, head.weights.hidden
@@ -80,12 +78,11 @@ def write_head(head: Head, subject: Subject, whole: bool = True) -> bytes:
         subject=subject,
         version=head.version,
         fitted_at=head.fitted_at,
-        answering=head.answering,
         drifted=head.drifted,
         counts=tuple(int(count) for count in head.counts),
         last=list(head.last.items()),
         stay=(head.stay[0], head.stay[1]),
-        losses=list(head.losses),
+        shares=head.shares,
         level=head.sets.level,
         logits=None if logits is None else _scaling_out(logits),
         hidden=None
@@ -95,7 +92,7 @@ def write_head(head: Head, subject: Subject, whole: bool = True) -> bytes:
             name: [(session, _out(row)) for session, row in bias.by_session.items()]
             for name, bias in head.biases.items()
         },
-        examples=list(head.examples) if whole else [],
+        examples=list(head.examples),
     )
     body = msgspec.msgpack.encode(file)
     return MAGIC + bytes([FORMAT]) + hashlib.sha256(body).digest() + body
@@ -125,18 +122,22 @@ def read_head(data: bytes, subject: Subject | None = None) -> tuple[Head, Subjec
 def _made(file: _File) -> Head:
     k = len(file.subject.choices)
     _check(k >= 2 and len(file.counts) == k and min(file.counts) >= 0, "as many counts as choices")
-    _check(len(file.losses) <= LOSSES_MAX and len(file.examples) <= EXAMPLES_MAX, "fewer rows")
+    _check(len(file.examples) <= EXAMPLES_MAX, f"at most {EXAMPLES_MAX} examples")
     _check(len(file.last) <= SESSIONS_MAX, f"at most {SESSIONS_MAX} sessions")
     _check(all(0 <= label < k for _, label in file.last), "labels among the choices")
     _check(min(file.version, file.fitted_at, file.drifted) >= 0, "numbers from 0 on")
     _check(0 <= file.stay[0] <= file.stay[1], "labels that came again, of those that could")
     _check(0 <= file.level <= LEVEL_MAX, f"a level up to {LEVEL_MAX}")
-    _check(all(_finite(row.values()) for row in file.losses), "finite losses")
-    head = Head(k, file.version, file.fitted_at, file.answering, file.drifted)
+    fitted = {"logits": file.logits, "hidden": file.hidden}
+    shared = {"base_rate", "persistence", "prior", *(name for name in fitted if fitted[name])}
+    _check(set(file.shares) == shared, f"weights of {', '.join(sorted(shared))}")
+    _check(abs(sum(file.shares.values()) - 1) < 1e-6, "weights that add up to 1")
+    _check(min(file.shares.values()) > 0, "weights above 0")
+    head = Head(k, file.version, file.fitted_at, file.drifted)
     head.counts = np.array(file.counts, np.int64)
     head.last = OrderedDict(file.last)
     head.stay = list(file.stay)
-    head.losses = deque(file.losses, maxlen=LOSSES_MAX)
+    head.shares = dict(file.shares)
     head.sets.level = file.level
     head.weights = Weights(
         None if file.logits is None else _scaling_in(file.logits, k),

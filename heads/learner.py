@@ -1,16 +1,18 @@
-"""A question's head: who answers it, and how that is learnt from labels as they come.
+"""A question's head: what it says of an answer, learnt from labels as they come.
 
 predict -> Prediction     before the label is known; changes nothing
-learn(Example)            in the order of `flashfeed.examples`: the same examples in the
-                          same order give the same head (inv. 8)
+learn(Example)            in the order in which labels came: the same examples in the same
+                          order give the same head (inv. 8)
 
-Every forecaster says its part of every prediction. When the label comes, each is charged
-the log loss of what it had said; the one of least mean loss over the last LOSSES_MAX
-labels answers from then on. base_rate is the guard: another begins to answer only where its
-loss is below base_rate's by more than noise (LEAD_BEGINS standard errors of the difference),
-and goes on while it is by LEAD_STAYS; base_rate or, before there are labels, prior answers
-else. A forecaster whose lead is lost (the data
-or the feed changed) is so replaced within the window; `drifted` says when.
+Every forecaster says its part of every prediction, and what is published is their mixture.
+A forecaster's weight is multiplied by the probability that it gave to each label that came,
+and of all weight SHARE is dealt out anew at each label, to all alike (fixed share: Herbster
+and Warmuth, "Tracking the Best Expert", Machine Learning 32, 1998). The mixture's log loss
+is so at most a little above that of the best of them, stretch by stretch: where nobody knows
+anything it is the base rate's, and where one that knew is wrong from a day on (the market or
+the feed changed) another leads within some labels; `drifted` says when. To pick the one of
+least loss in a recent window was tried, and reaches a third of the mixture's skill
+(docs/CONFIDENCE.md). Before LABELS_MIN labels the prior answers.
 
 Bounded: EXAMPLES_MAX examples are kept, the newest, SESSIONS_MAX sessions' biases, the
 latest used. A fit costs what EXAMPLES_MAX examples cost, and is done after each tenth of
@@ -19,7 +21,6 @@ the examples so far, at least FIT_EVERY_MIN.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -39,19 +40,16 @@ from flashfeed.models.learning import (
 from .conformal import AdaptiveSets
 from .probe import Probe, fit_probe
 from .session_bias import SessionBias
-from .softmax import Matrix, Scaling, bounded, fit_scaling, log_loss
+from .softmax import Matrix, Scaling, bounded, fit_scaling
 
 EXAMPLES_MAX: Final = 2000
 SESSIONS_MAX: Final = 1024
-LOSSES_MAX: Final = 200
 LABELS_MIN: Final = 16
 """So many labels are waited for before anything is fitted, or preferred to the prior."""
 FIT_EVERY_MIN: Final = 8
 FIT_EVERY_SHARE: Final = 10
-LEAD_BEGINS: Final = 2.0
-LEAD_STAYS: Final = 1.0
-RIVALS: Final[tuple[Forecaster, ...]] = ("prior", "logits", "hidden")
-"""Who may answer in base_rate's place."""
+SHARE: Final = 0.02
+FITTED: Final[tuple[Forecaster, ...]] = ("logits", "hidden")
 
 
 @dataclass
@@ -67,19 +65,20 @@ class Head:
     """One question's head over all sessions of a spec.
 
     `counts` are the labels by choice; `last` each session's last known label, `stay` how
-    often a session's label was the one before, of how often there was one; `losses` of
-    the forecasters at the last labels, newest last. `version` counts the labels learnt.
+    often a session's label was the one before, of how often there was one; `shares` the
+    forecasters' weights, which add up to 1. `version` counts the labels learnt.
     """
 
     n_choices: int
     version: int = 0
     fitted_at: int = 0
-    answering: Forecaster = "prior"
     drifted: int = 0
     counts: NDArray[np.int64] = field(init=False)
     last: OrderedDict[str, int] = field(default_factory=OrderedDict)
     stay: list[int] = field(default_factory=lambda: [0, 0])
-    losses: deque[dict[Forecaster, float]] = field(default_factory=lambda: deque(maxlen=LOSSES_MAX))
+    shares: dict[Forecaster, float] = field(
+        default_factory=lambda: dict.fromkeys(("base_rate", "persistence", "prior"), 1 / 3)
+    )
     examples: deque[Example] = field(default_factory=lambda: deque(maxlen=EXAMPLES_MAX))
     weights: Weights = field(default_factory=Weights)
     biases: dict[Forecaster, SessionBias] = field(init=False)
@@ -110,7 +109,9 @@ class Head:
         if self.weights.hidden is not None and features.hidden:
             shares = self.weights.hidden.apply(hidden_row(features))
             parts["hidden"] = self.biases["hidden"].apply(session, shares)
-        by = self.answering if self.answering in parts else "base_rate"
+        total = sum(self.shares[name] for name in parts)
+        parts["mixed"] = np.sum([self.shares[name] / total * parts[name] for name in parts], axis=0)
+        by: Forecaster = "prior" if self.version < LABELS_MIN else "mixed"
         return Prediction(
             by=by,
             version=self.version,
@@ -141,7 +142,8 @@ class Head:
         label, parts = example.label, example.prediction.parts
         assert 0 <= label < self.n_choices, (label, self.n_choices)
         rows = {name: np.asarray(parts[name]) for name in FORECASTERS if name in parts}
-        self.losses.append({name: log_loss(row, label) for name, row in rows.items()})
+        before = self.leading
+        self._weigh({name: float(row[label]) for name, row in rows.items()})
         self.sets.learn(label, example.prediction.answers)
         for name, bias in self.biases.items():
             if name in rows:
@@ -159,9 +161,30 @@ class Head:
         due = max(FIT_EVERY_MIN, len(self.examples) // FIT_EVERY_SHARE)
         if self.version >= LABELS_MIN and self.version - self.fitted_at >= due:
             self._fit()
-        before, self.answering = self.answering, self._best()
-        if self.answering == "base_rate" and before in ("logits", "hidden"):
+        if before in FITTED and self.leading not in FITTED:
             self.drifted = self.version
+
+    @property
+    def leading(self) -> Forecaster:
+        """Whose weight is the largest."""
+        return max(self.shares, key=self.shares.__getitem__)
+
+    def _weigh(self, given: dict[Forecaster, float]) -> None:
+        """Moves the weights, by the probability that each gave to the label."""
+        heard = sum(self.shares[name] for name in self.shares if name in given)
+        mean = sum(self.shares[name] * given[name] for name in self.shares if name in given) / heard
+        # Who said nothing keeps its weight.
+        earned = {name: share * given.get(name, mean) for name, share in self.shares.items()}
+        total = sum(earned.values())
+        dealt = SHARE / len(earned)
+        self.shares = {name: (1 - SHARE) * one / total + dealt for name, one in earned.items()}
+
+    def _join(self, name: Forecaster) -> None:
+        """A forecaster that is fitted for the first time gets as much weight as the mean."""
+        if name not in self.shares:
+            n = len(self.shares)
+            self.shares = {one: share * n / (n + 1) for one, share in self.shares.items()}
+            self.shares[name] = 1 / (n + 1)
 
     def _fit(self) -> None:
         """Fits everything on the examples that are kept."""
@@ -171,30 +194,13 @@ class Head:
             return
         logs = np.array([example.features.logs for example in self.examples], np.float64)
         self.weights.logits = fit_scaling(logs - logs.mean(axis=1, keepdims=True), labels)
+        self._join("logits")
         held = [example for example in self.examples if example.features.hidden]
         if len(held) >= LABELS_MIN and len({example.label for example in held}) > 1:
             rows = np.stack([hidden_row(example.features) for example in held])
             theirs = np.array([example.label for example in held], np.int64)
             self.weights.hidden = fit_probe(rows, theirs, self.n_choices)
-
-    def _best(self) -> Forecaster:
-        """Who answers from now on."""
-        if self.version < LABELS_MIN:
-            return "prior"
-        best: Forecaster = "base_rate"
-        best_loss = math.inf
-        for name in RIVALS:
-            # As many as it has: a new rival is compared on what both said.
-            both = [(one[name], one["base_rate"]) for one in self.losses if name in one]
-            if len(both) < LABELS_MIN:
-                continue
-            lead = np.array([own - base for own, base in both])
-            noise = float(lead.std(ddof=1)) / math.sqrt(len(lead))
-            mean = float(lead.mean())
-            errors = LEAD_STAYS if name == self.answering else LEAD_BEGINS
-            if mean < -errors * noise and mean < best_loss:
-                best, best_loss = name, mean
-        return best
+            self._join("hidden")
 
 
 def hidden_row(features: Features) -> Matrix:

@@ -141,8 +141,8 @@ def skill_interval(
     a, b = np.asarray(own), np.asarray(reference)
     if len(a) < BIN_LABELS_MIN or not b.sum():
         return None, None
-    ratio = a.mean() / b.mean()
-    error = float((a - ratio * b).std(ddof=1)) / (b.mean() * math.sqrt(len(a)))
+    ratio = float(a.mean() / b.mean())
+    error = float((a - ratio * b).std(ddof=1) / b.mean()) / math.sqrt(len(a))
     return 1 - ratio - _NORMAL_95 * error, 1 - ratio + _NORMAL_95 * error
 
 

@@ -27,11 +27,6 @@ def bounded(shares: Matrix) -> Matrix:
     return mixed
 
 
-def log_loss(forecast: Matrix, label: int) -> float:
-    """The natural-log loss of one forecast."""
-    return float(-np.log(max(float(forecast[label]), PROBABILITY_MIN)))
-
-
 class Scaling:
     """Multinomial Platt scaling: softmax(slope * scores + bias of each choice).
 

@@ -292,8 +292,21 @@ class PricesConfig(_Table, frozen=True, kw_only=True):
         return bool(self.device_hour or self.million_tokens)
 
 
+class OutcomeConfig(_Table, frozen=True, kw_only=True):
+    """When and how the true answer to a question shows in the session's own later records:
+    `after` so many of them (`5 records`) or a time (`30m`, in event time), as `label` says
+    (heads/outcome_expression.py has the language)."""
+
+    label: NonEmpty
+    after: NonEmpty
+
+
 class SessionTemplate(_Table, frozen=True, kw_only=True):
-    """What a session is made from: the fields of a session spec, without ids."""
+    """What a session is made from: the fields of a session spec, without ids.
+
+    `outcomes` say, by the questions' names, what their true answers were. No session
+    knows them: `flashfeed score` holds recorded answers against them.
+    """
 
     type: Literal["ohlcv", "iot", "vitals", "spatial", "event"]
     prompt: str = ""
@@ -308,11 +321,14 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
+    outcomes: dict[str, OutcomeConfig] = {}
 
     def spec(self) -> SessionSpec:
         """The session spec that this template gives."""
+        fields = msgspec.to_builtins(self)
+        del fields["outcomes"]
         # By conversion, which checks every bound; a constructor checks none.
-        return with_query_ids(msgspec.convert(msgspec.to_builtins(self), SessionSpec))
+        return with_query_ids(msgspec.convert(fields, SessionSpec))
 
 
 class FeedConfig(_Table, frozen=True, kw_only=True):

@@ -13,12 +13,12 @@ from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-Forecaster: TypeAlias = Literal["base_rate", "persistence", "prior", "logits", "hidden"]
+Forecaster: TypeAlias = Literal["base_rate", "persistence", "prior", "logits", "hidden", "mixed"]
 """Who may answer. base_rate: how often each label came; persistence: the session's last
 known label, as often as it came again; prior: the model's own answer, its bias taken off;
-logits: its answer calibrated; hidden: read from the hidden state. The first two are what
-the others are measured against, and base_rate is the guard that answers where none of the
-others is better."""
+logits: its answer calibrated; hidden: read from the hidden state; mixed: all of them, each
+with the weight that its forecasts have earned. The first two know nothing of the data, and
+are what an answer is measured against."""
 
 FORECASTERS: Final[tuple[Forecaster, ...]] = get_args(Forecaster)
 
@@ -53,7 +53,7 @@ class Prediction(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Example(msgspec.Struct, frozen=True, array_like=True):
-    """An answer whose label became known: one message of `flashfeed.examples`."""
+    """An answer whose label became known."""
 
     session: str
     features: Features

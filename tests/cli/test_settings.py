@@ -12,7 +12,7 @@ import pytest
 
 from flashfeed.bridge.keys import written_hash
 from flashfeed.cli.main import main
-from flashfeed.cli.settings import bridge_settings, feed_mapping, load, session_name
+from flashfeed.cli.settings import bridge_settings, feed_mapping, load, outcome_rule, session_name
 from flashfeed.models.config import Config, LimitsConfig, ModelConfig
 from flashfeed.models.errors import ConfigError
 
@@ -28,6 +28,11 @@ type = "ohlcv"
 [[templates.market.flash]]
 query = "Up?"
 choices = ["yes", "no"]
+"""
+OUTCOME = """
+[templates.market.outcomes.{}]
+after = "{}"
+label = "{}"
 """
 
 
@@ -62,6 +67,14 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
     assert [query.id for query in config.templates["market"].spec().flash] == [1]
 
 
+def test_outcomes_are_the_configurations_and_no_sessions(tmp_path: Path) -> None:
+    plain = load(write(tmp_path, GOOD)).templates["market"]
+    outcome = OUTCOME.format("q1", "5 records", "yes if close > close@0 else no")
+    template = load(write(tmp_path, GOOD + outcome)).templates["market"]
+    assert template.spec() == plain.spec()
+    assert outcome_rule(template, "q1").records == 5
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -82,6 +95,18 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
             ["templates.market.window.mode", "exakt"],
         ),
         (('type = "ohlcv"', 'type = "ohlcv"\ncontext = 99999'), ["context", "4096"]),
+        (
+            ("[templates.market]", OUTCOME.format("q2", "1 record", "yes") + "[templates.market]"),
+            ["templates.market.outcomes.q2", "q1"],
+        ),
+        (
+            ("[templates.market]", OUTCOME.format("q1", "soon", "yes") + "[templates.market]"),
+            ["templates.market.outcomes.q1", "after", "5 records", "soon"],
+        ),
+        (
+            ("[templates.market]", OUTCOME.format("q1", "1 record", "up") + "[templates.market]"),
+            ["templates.market.outcomes.q1", "choices yes, no", "character 1"],
+        ),
         (("[feeds.candles]", "[feeds.candles]\ntime = 'start:year'"), ["feeds.candles", "start"]),
         (("[feeds.candles]", "[feeds.candles]\ncodec = 'jsn'"), ["feeds.candles.codec", "json"]),
         (("[feeds.candles]", "[feeds.candles]\nsession = '{sym}'"), ["feeds.candles.session"]),

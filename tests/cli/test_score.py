@@ -1,0 +1,149 @@
+"""`flashfeed score`: recorded answers held against what the records turned out to be."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flashfeed.cli.main import main
+from flashfeed.cli.sample_data import candles, cryptofeed_json
+from flashfeed.models.events import JSON, FlashReady, iso_time
+from flashfeed.models.session import AnsweredBy
+
+CONFIG = """
+[feeds.candles]
+topics = ["candles"]
+preset = "cryptofeed"
+template = "market"
+session = "{{key}}"
+
+[templates.market]
+type = "ohlcv"
+
+[[templates.market.flash]]
+name = "rises"
+query = "Will it rise?"
+choices = ["yes", "no"]
+
+{outcome}
+"""
+OUTCOME = """
+[templates.market.outcomes.rises]
+after = "1 record"
+label = "yes if close > close@0 else no"
+"""
+N = 120
+
+
+def event(row: dict[str, Any], version: int, share: float, session: str) -> bytes:
+    """A flash_ready event as the product writes it."""
+    return JSON.encode(
+        FlashReady(
+            session_id=session,
+            type="ohlcv",
+            id=1,
+            name="rises",
+            query="Will it rise?",
+            value="yes" if share > 0.5 else "no",
+            confidence=max(share, 1 - share),
+            logit_gap=1.0,
+            probabilities={"yes": share, "no": 1 - share},
+            previous=None,
+            changed=False,
+            data_version=version,
+            event_time=iso_time(row["start"]),
+            evaluated_at="2026-01-01T00:00:00.000+00:00",
+            origins=(),
+            records_first=0,
+            records_last=version,
+            answered_by=AnsweredBy("m", "s"),
+        )
+    )
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A configuration, records and answers; the answers know nearly everything."""
+    rows = [row for _, row in zip(range(N), candles("AAPL"), strict=False)]
+    config, records, answers = (tmp_path / name for name in ("f.toml", "records", "answers"))
+    config.write_text(CONFIG.format(outcome=OUTCOME))
+    records.write_bytes(b"\n".join(cryptofeed_json("AAPL", row) for row in rows))
+    draw = random.Random(1)
+    lines = [b'{"session_id": "x", "data_version": 3}']
+    for number, row in enumerate(rows):
+        rises = rows[min(number + 1, N - 1)]["close"] > row["close"]
+        share = 0.9 if rises != (draw.random() < 0.05) else 0.1
+        lines.append(event(row, number + 1, share, "NASDAQ:AAPL-USD:1d"))
+    answers.write_bytes(b"\n".join([*lines, *lines[-3:]]))  # the last ones came twice
+    return config, records, answers
+
+
+def run(config: Path, records: Path, answers: Path, *more: str, feed: str = "candles") -> int:
+    options = ["-c", config, "--feed", feed, "--records", records, "--answers", answers]
+    with pytest.raises(SystemExit) as ended:
+        main(["score", *map(str, options), *more])
+    return int(ended.value.code or 0)
+
+
+def test_the_scores_of_recorded_answers(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*files, "--json") == 0
+    score = json.loads(capsys.readouterr().out)
+    assert (score["question"], score["labels"]) == ("rises", N - 1)
+    published = score["published"]
+    assert published["accuracy"] == pytest.approx(0.95, abs=0.05)
+    assert published["brier"] == pytest.approx(0.05, abs=0.04)
+    assert published["skill_base_rate"] > 0.6
+    assert published["auc"] > 0.9
+    assert run(*files) == 0
+    out = capsys.readouterr().out
+    assert f"{N} records, " in out
+    assert "rises" in out and "published" in out and "learnt" in out
+    assert " leads\n" in out
+
+
+def test_a_corrected_record_counts_as_it_was_corrected(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, records, answers = files
+    run(config, records, answers, "--json")
+    before = json.loads(capsys.readouterr().out)
+    lines = records.read_bytes().splitlines()
+    wrong = [json.loads(line) | {"close": 1.0, "low": 0.5} for line in lines]
+    records.write_bytes(b"\n".join([*(json.dumps(one).encode() for one in wrong), *lines]))
+    run(config, records, answers, "--json")
+    assert json.loads(capsys.readouterr().out) == before
+
+
+def test_answers_of_other_sessions_have_no_label(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, records, answers = files
+    answers.write_text(answers.read_text().replace("AAPL", "IBM"))
+    assert run(config, records, answers, "--json") == 1
+    assert json.loads(capsys.readouterr().out)["labels"] == 0
+
+
+def test_what_is_missing_or_wrong_is_named(
+    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, records, answers = files
+    assert run(config, records, answers, feed="other") == 2
+    assert "no feed 'other'; there are candles" in capsys.readouterr().err
+    assert run(config, tmp_path / "nothing", answers) == 2
+    assert "nothing: No such file" in capsys.readouterr().err
+    bad = tmp_path / "bad"
+    bad.write_text('{"probabilities": 7}\n')
+    assert run(config, records, bad) == 2
+    assert "bad:1: expected a flash_ready event" in capsys.readouterr().err
+    bad.write_text(answers.read_text().replace("2000-03", "2000-33"))
+    assert run(config, records, bad) == 2
+    assert "expected an event_time" in capsys.readouterr().err
+    config.write_text(CONFIG.format(outcome=""))
+    assert run(config, records, answers) == 2
+    assert "templates.market has no outcomes" in capsys.readouterr().err

@@ -42,13 +42,12 @@ class StallWatch:
         self._healed = Counter(
             "flashfeed_silent_partitions",
             "Times a partition with records was not fetched, and was sought and resumed.",
-            ["topic"],
             registry=registry,
         )
         still = Gauge(
             "flashfeed_still_partitions",
-            "Partitions that stand still now: silent ones are not fetched though they have "
-            "records, of held ones the worker has records that it has not done yet.",
+            "Partitions that stand still: silent ones are not fetched, of held ones the worker "
+            "has records that are not done.",
             ["why"],
             registry=registry,
         )
@@ -109,7 +108,7 @@ class StallWatch:
                 "%s: nothing comes from offset %s on for %.0f s, and it ends at %d: it is sought "
                 "there and resumed", _name(tp), seen[tp].position, self._after_s, seen[tp].end,
             )  # fmt: skip
-            self._healed.labels(tp.topic).inc()
+            self._healed.inc()
             await self._heal(tp, seen[tp].position)
 
     async def _seen(self, ends: AIOKafkaConsumer) -> dict[TP, Seen]:

@@ -61,7 +61,9 @@ FAULTS = {
     "flashfeed_publish_failures",
     "flashfeed_schema_requests",
     "flashfeed_session_failures",
+    "flashfeed_silent_partitions",
     "flashfeed_sparkplug_sequence_gaps",
+    "flashfeed_still_partitions",
     "flashfeed_subscribers_dropped",
     "flashfeed_window_halvings",
 }

@@ -61,6 +61,8 @@ FAULTS = {
     "flashfeed_publish_failures",
     "flashfeed_schema_requests",
     "flashfeed_session_failures",
+    "flashfeed_silent_partitions",
+    "flashfeed_still_partitions",
     "flashfeed_sparkplug_sequence_gaps",
     "flashfeed_subscribers_dropped",
     "flashfeed_window_halvings",

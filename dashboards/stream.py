@@ -10,6 +10,7 @@ from .panel import (
     Panel,
     Query,
     Row,
+    increase,
     mean,
     or_zero,
     quantile,
@@ -146,7 +147,7 @@ BOARD = Board(
             ),
         ),
         Row(
-            "Outside help",
+            "Standing still",
             (
                 Panel(
                     "Paused partitions",
@@ -155,6 +156,26 @@ BOARD = Board(
                     (
                         Query(
                             total("flashfeed_paused_partitions", WORKER, "instance"), "{{instance}}"
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Standing still",
+                    "Partitions that have records and do not move. silent: not fetched, which the "
+                    "worker mends by itself; held: it waits for the engine, a schema or a birth.",
+                    "short",
+                    (Query(total("flashfeed_still_partitions", WORKER, "why"), "{{why}}"),),
+                ),
+                Panel(
+                    "Fetched anew",
+                    "Times an hour that a silent partition was sought and resumed, by topic.",
+                    "short",
+                    (
+                        Query(
+                            or_zero(
+                                increase("flashfeed_silent_partitions_total", WORKER, "1h", "topic")
+                            ),
+                            "{{topic}}",
                         ),
                     ),
                 ),
@@ -168,6 +189,7 @@ BOARD = Board(
                             "{{result}}",
                         ),
                     ),
+                    width=12,
                 ),
                 Panel(
                     "Sparkplug",
@@ -182,6 +204,7 @@ BOARD = Board(
                             rate("flashfeed_sparkplug_sequence_gaps_total", WORKER), "sequence gaps"
                         ),
                     ),
+                    width=12,
                 ),
             ),
         ),

@@ -39,6 +39,8 @@ GPU = (
     ("flashfeed_gpu_memory_used_bytes", "Memory of a GPU in use, by whomever."),
 )
 """Only with the `gpu` extra and NVIDIA's driver."""
+ELSEWHERE = {"flashfeed_silent_partitions": ("topic",)}
+"""Labels of what agents/stall_watch.py registers, which nothing may have moved yet."""
 PROBE = "flashfeed_probe"
 """How the names of what `flashfeed probe --every` exports begin."""
 
@@ -91,6 +93,8 @@ def _label_names(family: Metric) -> tuple[str, ...]:
     """A family's labels: those of its series, else those that it was made with."""
     for one in family.samples:
         return tuple(name for name in one.labels if name != "le")
+    if family.name in ELSEWHERE:
+        return ELSEWHERE[family.name]
     known: CollectorRegistry = Metrics().registry
     for collector in known._collector_to_names:
         if getattr(collector, "_name", "") == family.name:

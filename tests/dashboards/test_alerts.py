@@ -78,6 +78,9 @@ CASES = {
     "FlashfeedPartitionPaused": Case(
         gauge("flashfeed_paused_partitions", 0, 1), WORKER, 9, 12, 22, 50
     ),
+    "FlashfeedPartitionStuck": Case(
+        gauge("flashfeed_still_partitions", 0, 1, f'{W},why="silent"'), WORKER, 9, 12, 17, 50
+    ),
     "FlashfeedPublishFailures": Case(
         {f'flashfeed_publish_failures_total{{{W},reason="refused"}}': "0x9 3x100"},
         {**WORKER, "reason": "refused"}, 9, None, 11, 25,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.worker_process import wait_until_ready, worker_process
@@ -38,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ClientTable(config), "client table")
+
+
+# Tests assert behaviour, not time: on a busy machine any one example may take long. (What a
+# codec may take is codecs/test_fuzz.py's business, in processor time.)
+settings.register_profile("any time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any time")
 
 
 class RunningWorker(NamedTuple):

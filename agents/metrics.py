@@ -125,6 +125,7 @@ class Metrics:
         # Each is there from the start: a rate does not see a series' first value.
         for reason in reasons():
             self._failures.labels(reason)
+            self._dead_letters.labels(reason)
         self._dropped_subscribers = Counter(
             "flashfeed_subscribers_dropped",
             "Readers of a session's events let go because a whole queue waited for them.",

@@ -126,7 +126,9 @@ BOARD = Board(
                     "cps",
                     (
                         Query(
-                            or_zero(rate("flashfeed_dead_letters_total", WORKER, "reason")),
+                            or_zero(
+                                rate("flashfeed_dead_letters_total", WORKER, "reason") + " > 0"
+                            ),
                             "{{reason}}",
                         ),
                     ),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 
-YOUNG_OBJECTS = 50_000
-OLD_ROUNDS = 50
+YOUNG_OBJECTS = 10_000
+OLD_ROUNDS = 20
 
 
 def calm_collector() -> None:

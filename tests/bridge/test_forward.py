@@ -253,7 +253,7 @@ async def test_a_client_that_goes_away_stops_the_owners_generation(group, far):
             break
         await asyncio.sleep(0.1)
     assert not mine.in_use
-    page = httpx.get(f"{group.members[1].url}/metrics").text
+    page = (await asyncio.to_thread(httpx.get, f"{group.members[1].url}/metrics")).text
     [generated] = re.findall(r"^flashfeed_generated_tokens_total (\S+)", page, re.M)
     assert float(generated) < 700, "the generation went on for nobody"  # the context has 1,024
 

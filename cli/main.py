@@ -262,9 +262,7 @@ def _run(args: argparse.Namespace) -> int:
         from .probe import ProbeOptions, probe
 
         return probe(
-            ProbeOptions(
-                args.config, args.brokers, args.timeout, args.every, args.port, args.host
-            )
+            ProbeOptions(args.config, args.brokers, args.timeout, args.every, args.port, args.host)
         )
     if args.command == "replay":
         _log(logging.WARNING)

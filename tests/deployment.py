@@ -18,6 +18,7 @@ from typing import Any, Final
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from jsonschema.validators import validator_for
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
@@ -75,7 +76,8 @@ def go_module(name: str) -> Path:
 def compose_faults(document: Any) -> list[str]:
     """What the Compose specification's schema has against a file."""
     text = (go_module(COMPOSE_GO) / "schema" / "compose-spec.json").read_text()
-    return _faults(Draft7Validator(json.loads(text)), document)
+    schema = json.loads(text)
+    return _faults(validator_for(schema)(schema), document)
 
 
 def kubernetes_faults(document: dict[str, Any]) -> list[str]:
@@ -121,7 +123,7 @@ def _close(schema: Any) -> None:
             _close(one)
 
 
-def _faults(validator: Draft7Validator, document: Any) -> list[str]:
+def _faults(validator: Any, document: Any) -> list[str]:
     return [f"{one.json_path}: {one.message[:300]}" for one in validator.iter_errors(document)]
 
 

@@ -54,7 +54,9 @@ def test_what_is_mounted_exists(name: str) -> None:
 
 
 def test_every_volume_is_used() -> None:
-    mounted = {one.split(":")[0] for service in SERVICES.values() for one in service.get("volumes", ())}
+    mounted = {
+        one.split(":")[0] for service in SERVICES.values() for one in service.get("volumes", ())
+    }
     assert set(FILE["volumes"]) <= mounted
 
 
@@ -89,7 +91,9 @@ def test_the_secrets_are_random_and_stay_out_of_git_and_of_the_image(tmp_path: P
     assert written.stat().st_mode & 0o777 == 0o600
     lines = [line for line in written.read_text().splitlines() if not line.startswith("#")]
     values = dict(line.split("=", 1) for line in lines)
-    wanted = {found for text in strings(SERVICES) for found in re.findall(r"\$\{([A-Z_]+):\?", text)}
+    wanted = {
+        found for text in strings(SERVICES) for found in re.findall(r"\$\{([A-Z_]+):\?", text)
+    }
     assert set(values) == wanted | {"COMPOSE_PROFILES"}
     secrets = {values[name].rsplit(":", 1)[-1] for name in wanted}
     assert len(secrets) == len(wanted)
@@ -127,7 +131,9 @@ def test_the_brokers_are_those_that_the_file_starts() -> None:
 
 def test_the_worker_s_health_check_is_a_route_that_asks_for_no_key() -> None:
     config = load(COMPOSE / "flashfeed.toml")
-    asked = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", SERVICES["flashfeed"]["healthcheck"]["test"][-1])
+    asked = re.search(
+        r"http://127\.0\.0\.1:(\d+)(/\w+)", SERVICES["flashfeed"]["healthcheck"]["test"][-1]
+    )
     assert asked is not None
     assert int(asked[1]) == config.bridge.port
     assert asked[2] in OPEN_PATHS

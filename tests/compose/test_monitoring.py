@@ -64,7 +64,9 @@ def test_alerts_reach_an_alertmanager_that_reads_its_configuration(tmp_path: Pat
 
 
 def test_every_severity_goes_to_a_receiver_of_its_own(tmp_path: Path) -> None:
-    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    rules = [
+        rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]
+    ]
     severities = {rule["labels"]["severity"] for rule in rules if "alert" in rule}
     went = {}
     for severity in severities:

@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     )
     probe.add_argument("--every", type=float, default=0.0, help="seconds from round to round")
     probe.add_argument("--port", type=int, default=9464, help="of the metrics (9464)")
+    probe.add_argument("--host", default="127.0.0.1", help="to serve them on (127.0.0.1)")
 
     score = commands.add_parser(
         "score",
@@ -260,7 +261,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "probe":
         from .probe import ProbeOptions, probe
 
-        return probe(ProbeOptions(args.config, args.brokers, args.timeout, args.every, args.port))
+        return probe(
+            ProbeOptions(args.config, args.brokers, args.timeout, args.every, args.port, args.host)
+        )
     if args.command == "replay":
         _log(logging.WARNING)
         return run_replay(args)

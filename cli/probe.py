@@ -44,13 +44,14 @@ SPEC: Final = SessionSpec(
 
 
 class ProbeOptions(NamedTuple):
-    """Where to, how long an answer may take, and how often (0: once) with metrics on a port."""
+    """Where to, how long an answer may take, and how often (0: once) with metrics where."""
 
     config: Path | None = None
     brokers: str | None = None
     timeout_s: float = 30.0
     every_s: float = 0.0
     port: int = 0
+    host: str = HOST
 
 
 class ProbeMetrics:
@@ -184,8 +185,8 @@ def probe(options: ProbeOptions) -> int:
     if not options.every_s:
         return asyncio.run(_once(config, options.timeout_s))
     metrics = ProbeMetrics()
-    server, _ = start_http_server(options.port, addr=HOST, registry=metrics.registry)
-    print(f"metrics on http://{HOST}:{server.server_port}/metrics", flush=True)
+    server, _ = start_http_server(options.port, addr=options.host, registry=metrics.registry)
+    print(f"metrics on http://{options.host}:{server.server_port}/metrics", flush=True)
     asyncio.run(_for_ever(config, options, metrics))
     return 0
 

@@ -80,9 +80,7 @@ def kafka_node(home: Path) -> Iterator[Node]:
     """A node with a plain listener and one with TLS and SCRAM-SHA-512."""
     plain, secure, controller = free_port(), free_port(), free_port()
     ca, bundle = certificates(home)
-    settings = home / "server.properties"
-    settings.write_text(
-        f"""process.roles=broker,controller
+    settings = f"""process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{controller}
@@ -101,25 +99,32 @@ group.initial.rebalance.delay.ms=0
 log.dirs={home / "data"}
 auto.create.topics.enable=false
 """
-    )
-    java = ["java", HEAP, "-cp", f"{jars()}/*"]
     scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
+    with kafka_process(home, settings, secure, "--add-scram", scram):
+        yield Node(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", ca)
+
+
+@contextlib.contextmanager
+def kafka_process(home: Path, settings: str, port: int, *formatting: str) -> Iterator[None]:
+    """A node of those settings (of server.properties), once it listens on the port."""
+    file, log = home / "server.properties", home / "kafka.log"
+    file.write_text(settings)
+    java = ["java", HEAP, "-cp", f"{jars()}/*"]
     subprocess.run(
         [*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg",
-         "-c", str(settings), "--add-scram", scram],
+         "-c", str(file), *formatting],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
-    log = home / "kafka.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [*java, "kafka.Kafka", str(settings)],
+            [*java, "kafka.Kafka", str(file)],
             stdout=sink,
             stderr=sink,
             preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
         )
     try:
-        _wait_for(secure, process, log)
-        yield Node(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", ca)
+        _wait_for(port, process, log)
+        yield
     finally:
         process.terminate()
         process.wait(30)

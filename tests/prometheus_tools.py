@@ -1,6 +1,7 @@
-"""Prometheus and promtool, for the tests that hold the dashboards and alerts against them.
+"""Prometheus, promtool and amtool, for the tests that hold the dashboards, the alerts and the
+deployment's files against them.
 
-Where they are not installed, Debian's package is downloaded and unpacked into the cache,
+Where they are not installed, Debian's packages are downloaded and unpacked into the cache,
 once; a test that wants them is skipped where neither is possible.
 """
 
@@ -20,33 +21,43 @@ import pytest
 
 from flashfeed.cli.embedded_broker import die_with_parent, free_port
 
-PACKAGE = "prometheus"
+PACKAGES = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
 
 
 @cache
-def folder() -> Path | None:
-    """Where the programs are; None where they cannot be had."""
-    installed = shutil.which("promtool")
+def folder(program: str = "promtool") -> Path | None:
+    """Where a program and its neighbours are; None where they cannot be had."""
+    installed = shutil.which(program)
     if installed:
         return Path(installed).parent
     home = Path(os.environ.get("FLASHFEED_CACHE") or Path.home() / ".cache" / "flashfeed")
-    unpacked = home / PACKAGE
-    if not (unpacked / "usr/bin/promtool").exists() and not _download(unpacked):
+    unpacked = home / PACKAGES[program]
+    if not (unpacked / "usr/bin" / program).exists() and not _download(program, unpacked):
         return None
     return unpacked / "usr/bin"
 
 
-def _download(into: Path) -> bool:
+def _download(program: str, into: Path) -> bool:
+    name = PACKAGES[program]
     into.mkdir(parents=True, exist_ok=True)
     try:
-        command = ["apt-get", "download", "-q", PACKAGE]
+        command = ["apt-get", "download", "-q", name]
         subprocess.run(command, cwd=into, check=True, capture_output=True, timeout=120)
-        [package] = into.glob(f"{PACKAGE}_*.deb")
+        [package] = into.glob(f"{name}_*.deb")
         subprocess.run(["dpkg", "-x", str(package), str(into)], check=True, timeout=60)
         package.unlink()
     except (OSError, subprocess.SubprocessError, ValueError):
         return False
-    return (into / "usr/bin/promtool").exists()
+    return (into / "usr/bin" / program).exists()
+
+
+def amtool(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run amtool; skips the test where there is none."""
+    programs = folder("amtool")
+    if programs is None:
+        pytest.skip("needs amtool: apt-get install prometheus-alertmanager")
+    command = [str(programs / "amtool"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def promtool(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:

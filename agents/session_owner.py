@@ -139,7 +139,9 @@ class SessionOwner:
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
             _raise_if_gone(error)
             await self._engine.close()
-            log.error("session %s cannot be rebuilt: %s", self.session_id, error, extra=self._where())
+            log.error(
+                "session %s cannot be rebuilt: %s", self.session_id, error, extra=self._where()
+            )
             self._parts.metrics.session_failed(error.reason)
             failed = f"cannot be rebuilt: {error}"
             state.head = msgspec.structs.replace(state.head, failed=failed)

@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         "then: start it again and it goes on from its committed offsets.",
     )
     worker.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
-    worker.add_argument("-v", "--verbose", action="store_true", help="log.level debug: what Kafka and Faust do")
+    worker.add_argument(
+        "-v", "--verbose", action="store_true", help="log.level debug, whatever is set"
+    )
 
     worker.add_argument(
         "--trace-passes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -9,15 +10,16 @@ import pty
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import websockets
 from aiokafka import AIOKafkaProducer
+from websockets.sync.client import connect
 
-from flashfeed.agents.placement import partition_of
+from flashfeed.bridge.forwarded import HEADER
 from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.logs import JsonLines
 from flashfeed.cli.worker_process import scrape
@@ -165,7 +167,7 @@ def test_auto_is_text_on_a_terminal_and_else_json() -> None:
 
 @pytest.mark.model
 @pytest.mark.broker
-async def test_workers_at_debug_write_json_alone_and_no_key(
+def test_workers_at_debug_write_json_alone_and_no_key(
     broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests and a WebSocket that one of them passes on to the other, with keys."""
@@ -182,8 +184,8 @@ async def test_workers_at_debug_write_json_alone_and_no_key(
             passed = ann.get(f"{near.url}/v1/sessions/{session}/state")
             assert passed.status_code == 200
         uri = f"ws{near.url.removeprefix('http')}/v1/sessions/{session}/ws"
-        async with websockets.connect(uri, additional_headers={"x-api-key": KEYS["ann"]}) as one:
-            await one.recv()
+        with connect(uri, additional_headers={"x-api-key": KEYS["ann"]}) as one:
+            one.recv()
         for key in (WRONG, KEYS["bob"]):
             refused = httpx.get(
                 f"{near.url}/v1/sessions/{session}/state",
@@ -197,6 +199,7 @@ async def test_workers_at_debug_write_json_alone_and_no_key(
         assert {"aiokafka", "asyncio"} <= loggers, loggers
         for secret in (*KEYS.values(), WRONG, SECRET):
             assert secret not in text
+        assert HEADER not in text.lower()  # what a worker signs, good for one request
 
 
 FEED = """
@@ -213,23 +216,28 @@ flash = [{{ query = "High?", choices = ["yes", "no"] }}]
 """
 
 
+VALUES = (
+    b'{"bed": "b1", "value": 424242.5}',
+    b'{"bed": "b1", "value": "marker-of-a-value"}',
+    b"marker-of-a-garbage",
+)
+
+
+async def send(brokers: str, topic: str, values: Sequence[bytes]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=brokers)
+    await producer.start()
+    for value in values:
+        await producer.send_and_wait(topic, value)
+    await producer.stop()
+
+
 @pytest.mark.model
 @pytest.mark.broker
-async def test_a_worker_names_what_its_lines_concern_and_no_content(
-    broker: str, tmp_path: Path
-) -> None:
+def test_a_worker_names_what_its_lines_concern_and_no_content(broker: str, tmp_path: Path) -> None:
     """At level info: records that go in, that cannot be read, and one too long for a window."""
     home, topic = tmp_path / "quiet", f"wards-{time.time_ns()}"
     home.mkdir()
-    producer = AIOKafkaProducer(bootstrap_servers=broker)
-    await producer.start()
-    for value in (
-        b'{"bed": "b1", "value": 424242.5}',
-        b'{"bed": "b1", "value": "marker-of-a-value"}',
-        b"marker-of-a-garbage",
-    ):
-        await producer.send_and_wait(topic, value)
-    await producer.stop()
+    asyncio.run(send(broker, topic, VALUES))
     with group_of(broker, home, count=1, more=FEED.format(topic=topic)) as group:
         [member] = group.members
         url = f"{member.url}/v1/sessions"
@@ -248,7 +256,6 @@ async def test_a_worker_names_what_its_lines_concern_and_no_content(
     assert any(one.get("feed") == "wards" for one in lines)
     live = {one["partition"] for one in lines if "is live with" in one["message"]}
     assert live == set(range(group.partitions))
-    assert partition_of("b1", group.partitions) in live
     assert "marker-of-a" not in text
     assert "424242" not in text
 
@@ -259,7 +266,7 @@ def test_why_a_worker_cannot_start_stands_in_its_log(tmp_path: Path, form: str) 
     brokers = f'[kafka]\nbrokers = "127.0.0.1:{free_port()}"\n'
     config.write_text(f'{brokers}[log]\nformat = "{form}"\n[bridge]\nenabled = false\n')
     command = [sys.executable, "-m", "flashfeed.cli.main", "worker", "-c", str(config)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
     if form == "json":
         last = lines_of(ended.stderr)[-1]

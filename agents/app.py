@@ -293,9 +293,12 @@ class Worker:
                 if not await self._guarded(carrier.take, event.value, event.ack):
                     return
 
+        where = {"feed": feed.name}
         if not topics:
-            log.warning("feed %s: no topic matches %s yet", feed.name, self._patterns(feed))
-        log.info("feed %s reads %s", feed.name, ", ".join(topics) or "nothing yet")
+            patterns = self._patterns(feed)
+            log.warning("feed %s: no topic matches %s yet", feed.name, patterns, extra=where)
+        reads = ", ".join(topics) or "nothing yet"
+        log.info("feed %s reads %s", feed.name, reads, extra=where)
         channel = self._app.topic(*topics, config={"feed": feed.name})
         self._app.agent(channel, name=f"feed-{feed.name}")(read_feed)
 
@@ -315,7 +318,8 @@ class Worker:
                 subscribed = self._app.consumer.subscribed()
                 fresh = [topic for topic in now[feed.name] if topic not in subscribed]
                 if fresh:
-                    log.info("feed %s reads %s too", feed.name, ", ".join(fresh))
+                    where = {"feed": feed.name}
+                    log.info("feed %s reads %s too", feed.name, ", ".join(fresh), extra=where)
                     self._app.topics.add_topics(feed.name, fresh)
 
     def _add_control(self) -> None:

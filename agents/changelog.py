@@ -91,7 +91,10 @@ class SlotsRead:
             try:
                 found.append(SessionState.restored(head, items))
             except FlashfeedError as error:
-                self.corrupt.append(f"{session}: {error}")
+                # Not the error's words: they may have a record's values in them.
+                at = getattr(error, "path", "")
+                what = f"a record of its window is no {head.spec.type} now"
+                self.corrupt.append(f"{session}: {what}{at and f', at {at}'} ({error.reason})")
         return found
 
 

@@ -47,7 +47,8 @@ class Claims:
             await self._put(number, epoch, live=False)
             if self._owners.holds(number, epoch):
                 return epoch
-            log.warning("partition %d: another worker claimed it first", number)
+            where = {"partition": number}
+            log.warning("partition %d: another worker claimed it first", number, extra=where)
             await asyncio.sleep(self._retry_s)
 
     async def open(self, number: int, epoch: int) -> None:

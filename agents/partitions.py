@@ -127,7 +127,10 @@ class Partitions:
                 if partition in served:
                     await self._open(partition)
             else:
-                log.warning("partition %d was another worker's meanwhile", partition.number)
+                where = {"partition": partition.number}
+                log.warning(
+                    "partition %d was another worker's meanwhile", partition.number, extra=where
+                )
                 await self._let_go(partition)
                 self._begin(Partition(partition.number, parked=partition.parked))
 
@@ -165,8 +168,11 @@ class Partitions:
             owners = [self._restored(partition, state) for state in states]
             for owner, state in owners:
                 await owner.rebuild(state)
+            where = {"partition": partition.number}
             for what in read.corrupt:
-                log.error("changelog partition %d, left out: %s", partition.number, what)
+                log.error(
+                    "changelog partition %d, left out: %s", partition.number, what, extra=where
+                )
             for owner, _ in owners:
                 owner.start()
             await self._open(partition)
@@ -177,7 +183,10 @@ class Partitions:
         except BaseException as error:
             self._parts.fatal(error)
             return
-        log.info("partition %d is live with %d sessions", partition.number, len(partition.sessions))
+        log.info(
+            "partition %d is live with %d sessions", partition.number, len(partition.sessions),
+            extra=where,
+        )  # fmt: skip
 
     async def _open(self, partition: Partition) -> None:
         """Let batches through: first those that were parked, in their order."""

@@ -33,7 +33,7 @@ async def read_supplied(batch: Batch, feed: Feed, supplies: Supplies) -> ReadBat
         except Wanted as wanted:
             try:
                 async with asyncio.timeout(WANTED_WAIT_S):
-                    await supplies.bring(wanted, f"feed {feed.name}")
+                    await supplies.bring(wanted, f"feed {feed.name}", {"feed": feed.name})
             except TimeoutError:
                 raise Unavailable(
                     f"feed {feed.name}: {wanted.what} could not be had in {WANTED_WAIT_S:.0f} s"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from flashfeed.codecs.codec import Wanted
@@ -41,7 +41,7 @@ class PausedPartitions:
     def __init__(
         self,
         work: Callable[[Batch], Awaitable[None]],
-        bring: Callable[[Wanted, str], Awaitable[None]],
+        bring: Callable[[Wanted, str, Mapping[str, object]], Awaitable[None]],
         look_ahead: Callable[[Batch], None],
         fatal: Callable[[BaseException], None],
         metrics: Metrics,
@@ -92,20 +92,21 @@ class PausedPartitions:
 
     async def _resume(self, place: Place, wanted: Wanted) -> None:
         line, name = self._lines[place], f"{place[0]}[{place[1]}]"
+        where = {"topic": place[0], "partition": place[1]}
         try:
-            await self._bring(wanted, name)
+            await self._bring(wanted, name, where)
             while line:
                 parked = line[0]
                 try:
                     await self._work(parked.batch)
                 except Wanted as more:
-                    await self._bring(more, name)
+                    await self._bring(more, name, where)
                     continue
                 # A new assignment may have dropped it meanwhile.
                 if line and line[0] is parked:
                     line.popleft()
                 parked.acknowledge()
-            log.info("%s goes on", name)
+            log.info("%s goes on", name, extra=where)
         except asyncio.CancelledError:
             raise
         except BaseException as error:

@@ -94,7 +94,10 @@ class SessionEngine:
             except EngineError:
                 if attempt == ENGINE_TRIES:
                     raise
-                log.exception("session %s: engine error, attempt %d", self.session_id, attempt)
+                log.exception(
+                    "session %s: engine error, attempt %d", self.session_id, attempt,
+                    extra={"session": self.session_id},
+                )  # fmt: skip
                 await asyncio.sleep(0.05 * attempt)
 
     async def run_smaller(
@@ -175,6 +178,7 @@ class SessionEngine:
             self.session_id,
             before.window.items,
             after.window.items,
+            extra={"session": self.session_id},
         )
 
     async def _open(self, head: Head, items: Iterable[Item]) -> int:

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -139,7 +139,9 @@ class SessionOwner:
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
             _raise_if_gone(error)
             await self._engine.close()
-            log.error("session %s cannot be rebuilt: %s", self.session_id, error)
+            log.error(
+                "session %s cannot be rebuilt: %s", self.session_id, error, extra=self._where()
+            )
             self._parts.metrics.session_failed(error.reason)
             failed = f"cannot be rebuilt: {error}"
             state.head = msgspec.structs.replace(state.head, failed=failed)
@@ -242,14 +244,20 @@ class SessionOwner:
             ran = await self._engine.run_smaller(self.state, step, taken, self._parts.templates)
         except FlashfeedError as error:
             _raise_if_gone(error)
-            log.exception("session %s: its window could not be made smaller", self.session_id)
+            what = "session %s: its window could not be made smaller"
+            log.exception(what, self.session_id, extra=self._where(step))
             return None
         return _Done(*ran) if ran is not None else None
+
+    def _where(self, step: Step | None = None) -> dict[str, Any]:
+        """What a line of the log concerns: the session, and where a step's messages begin."""
+        offset = step.messages[0].offset if step is not None and step.messages else None
+        return {"session": self.session_id, "partition": self.partition, "offset": offset}
 
     def _fail(self, step: Step, error: FlashfeedError) -> Step:
         failed = failed_step(step, self.state, error)
         if failed.head.failed:
-            log.error("session %s failed: %s", self.session_id, error)
+            log.error("session %s failed: %s", self.session_id, error, extra=self._where(step))
             self._parts.metrics.session_failed(error.reason)
         return failed
 

@@ -102,11 +102,13 @@ class StallWatch:
             log.warning(
                 "%s: what begins at offset %s is not done for %.0f s: the engine is behind, or "
                 "it waits for what its feed needs", _name(tp), seen[tp].undone, self._after_s,
+                extra=_where(tp, seen[tp].undone),
             )  # fmt: skip
         for tp in silent:
             log.error(
                 "%s: nothing comes from offset %s on for %.0f s, and it ends at %d: it is sought "
                 "there and resumed", _name(tp), seen[tp].position, self._after_s, seen[tp].end,
+                extra=_where(tp, seen[tp].position),
             )  # fmt: skip
             self._healed.inc()
             await self._heal(tp, seen[tp].position)
@@ -126,6 +128,10 @@ class StallWatch:
     async def _heal(self, tp: TP, position: int | None) -> None:
         async with asyncio.timeout(self._after_s):
             await self._consumer.fetch_anew(tp, position)
+
+
+def _where(tp: TP, offset: int | None) -> dict[str, Any]:
+    return {"topic": tp.topic, "partition": tp.partition, "offset": offset}
 
 
 def _name(tp: TP) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -100,17 +100,20 @@ class Supplies:
         if self._book is not None:
             self._book.written(writes)
 
-    async def bring(self, wanted: Wanted, who: str) -> None:
+    async def bring(self, wanted: Wanted, who: str, where: Mapping[str, object]) -> None:
         """Get what a codec wants; it can be tried again after that. Never gives up on a
-        registry that is away: nothing is lost while its partitions are paused."""
+        registry that is away: nothing is lost while its partitions are paused. The log names
+        `who` waits, with the fields of `where`."""
         if isinstance(wanted, BirthWanted) and self._book is not None:
             await self._book.wait(wanted.edge, wanted.wait_s)
         elif isinstance(wanted, SchemaWanted) and self._registry is not None:
-            await self._bring_schema(self._registry, wanted, who)
+            await self._bring_schema(self._registry, wanted, who, where)
         else:
             raise TypeError(f"nothing here brings {wanted.what}")
 
-    async def _bring_schema(self, registry: SchemaRegistry, wanted: SchemaWanted, who: str) -> None:
+    async def _bring_schema(
+        self, registry: SchemaRegistry, wanted: SchemaWanted, who: str, where: Mapping[str, object]
+    ) -> None:
         attempts, longest = registry.config.attempts, registry.config.retry_max_s
         tried = 0
         while True:
@@ -120,12 +123,12 @@ class Supplies:
             except Unavailable as error:
                 tried += 1
                 if tried < attempts:
-                    log.warning("%s waits for %s: %s", who, wanted.what, error)
+                    log.warning("%s waits for %s: %s", who, wanted.what, error, extra=where)
                 elif tried == attempts:
                     log.error(
                         "%s stays paused: %s could not be had in %d attempts (%s); nothing is "
                         "lost, and it is asked for again every %g s",
-                        who, wanted.what, attempts, error, longest,
+                        who, wanted.what, attempts, error, longest, extra=where,
                     )  # fmt: skip
             wait = longest if tried >= attempts else FIRST_WAIT_S * 2 ** (tried - 1)
             await asyncio.sleep(min(longest, wait))

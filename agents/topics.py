@@ -94,7 +94,7 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
         response = await admin.create_topics(missing) if missing else None
         for name, code, *reason in response.topic_errors if response else ():
             if code == 0:
-                log.info("created topic %s", name)
+                log.info("created topic %s", name, extra={"topic": name})
             elif code != TOPIC_ALREADY_EXISTS:  # another worker was faster
                 why = reason[0] if reason and reason[0] else for_code(code).__name__
                 raise Unavailable(f"cannot create topic {name}: {why}")

@@ -40,7 +40,8 @@ async def _mark_new(service: SessionService, view: SessionView) -> SessionView:
         try:
             await service.delete(view.session_id)
         except FlashfeedError as error:
-            log.warning("session %s stays, half created: %s", view.session_id, error)
+            where = {"session": view.session_id}
+            log.warning("session %s stays, half created: %s", view.session_id, error, extra=where)
         raise
 
 

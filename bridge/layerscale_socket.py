@@ -151,7 +151,8 @@ class _Socket:
                 await self._send_error(str(error), error.status)
                 return
             except Exception:
-                log.exception("session %s: a push failed", self._session_id)
+                where = {"session": self._session_id}
+                log.exception("session %s: a push failed", self._session_id, extra=where)
                 message = "the push failed and may have been written all the same"
                 await self._send_error(message, 500)
                 return

@@ -236,7 +236,7 @@ async def decoded(feed: Feed, message: Message, supplies: Supplies) -> Sequence[
     try:
         return feed.codec(message.value, message.source)
     except Wanted as wanted:
-        await supplies.bring(wanted, f"feed {feed.name}")
+        await supplies.bring(wanted, f"feed {feed.name}", {"feed": feed.name})
         return feed.codec(message.value, message.source)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
 
+from flashfeed.models.config import LogConfig
 from flashfeed.models.errors import ConfigError, FlashfeedError
 
 from .dead_letters_grammar import add_dead_letters, run_dead_letters
@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
         "then: start it again and it goes on from its committed offsets.",
     )
     worker.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
-    worker.add_argument("-v", "--verbose", action="store_true", help="log what Kafka and Faust do")
+    worker.add_argument(
+        "-v", "--verbose", action="store_true", help="log.level debug, whatever is set"
+    )
 
     worker.add_argument(
         "--trace-passes",
@@ -220,8 +222,7 @@ def _run(args: argparse.Namespace) -> int:
         _share_cores()
         from .worker import run_worker
 
-        _log(logging.DEBUG if args.verbose else logging.INFO)
-        return run_worker(args.config, args.trace_passes)
+        return run_worker(args.config, args.trace_passes, args.verbose)
     if args.command == "tune":
         _share_cores()
         from .tune import tune
@@ -265,7 +266,9 @@ def _run(args: argparse.Namespace) -> int:
             ProbeOptions(args.config, args.brokers, args.timeout, args.every, args.port, args.host)
         )
     if args.command == "replay":
-        _log(logging.WARNING)
+        from .logs import set_up
+
+        set_up(LogConfig(format="text", level="warning"))
         return run_replay(args)
     if args.command == "score":
         from .score import ScoreOptions, score
@@ -292,16 +295,6 @@ def _share_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
-
-def _log(level: int) -> None:
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if level > logging.DEBUG:  # their INFO is a line a rebalance step, or a request
-        chatty = ("aiokafka", "faust", "mode", "uvicorn", "httpx", "flashfeed.agents.transport")
-        for name in chatty:
-            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,10 @@ from flashfeed.engine.homes import DEFAULT, Locate
 from flashfeed.engine.model_source import Catalogue, fetch
 from flashfeed.engine.tuned import Tuned, recall, tuned_file
 from flashfeed.models.config import Config, EngineConfig
+from flashfeed.models.errors import ConfigError, FlashfeedError
 
 from .collector import calm_collector
+from .logs import set_up
 from .models import catalogue, default_engine, engine_of
 from .settings import (
     advertised_url,
@@ -42,9 +44,20 @@ _ATTENTION = ("kv_type", "flash_attention")
 _SPEED = tuple(field.name for field in dataclasses.fields(Tuned))
 
 
-def run_worker(path: Path, trace: Path | None = None) -> int:
-    """Run until stopped; 0 after a clean stop, 1 where the worker could not go on."""
-    return asyncio.run(_run(load(path), trace))
+def run_worker(path: Path, trace: Path | None = None, verbose: bool = False) -> int:
+    """Run until stopped; 0 after a clean stop, 1 where the worker could not go on, 2 where
+    the configuration is wrong. Why stands in the log, except what is wrong in the file
+    itself (the log's own settings are in it): that is raised as ConfigError."""
+    config = load(path)
+    set_up(config.log, verbose)
+    try:
+        return asyncio.run(_run(config, trace))
+    except FlashfeedError as error:
+        log.critical("%s", error)
+        return 2 if isinstance(error, ConfigError) else 1
+    except Exception:
+        log.critical("the worker failed", exc_info=True)
+        return 1
 
 
 def engine_settings(

@@ -59,7 +59,8 @@ def saving_jobs(sessions: Sessions, now: float) -> list[Job]:
 def _job(session: Session, start: Callable[[], Steps[None]], otherwise: str) -> Job:
     def done(_: Any, error: BaseException | None) -> None:
         if error is not None:
-            _log.warning("session %s: %s: %s", session.id, otherwise, error)
+            where = {"session": session.id}
+            _log.warning("session %s: %s: %s", session.id, otherwise, error, extra=where)
 
     return Job(
         start=start,

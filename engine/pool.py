@@ -241,7 +241,8 @@ class Sessions:
         try:
             group = self._group(session.home, session.context_tokens)
         except (ModelUnavailable, EngineError) as error:
-            _log.warning("no context for session %s: %s", session.id, error)
+            where = {"session": session.id}
+            _log.warning("no context for session %s: %s", session.id, error, extra=where)
             return None
         if group is None:
             return None

@@ -65,7 +65,8 @@ class Snapshots:
             if junior is not None and junior.end == session.count and junior.held:
                 states.append(self._state(session, "junior", junior))
         except (EngineError, MemoryError) as error:
-            _log.warning("session %s is not saved: %s", session.id, error)
+            where = {"session": session.id}
+            _log.warning("session %s is not saved: %s", session.id, error, extra=where)
             return
         identity, count, start = self._identity(session), session.count, session.senior.start
         session.changed = False
@@ -96,7 +97,8 @@ class Snapshots:
         except EngineError as error:
             self.refused += 1
             self.forget(session)
-            _log.warning("session %s is decoded again: %s", session.id, error)
+            where = {"session": session.id}
+            _log.warning("session %s is decoded again: %s", session.id, error, extra=where)
             return False
         seat.start, seat.end, seat.held = start, end, seat.length
         self.restored += 1
@@ -154,7 +156,8 @@ class Snapshots:
             store.save(identity, states, count=count, start=start, now_ms=int(time.time() * 1000))
             self.saved += 1
         except EngineError as error:
-            _log.warning("session %s: %s", identity.session_id, error)
+            where = {"session": identity.session_id}
+            _log.warning("session %s: %s", identity.session_id, error, extra=where)
 
     def _read(
         self, store: SnapshotStore, session: Session, start: int

@@ -94,6 +94,8 @@ class SchemaRegistryConfig(_Table, frozen=True, kw_only=True):
     retry_max_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
 
     def __post_init__(self) -> None:
+        if "@" in self.url.split("://")[1].partition("/")[0]:  # the URL is logged
+            raise ValueError("expected a url without a login; username and password_env are for it")
         passwords = (self.password_env, self.password_file)
         if (self.username and all(passwords)) or bool(self.username) != any(passwords):
             raise ValueError("expected a username with exactly one of password_env, password_file")
@@ -292,6 +294,14 @@ class PricesConfig(_Table, frozen=True, kw_only=True):
         return bool(self.device_hour or self.million_tokens)
 
 
+class LogConfig(_Table, frozen=True, kw_only=True):
+    """What is written to stderr, and how: `json` is one object a line, `text` is for people,
+    `auto` is text on a terminal and else JSON."""
+
+    format: Literal["auto", "json", "text"] = "auto"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
 class OutcomeConfig(_Table, frozen=True, kw_only=True):
     """When and how the true answer to a question shows in the session's own later records:
     `after` so many of them (`5 records`) or a time (`30m`, in event time), as `label` says
@@ -391,6 +401,7 @@ class Config(_Table, frozen=True, kw_only=True):
     bridge: BridgeConfig = BridgeConfig()
     cluster: ClusterConfig = ClusterConfig()
     prices: PricesConfig = PricesConfig()
+    log: LogConfig = LogConfig()
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}
     pipelines: dict[NonEmpty, PipelineConfig] = {}

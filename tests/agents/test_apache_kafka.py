@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,6 @@ from flashfeed.agents.stall_watch import StallWatch
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_records
-from flashfeed.cli.main import main
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
 from flashfeed.models.config import KafkaConfig
 
@@ -85,19 +86,15 @@ def test_a_worker_reads_and_answers_over_tls_and_scram(
 
 
 def test_a_wrong_password_is_told_and_not_shown(
-    node: Node,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_TEST_PASSWORD", "not-the-password")
     config, _ = secure_config(tmp_path, node)
-    with pytest.raises(SystemExit) as ended:
-        main(["worker", "-c", str(config)])
-    assert ended.value.code == 1
-    told = capsys.readouterr()
-    assert "cannot reach the brokers" in told.err
-    assert "not-the-password" not in told.err + told.out
+    command = [sys.executable, "-m", "flashfeed.cli.main", "worker", "-v", "-c", str(config)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "cannot reach the brokers" in ended.stderr
+    assert "not-the-password" not in ended.stderr + ended.stdout
 
 
 async def test_a_group_that_never_read_a_topic_can_begin_at_its_end(node: Node) -> None:

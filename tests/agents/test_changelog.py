@@ -238,6 +238,20 @@ def test_a_hole_in_the_window_is_named() -> None:
     assert len(whole.corrupt) == 1
 
 
+def test_a_record_that_is_none_now_is_named_without_its_values() -> None:
+    state, [step] = apply(None, reading(0, 1))
+    assert state is not None
+    [item] = step.items
+    wrong = msgspec.structs.replace(item, fields={"sid": "ward-7", "val": float("inf")})
+    write = entry_write("c", 0, state.head, [wrong])
+    read = SlotsRead()
+    read.take(write.key or b"", write.value)
+    assert read.states() == []
+    [said] = read.corrupt
+    assert said.startswith("s: a record of its window is no iot now")
+    assert "ward" not in said
+
+
 def test_steps_without_items_take_one_slot_however_many() -> None:
     log, state = Log(), None
     for offset in range(6):  # the same record, over and over

@@ -174,6 +174,8 @@ async def test_a_registry_that_is_away_pauses_only_who_needs_it(
             await asyncio.sleep(0.05)
     assert "sensors[0] stays paused: the schema of id 2" in caplog.text
     assert "nothing is lost" in caplog.text
+    [told] = [vars(one) for one in caplog.records if "stays paused" in one.message]
+    assert (told["topic"], told["partition"]) == ("sensors", 0)
     assert rig.metric("flashfeed_schema_requests_total", result="failed") >= 2
     assert rig.acknowledged == [(0, 10), (1, 70)]
     registry.broken = 0

@@ -46,7 +46,7 @@ def test_the_commented_example_is_good_and_its_defaults_are_the_defaults() -> No
     config = load(ROOT / "flashfeed.toml")
     assert set(config.feeds) == {"candles", "sensors"}
     written = tomllib.loads((ROOT / "flashfeed.toml").read_text())
-    for table in ("kafka", "engine", "models", "bridge", "topics"):
+    for table in ("kafka", "engine", "models", "bridge", "log", "topics"):
         for key, value in written[table].items():
             default = getattr(getattr(Config(), table), key)
             assert orjson.loads(msgspec.json.encode(default)) == value, key
@@ -189,6 +189,17 @@ def test_outcomes_are_the_configurations_and_no_sessions(tmp_path: Path) -> None
                 "[schema_registry]\nurl = 'http://r'\nusername = 'u'\n[feeds.candles]",
             ),
             ["schema_registry", "password_env"],
+        ),
+        (
+            (
+                "[feeds.candles]",
+                "[schema_registry]\nurl = 'https://u:p@ss@r/x'\n[feeds.candles]",
+            ),
+            ["schema_registry", "without a login"],
+        ),
+        (
+            ("[feeds.candles]", "[log]\nformat = 'xml'\n[feeds.candles]"),
+            ["log.format", "xml"],
         ),
     ],
 )

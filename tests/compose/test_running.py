@@ -10,7 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from flashfeed.cli.embedded_broker import die_with_parent, free_port
 from flashfeed.cli.settings import load
 from flashfeed.cli.worker_process import stop_worker, wait_until_ready
 from flashfeed.client import TopicEvents
+from flashfeed.models.errors import Unavailable
 
 from apache_kafka import available, kafka_process
 from deployment import COMPOSE, read
@@ -90,6 +91,9 @@ def started(home: Path, brokers: str) -> Iterator[Running]:
             preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
         )
     try:
+        # On a busy machine Kafka's first topics and groups take longer than one wait allows.
+        with suppress(Unavailable):
+            wait_until_ready(port, worker, log)
         wait_until_ready(port, worker, log)
         yield Running(brokers, port, home / "flashfeed.toml")
     finally:

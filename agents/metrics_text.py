@@ -28,7 +28,7 @@ def text_of(families: Iterable[Metric]) -> bytes:
 
 
 def _line(sample: Sample) -> str:
-    value = floatToGoString(sample.value)
+    value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
     if not sample.labels:
         return f"{sample.name} {value}\n"
     labels = ",".join([f'{name}="{_quoted(one)}"' for name, one in sorted(sample.labels.items())])

@@ -7,6 +7,7 @@ metrics_sessions.py  records applied, updates, answers; cost.py: what they cost
 metrics_engine.py    the engine's, read from its numbers at a scrape
 metrics_kafka.py     partitions and failed writes, read at a scrape
 metrics_machine.py   build, process, GPUs
+metrics_text.py      a scrape as text
 here                 the rest: feeds, supplies, generations, rebalances
 """
 
@@ -19,9 +20,9 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    Metric,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 
 from flashfeed.engine import Engine, EngineStats, Update
@@ -257,6 +258,6 @@ class Metrics:
         except Unavailable:  # not started yet, or stopped
             return None
 
-    def render(self) -> bytes:
-        """All series in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def collect(self) -> list[Metric]:
+        """All series as they are now; metrics_text.py writes them."""
+        return list(self.registry.collect())

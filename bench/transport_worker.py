@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge_stub import StubEngine
 
@@ -47,8 +47,20 @@ choices = ["up", "down"]
 """
 
 
+class Applied(NamedTuple):
+    """Records a second, and this process's CPU seconds a record."""
+
+    rate: float
+    cpu_s: float
+
+
 async def applied_rate(broker: str, topic: str, wanted: int, *, partitions: int) -> float:
     """Records a second from the topic into sessions' changelogs."""
+    return (await applied_run(broker, topic, wanted, partitions=partitions)).rate
+
+
+async def applied_run(broker: str, topic: str, wanted: int, *, partitions: int) -> Applied:
+    """Records from the topic into sessions' changelogs; measured behind the first of them."""
     group = f"applied-{time.time_ns()}"
     with tempfile.TemporaryDirectory(prefix="flashfeed-transport-") as folder:
         path = Path(folder) / "flashfeed.toml"
@@ -62,18 +74,19 @@ async def applied_rate(broker: str, topic: str, wanted: int, *, partitions: int)
     calm_collector()
     worker.claims.announce("http://127.0.0.1:1")
     failed = asyncio.ensure_future(worker.failed())
-    began = first = 0.0
+    began = cpu = first = 0.0
     while (applied := _applied(worker)) < wanted:
         if applied and not began:
-            began, first = time.perf_counter(), applied
+            began, cpu, first = time.perf_counter(), time.process_time(), applied
         await asyncio.wait({failed}, timeout=LOOK_S)
         if failed.done():
             failed.result()
-    rate = (applied - first) / (time.perf_counter() - began)
+    records = applied - first
+    done = Applied(records / (time.perf_counter() - began), (time.process_time() - cpu) / records)
     failed.cancel()
     with contextlib.suppress(Exception):
         await worker.stop()
-    return rate
+    return done
 
 
 def _applied(worker: Worker) -> int:

@@ -12,6 +12,8 @@ from flashfeed.models.errors import ConfigError, FlashfeedError
 
 from .dead_letters_grammar import add_dead_letters, run_dead_letters
 from .replay_grammar import add_replay, run_replay
+from .targets_grammar import add_targets, run_targets
+from .top_grammar import add_top, run_top
 
 DESCRIPTION = """\
 Kafka records flow into resident language-model sessions; standing questions are
@@ -126,6 +128,9 @@ def parser() -> argparse.ArgumentParser:
     probe.add_argument("--every", type=float, default=0.0, help="seconds from round to round")
     probe.add_argument("--port", type=int, default=9464, help="of the metrics (9464)")
     probe.add_argument("--host", default="127.0.0.1", help="to serve them on (127.0.0.1)")
+
+    add_top(commands)
+    add_targets(commands, CONFIG_HELP)
 
     score = commands.add_parser(
         "score",
@@ -265,6 +270,10 @@ def _run(args: argparse.Namespace) -> int:
         return probe(
             ProbeOptions(args.config, args.brokers, args.timeout, args.every, args.port, args.host)
         )
+    if args.command == "top":
+        return run_top(args)
+    if args.command == "targets":
+        return run_targets(args)
     if args.command == "replay":
         from .logs import set_up
 

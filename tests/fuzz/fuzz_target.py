@@ -47,9 +47,11 @@ class Target:
         self.failures: list[str] = []
         self.statuses: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._here = threading.local()
         self.reached = 0
         self._reached_before = self._reached()
+        self._spared = set(self._sessions())
         self._bystanders = [self._new_session() for _ in range(2)]
         self._before = [self._held(one) for one in self._bystanders]
 
@@ -98,13 +100,30 @@ class Target:
                 self.failed(f"a bystander changed: before {before}, after {after}")
 
     def _new_session(self) -> str:
-        body = {"type": "ohlcv", "prompt": "Candles.", "window_size": 8, "flash": [QUESTION]}
-        made = self._json("POST", "/v1/sessions/init", body)
-        session = str(made["session_id"])
+        with self._making:
+            session = self._made_session()
+            self._spared.add(session)
         self._json("POST", f"/v1/sessions/{session}/stream/push", {"data": RECORDS})
         while self._json("GET", f"/v1/sessions/{session}/stream/status")["streaming"]["queue_size"]:
             pass
         return session
+
+    def _made_session(self) -> str:
+        body = {"type": "ohlcv", "prompt": "Candles.", "window_size": 8, "flash": [QUESTION]}
+        for _ in range(20):
+            answer = self.http.post(f"{self.url}/v1/sessions/init", json=body, timeout=HANG_S)
+            if answer.status_code != 429:
+                break
+            # The worker is full of sessions that cases made.
+            for one in set(self._sessions()) - self._spared:
+                self.http.delete(f"{self.url}/v1/sessions/{one}", timeout=HANG_S)
+        if not answer.ok:
+            raise RuntimeError(f"no session: {answer.status_code} {answer.text[:300]}")
+        return str(answer.json()["session_id"])
+
+    def _sessions(self) -> list[str]:
+        listed = self._json("GET", "/v1/sessions", None)["sessions"]
+        return [one["session_id"] for one in listed]
 
     def _held(self, session: str) -> dict[str, Any]:
         path = f"/v1/sessions/{session}"

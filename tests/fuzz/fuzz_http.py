@@ -157,8 +157,12 @@ def _brief(path: str, body: Any) -> Any:
             body.setdefault("max_tokens", TOKENS_MAX)
         elif path.endswith("/responses"):
             body.setdefault("max_output_tokens", TOKENS_MAX)
-        elif "/inference/" in path and isinstance(body.get("sampling_params", {}), dict):
-            body["sampling_params"] = {**body.get("sampling_params", {}), "max_tokens": TOKENS_MAX}
+        elif "/inference/" in path and isinstance(body.get("sampling_params"), dict | None):
+            # Without a bound it writes until its context is full, which is no hang.
+            body["sampling_params"] = {
+                **(body.get("sampling_params") or {}),
+                "max_tokens": TOKENS_MAX,
+            }
     return body
 
 

@@ -36,9 +36,16 @@ from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step
-from .session_queue import Taken, take_waiting
+from .session_queue import Taken, step_items, take_waiting
 from .session_settle import Ran, next_state, settle_step
-from .session_step import Admit, SessionState, Step, Templates, Waiting
+from .session_step import (
+    STEP_ITEMS_MIN,
+    Admit,
+    SessionState,
+    Step,
+    Templates,
+    Waiting,
+)
 from .step_writer import StepWriter
 
 log = logging.getLogger(__name__)
@@ -86,6 +93,7 @@ class SessionOwner:
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
         self._waiting: deque[Waiting] = deque()
+        self._items_max = STEP_ITEMS_MIN
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -176,7 +184,8 @@ class SessionOwner:
     def _take(self) -> Taken:
         head = self.state.head if self.state is not None else None
         spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
-        return take_waiting(self._waiting, spec, self._parts.queue_records_max, applied)
+        bound = self._parts.queue_records_max
+        return take_waiting(self._waiting, spec, bound, applied, self._items_max)
 
     async def _apply(self, taken: Taken) -> int:
         """Plan, run and settle one step; returns how many messages it took."""
@@ -184,6 +193,8 @@ class SessionOwner:
         done = await self._work(taken)
         if done is None:
             return await self._apply(taken.first())  # what waits together may fit one by one
+        if done.step.items:
+            self._items_max = step_items(len(done.step.items), done.update.wall_s)
         head = self._settled(done, began, taken)
         try:
             await self._publish(done, head)

@@ -28,9 +28,11 @@ from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.state import Head, Item
 from flashfeed.models.window import block_start
 
-STEP_ITEMS_MAX = 256
-"""How many items a step takes of what waits: behind, a session asks its questions once for all
-of them, and what slides out meanwhile is never decoded."""
+STEP_ITEMS_MIN, STEP_ITEMS_MAX = 64, 256
+STEP_S = 0.5
+"""How many items a step takes of what waits: as many as the engine does in half a second at the
+pace of the session's last step, within these bounds. A session that is behind so asks its
+questions seldom where that is cheap, and none waits long for its next answers."""
 
 MERGED_LINES_MAX = 64
 """Into how many lines a step merges what waits, where `overflow` says so."""

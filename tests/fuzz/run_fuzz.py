@@ -72,10 +72,9 @@ def _alive(process: subprocess.Popen[bytes], target: Target, log: Path) -> None:
             return
 
 
-def main() -> None:
-    """Run, print, and exit with 1 where something was found."""
-    cases = int(sys.argv[1]) if len(sys.argv) > 1 else CASES
-    first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+def run(cases: int, first_seed: int) -> tuple[Target, float]:
+    """Fuzz a worker of its own, so that every place in it is the cases'; what was found, and
+    the seconds it took."""
     home = Path(tempfile.mkdtemp(prefix="flashfeed-fuzz-"))
     config, log, port = home / "worker.toml", home / "worker.log", free_port()
     with embedded_broker() as brokers:
@@ -85,7 +84,15 @@ def main() -> None:
             began = time.monotonic()
             target = fuzz(f"http://127.0.0.1:{port}", cases, first_seed)
             _alive(process, target, log)
-    print(report(target, time.monotonic() - began))
+            return target, time.monotonic() - began
+
+
+def main() -> None:
+    """Run, print, and exit with 1 where something was found."""
+    cases = int(sys.argv[1]) if len(sys.argv) > 1 else CASES
+    first_seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    target, spent_s = run(cases, first_seed)
+    print(report(target, spent_s))
     sys.exit(bool(target.failures))
 
 

@@ -2,15 +2,14 @@
 
 `read_batch` is pure: a fetched batch becomes session messages, dead letters and
 counts. `FeedAgent.take` carries: it writes both and only then is the batch
-acknowledged (invariant 1). While one batch's writes are on their way the next is read; the
-producer keeps their order. A feed keeps no state between batches; a partition whose
+acknowledged (invariant 1), and the next is written: behind a write that may be lost nothing
+goes out. A feed keeps no state between batches; a partition whose
 messages want a schema or a birth first is paused (paused.py).
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -33,8 +32,6 @@ from .transport import Batch, source_of
 # One message is one update at the earliest, so this bounds an update's tokens too.
 PACK_RECORDS_MAX = 64
 SESSION_ID_MAX = 200
-WRITING_MAX = 3
-"""Batches of a feed whose writes may be on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +191,6 @@ class FeedAgent:
         self._supplies = supplies
         self._topics = topics
         self._metrics = metrics
-        self._fatal = fatal
-        self._may_write = asyncio.Semaphore(WRITING_MAX)
-        self._writing: set[asyncio.Task[None]] = set()
         self._paused = PausedPartitions(
             self._carry,
             supplies.bring,
@@ -206,32 +200,16 @@ class FeedAgent:
         )
 
     async def take(self, batch: Batch, acknowledge: Acknowledge) -> None:
-        """Write a batch's messages and dead letters; it is acknowledged when they are. Returns
-        before that, and at once where the batch has to wait: it is written later, in its
-        partition's order."""
+        """Write a batch's messages and dead letters, then acknowledge it. Returns at once
+        where the batch has to wait: it is acknowledged later, in its partition's order."""
         if self._paused.park(batch, acknowledge):
             return
-        await self._may_write.acquire()
         try:
-            written = await self._send(batch)
-        except BaseException as error:
-            self._may_write.release()
-            if not isinstance(error, Wanted):
-                raise
-            self._paused.pause(batch, acknowledge, error)
+            await self._carry(batch)
+        except Wanted as wanted:
+            self._paused.pause(batch, acknowledge, wanted)
             return
-        task = asyncio.create_task(self._finish(written, acknowledge), name="feed's writes")
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-
-    async def _finish(self, written: Coroutine[Any, Any, None], acknowledge: Acknowledge) -> None:
-        try:
-            await written
-            acknowledge()
-        except Exception as error:
-            self._fatal(error)
-        finally:
-            self._may_write.release()
+        acknowledge()
 
     async def revoke(self, places: Iterable[Place]) -> None:
         """These partitions are another worker's now."""
@@ -240,30 +218,16 @@ class FeedAgent:
     async def stop(self) -> None:
         """Forget what waits; it is read again from its commit."""
         await self._paused.stop()
-        for task in self._writing:
-            task.cancel()
-        await asyncio.gather(*self._writing, return_exceptions=True)
 
     async def _carry(self, batch: Batch) -> None:
-        await (await self._send(batch))
-
-    async def _send(self, batch: Batch) -> Coroutine[Any, Any, None]:
-        """Read a batch and hand over its writes; what is returned waits for them."""
         self._supplies.begin()
         read = read_batch(batch, self._feed)
         births = self._supplies.writes()
-        if births:  # what is read next may name them
-            await self._writer.write(births)
-            self._supplies.written(births)
-        sent = await self._writer.send(self._writes(read.messages, read.dead_letters))
-
-        async def written() -> None:
-            await sent
-            self._metrics.feed_batch(
-                self._feed.name, len(batch.records), read.records, read.skipped, read.dead_letters
-            )
-
-        return written()
+        await self._writer.write(births + self._writes(read.messages, read.dead_letters))
+        self._supplies.written(births)
+        self._metrics.feed_batch(
+            self._feed.name, len(batch.records), read.records, read.skipped, read.dead_letters
+        )
 
     def _writes(
         self, messages: Sequence[tuple[str, Records]], letters: Sequence[DeadLetter]

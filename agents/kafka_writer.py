@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -105,11 +105,6 @@ class KafkaWriter:
         Raises Unavailable where nothing was written, WriteUncertain where the broker did
         not acknowledge in time, RequestError where a record is larger than Kafka takes.
         """
-        return await (await self.send(writes))
-
-    async def send(self, writes: Iterable[Write]) -> Coroutine[Any, Any, list[Written]]:
-        """Hand over all of them; what is returned waits until every one is acknowledged. What
-        is handed over later stands behind them in a partition. Both raise as `write` does."""
         if self._failure is not None:
             raise Unavailable(f"the worker stops after a lost write: {self._failure}")
         pending: list[asyncio.Future[Any]] = []
@@ -124,30 +119,20 @@ class KafkaWriter:
                         headers=list(one.headers),
                     )
                 )
-        except KafkaError as error:
-            raise self._failed(error, bool(pending)) from error
-        return self._acknowledged(pending)
-
-    async def _acknowledged(self, pending: Sequence[asyncio.Future[Any]]) -> list[Written]:
-        try:
             done = await asyncio.gather(*pending)
-        except KafkaError as error:
-            raise self._failed(error, True) from error
-        return [Written(meta.partition, meta.offset) for meta in done]
-
-    def _failed(self, error: KafkaError, sent: bool) -> Exception:
-        """What a failed write means; after one that may be lost nothing is written any more."""
-        if isinstance(error, MessageSizeTooLargeError):
+        except MessageSizeTooLargeError as error:
             self.failures["too_large"] += 1
-            return RequestError(f"a record is too large for Kafka: {error}")
-        if not sent:
-            self.failures["refused"] += 1
-            return Unavailable(f"Kafka took no write: {error!r}")
-        self.failures["not_acknowledged"] += 1
-        uncertain = WriteUncertain(f"Kafka did not acknowledge a write: {error!r}")
-        self._failure = uncertain
-        self._on_failure(uncertain)
-        return uncertain
+            raise RequestError(f"a record is too large for Kafka: {error}") from error
+        except KafkaError as error:
+            if not pending:
+                self.failures["refused"] += 1
+                raise Unavailable(f"Kafka took no write: {error!r}") from error
+            self.failures["not_acknowledged"] += 1
+            uncertain = WriteUncertain(f"Kafka did not acknowledge a write: {error!r}")
+            self._failure = uncertain
+            self._on_failure(uncertain)
+            raise uncertain from error
+        return [Written(meta.partition, meta.offset) for meta in done]
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""

@@ -185,7 +185,6 @@ async def test_a_registry_that_is_away_pauses_only_who_needs_it(
     assert rig.metric("flashfeed_paused_partitions") == 0
     # It goes on as before.
     await rig.take(batch(0, (14, reading(2, "a", 6.0))))
-    await rig.until(5)
     assert rig.acknowledged[-1] == (0, 14)
     await rig.stop()
 
@@ -255,8 +254,6 @@ async def test_an_alias_waits_for_its_birth_and_no_longer_than_it_should(broker:
     await rig.take(batch(1, (5, early), key=b"spBv1.0/g/NDATA/x" + node.encode()))
     await rig.until(3)
     await rig.take(batch(1, (6, early), key=b"spBv1.0/g/NDATA/x" + node.encode()))
-    assert rig.metric("flashfeed_paused_partitions") == 0
-    await rig.until(4)
     assert rig.acknowledged[2:] == [(1, 5), (1, 6)]
     letters = [dict(one.headers) for one in await rig.written(rig.topics.dead_letters, 2)]
     assert [letter["flashfeed_reason"] for letter in letters] == [b"birth_missing"] * 2
@@ -265,7 +262,5 @@ async def test_an_alias_waits_for_its_birth_and_no_longer_than_it_should(broker:
     other = Rig(broker, "sparkplug_b", METRICS, codec_options=options)
     await other.start()
     await other.take(batch(0, (3, early), key=data))
-    assert other.metric("flashfeed_paused_partitions") == 0
-    await other.until(1)
     assert other.acknowledged == [(0, 3)]
     await other.stop()

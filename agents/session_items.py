@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import chain, islice
 from operator import itemgetter
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
@@ -55,9 +55,7 @@ class Place(NamedTuple):
 def add_record(step: Step, held: Sequence[Item], record: Record, item: Item) -> Fate:
     """Give the record its place in the step; `held` are the window's items before the step,
     `item` has its fields and its offset. Its line comes last (`write_lines`)."""
-    last = newest_candle(step)
-    step.made[id(item)] = item, record
-    if last is not None and follows(record, last):
+    if _is_next(step, record):
         step.items.append(item)
         return Fate.ADDED
     place = _place(step, held, record)
@@ -81,21 +79,19 @@ def put_item(step: Step, held: Sequence[Item], place: Place, item: Item) -> None
     step.items[at : at + place.replaces] = [item]
 
 
-def newest_candle(step: Step) -> Ohlcv | None:
-    """The candle that the step's newest item was made of; None where it is no such item."""
-    made = step.made.get(id(step.items[-1])) if step.items else None
-    return made[1] if made is not None and isinstance(made[1], Ohlcv) else None
-
-
-def follows(record: Record, last: Ohlcv) -> TypeGuard[Ohlcv]:
-    """Whether the record is a candle that follows on that one: the usual case, told without a
-    look at the window."""
+def _is_next(step: Step, record: Record) -> bool:
+    """Whether the record is a candle that follows on the step's newest one: the usual case,
+    told without a look at the window."""
+    if not step.items or not isinstance(record, Ohlcv):
+        return False
+    newest = step.items[-1]
+    if newest.fields is None or newest.merged is not None or record.timestamp is None:
+        return False
+    start = newest.fields.get("timestamp")
     return (
-        isinstance(record, Ohlcv)
-        and last.timestamp is not None
-        and record.timestamp is not None
-        and last.timestamp < record.timestamp
-        and record.sym == last.sym
+        start is not None
+        and start < record.timestamp
+        and bool(newest.fields.get("sym") == record.sym)
     )
 
 
@@ -119,8 +115,7 @@ def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
         if fields is None:
             lines.append(item)
             continue
-        made = step.made.get(id(item))
-        record = made[1] if made is not None else make_record(stream_type, fields)
+        record = make_record(stream_type, fields)
         if item.merged is None:
             line = render(record, memory)
         else:
@@ -131,7 +126,6 @@ def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
         memory = remember(memory, record)
         newest = number
     step.items[at:] = lines
-    step.made.clear()
     step.last = LastRecord(record, newest, memory) if record is not None else last
 
 

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -25,7 +25,7 @@ from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.state import IDEMPOTENCY_KEYS_MAX, Item
 
-from .session_items import MOVING, Fate, add_record, follows, newest_candle
+from .session_items import MOVING, Fate, add_record
 from .session_live import add_candles
 from .session_step import Refused, Step
 
@@ -81,11 +81,9 @@ def fold_records(
             return
         dropped, records = _unseen(step, key, dropped), _unseen(step, key, records)
     step.dropped += len(dropped)
-    alone = not _needs_memory(head.spec, message)
-    fold = _fold_record if alone else _fold_assembled
+    fold = _fold_assembled if _needs_memory(head.spec, message) else _fold_record
     taken: list[PackedRecord] = []
-    rest = iter(records)
-    for one in _beside_runs(step, offset, message, rest, taken) if alone else rest:
+    for one in records:
         if (text := pushed_text(one.fields)) is not None:
             step.items.append(Item(text, offset=offset))
             step.texts += 1
@@ -123,37 +121,6 @@ def _needs_memory(spec: SessionSpec, message: Records) -> bool:
     """Whether what a record leads to depends on more than itself and the window."""
     put_together = spec.bars is not None or spec.merge or message.may_change
     return bool(put_together or spec.live or message.type != spec.type)
-
-
-def _beside_runs(
-    step: Step,
-    offset: int,
-    message: Records,
-    records: Iterable[PackedRecord],
-    taken: list[PackedRecord],
-) -> Iterator[PackedRecord]:
-    """Fold the candles that simply follow one upon the other, which is the usual case, into
-    `taken`; the others are left to `_fold_record`, each in its turn."""
-    last = newest_candle(step)
-    for one in records:
-        record = None
-        if last is not None and pushed_text(one.fields) is None:
-            try:
-                record = make_record(message.type, one.fields)
-            except RecordError:
-                record = None
-        if last is None or record is None or not follows(record, last):
-            yield one
-            last = newest_candle(step)
-            continue
-        item = Item("", one.fields, offset)
-        step.items.append(item)
-        step.made[id(item)] = item, record
-        step.received_ms.append(one.received_ms)
-        step.final += 1
-        step.moves = True
-        taken.append(one)
-        last = record
 
 
 def _fold_record(

@@ -147,16 +147,13 @@ class Step:
     """One step's work: decode `items`, ask `queries`, tell every offset's caller.
 
     The window's last `rewind` items go before, and stand among `items` again where they
-    stay (session_items.py). `made` has the records of items that were just made of them, by
-    the item's id(), beside the item that has it. `head` is the head before the answers;
-    `moves` says that the data version moves; `outcomes` has, for each offset, the error its
-    caller gets (None: done).
+    stay (session_items.py). `head` is the head before the answers; `moves` says that the
+    data version moves; `outcomes` has, for each offset, the error its caller gets (None: done).
     """
 
     head: Head
     messages: list[Waiting] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    made: dict[int, tuple[Item, Record]] = field(default_factory=dict)
     queries: tuple[FlashQuery, ...] = ()
     refused: list[Refused] = field(default_factory=list)
     outcomes: dict[int, FlashfeedError | None] = field(default_factory=dict)

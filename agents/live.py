@@ -67,6 +67,8 @@ from .subscribers import Subscribers
 from .talks import Talks, placed
 from .tenancy import TenantSessions
 
+REST_MAX_S = 2.0
+
 
 class LiveSessions:
     """Sessions of this worker, for the bridge."""
@@ -185,11 +187,14 @@ class LiveSessions:
         ]
 
     async def inspect(self, session_id: str) -> Inspection:
-        """The session with its context as text."""
+        """The session with its context as text, both of one version: during a step the engine
+        is ahead of what is written. Where a step takes long (Kafka is away) they may differ."""
         owner = self._owner(session_id)
+        await owner.rest(REST_MAX_S)
+        view = self._view(owner)
         with placed(owner):
             held = await self._engine.inspect(session_id)
-        return Inspection(self._view(owner), held.text)
+        return Inspection(view, held.text)
 
     async def metrics(self) -> bytes:
         """The worker's metrics. Read here, where what they read is not moving; written as text

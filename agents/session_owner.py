@@ -11,6 +11,7 @@ GONE    nothing is applied any more
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -88,13 +89,14 @@ class SessionOwner:
         self.arrived_ms = int(time.time() * 1000)
         self.making = ""
         self.turns = 0
-        self.busy = False
         self.gone = False
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
         self._waiting: deque[Waiting] = deque()
         self._items_max = STEP_ITEMS_MIN
         self._wake = asyncio.Event()
+        self._rests = asyncio.Event()
+        self._rests.set()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -118,6 +120,18 @@ class SessionOwner:
     def waiting_offsets(self) -> set[int]:
         """Offsets of the messages that wait to be applied."""
         return {one.offset for one in self._waiting}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step is under way."""
+        return not self._rests.is_set()
+
+    async def rest(self, timeout_s: float) -> None:
+        """Wait until no step is under way, for that long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.busy:
+                    await self._rests.wait()
 
     def start(self) -> None:
         """Begin to apply what is put."""
@@ -167,15 +181,16 @@ class SessionOwner:
                     self._wake.clear()
                     await self._wake.wait()
                 await self._parts.may_step.wait()
-                self.busy = True
+                self._rests.clear()
                 taken = self._take()
                 applied = await self._apply(taken)
                 for _ in range(applied):
                     self._waiting.popleft()
-                self.busy = False
+                self._rests.set()
                 if self.state is None and not self._waiting:
                     self.gone = True
                     return
+                await asyncio.sleep(0)  # who waits in `rest` goes first
         except asyncio.CancelledError:
             raise
         except BaseException as error:

@@ -37,7 +37,7 @@ from flashfeed.cli.embedded_broker import embedded_broker
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from many_sessions import busy_metrics
 
-PAIRS, RECORDS, SYMBOLS = 10, 12_000, 32
+PAIRS, RECORDS, SYMBOLS = 10, 100_000, 32
 SIDES = ("with", "without")
 SESSIONS, SCRAPES = 10_000, 20
 BOUNDS = {"overhead": 0.05, "scrape_ms": 100.0, "scrape_bytes": 2_000_000}

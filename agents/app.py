@@ -44,7 +44,7 @@ from .session_owner import OwnerParts, SessionOwner
 from .stall_watch import StallWatch
 from .step_writer import OrderedStepWriter
 from .supplies import Supplies
-from .topics import list_feed_topics, prepare_topics, reply_topics
+from .topics import Topics, list_feed_topics, prepare_topics, reply_topics
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +147,8 @@ class Worker:
         """Create topics, connect, join the group. Returns the service, maybe not ready yet:
         it takes partitions when `claims.announce` has said where its bridge is."""
         self._failed = asyncio.get_running_loop().create_future()
-        feed_topics = await prepare_topics(self._config)
-        await self._writer.start()
+        topics = await prepare_topics(self._config)
+        await self._writer.start(topics.bytes_max)
         await asyncio.gather(self._owners_topic.start(), self._documents_topic.start())
         await self._supplies.start(self._writer, self.fail)
         if self._config.output.format != "json":
@@ -166,9 +166,9 @@ class Worker:
             self._metrics,
         )
         self._watch_metrics()
-        self._app = self._faust_app()
+        self._app = self._faust_app(topics.existing)
         for feed in self._feeds:
-            self._add_feed(feed, feed_topics[feed.name])
+            self._add_feed(feed, topics)
         if self._config.control.enabled:
             self._add_control()
         self._add_sessions()
@@ -229,7 +229,7 @@ class Worker:
 
     # -- Faust ----------------------------------------------------------------------
 
-    def _faust_app(self) -> Any:
+    def _faust_app(self, existing: Collection[str]) -> Any:
         kafka = self._config.kafka
         transport.register()
         hosts = ";".join(f"{transport.SCHEME}://{host}" for host in broker_list(kafka))
@@ -242,6 +242,8 @@ class Worker:
             broker_request_timeout=kafka.request_timeout_s,
             broker_commit_interval=kafka.commit_interval_s,
             broker_max_poll_records=kafka.batch_records_max,
+            # A topic that a feed names and that is not there yet is found by this alone.
+            consumer_metadata_max_age_ms=int(kafka.topics_refresh_s * 1000),
             consumer_auto_offset_reset="earliest",
             value_serializer="raw",
             key_serializer="raw",
@@ -251,8 +253,10 @@ class Worker:
             stream_wait_empty=False,
             table_standby_replicas=0,
         )
-        own = (self._config.topics.records, self._config.topics.control)
-        app.begins_at_end = lambda topic: kafka.start_at == "latest" and topic not in own
+        # What comes while the worker runs is read from its beginning: nothing is older.
+        own = {self._config.topics.records, self._config.topics.control}
+        past = set(existing) - own if kafka.start_at == "latest" else set()
+        app.begins_at_end = past.__contains__
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         return app
@@ -277,7 +281,8 @@ class Worker:
         reason = self._engine.failure or self._app.crash_reason or self._app.consumer.crash_reason
         self.fail(reason or RuntimeError("Faust's consumer ended"))
 
-    def _add_feed(self, feed: Feed, topics: list[str]) -> None:
+    def _add_feed(self, feed: Feed, found: Topics) -> None:
+        topics = found.feeds[feed.name]
         carrier = FeedAgent(
             feed,
             self._writer,
@@ -297,6 +302,9 @@ class Worker:
         if not topics:
             patterns = self._patterns(feed)
             log.warning("feed %s: no topic matches %s yet", feed.name, patterns, extra=where)
+        for topic in topics:
+            if topic not in found.existing:
+                log.warning("feed %s: there is no topic %s yet", feed.name, topic, extra=where)
         reads = ", ".join(topics) or "nothing yet"
         log.info("feed %s reads %s", feed.name, reads, extra=where)
         channel = self._app.topic(*topics, config={"feed": feed.name})

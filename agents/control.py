@@ -25,7 +25,7 @@ from flashfeed.models.session import SessionSpec
 
 from .control_replies import reply_write
 from .dead_letters import DeadLetter
-from .kafka_writer import KafkaWriter, Write
+from .kafka_writer import MESSAGE_BYTES_MAX, KafkaWriter, Write
 from .metrics import Metrics
 from .paused import Acknowledge
 from .spec_room import check_room, check_text
@@ -70,12 +70,18 @@ def read_control(batch: Batch, rules: ControlRules) -> ReadControl:
                 assert isinstance(message, Create)
                 check_room(message.spec, rules.context_tokens)
                 check_text(message.spec)
+            value = encode_message(message)
+            if len(value) > MESSAGE_BYTES_MAX:
+                raise RequestError(
+                    f"expected at most {MESSAGE_BYTES_MAX} bytes as flashfeed writes it, "
+                    f"got {len(value)}"
+                )
         except (DecodeFault, RequestError) as error:
             result.dead_letters.append(_letter(raw, error))
             refused = Reply(reply.op, reply.session_id, reply.tenant, refusal(error))
             result.replies += reply_write(asked, reply.session_id, refused)
             continue
-        result.messages.append((key, encode_message(message)))
+        result.messages.append((key, value))
     return result
 
 

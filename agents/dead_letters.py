@@ -14,14 +14,16 @@ from typing import Any, Final, NamedTuple
 
 from .kafka_writer import Write
 
-# Below the usual message.max.bytes (1 MiB), headers included: a letter that Kafka does
-# not take would stop its feed for ever. The whole record stands at its origin.
+# Together below RECORD_BYTES_MAX: a letter that Kafka does not take would stop its feed for
+# ever. The whole record stands at its origin.
 VALUE_BYTES_MAX = 900_000
+BESIDE_BYTES_MAX = 64_000  # the original's key and headers
 
 ALWAYS: Final = ("topic", "partition", "offset", "reason", "path", "detail", "where")
 SOMETIMES: Final = (
     "index",
     "cut_from_bytes",
+    "left_out_bytes",
     "timestamp_ms",
     "feed",
     "type",
@@ -64,7 +66,7 @@ class DeadLetter(NamedTuple):
             "partition": str(self.partition),
             "offset": str(self.offset),
             "reason": self.reason,
-            "path": self.path,
+            "path": self.path[:1000],
             "detail": self.detail[:1000],
             "where": self.where,
         }
@@ -72,6 +74,11 @@ class DeadLetter(NamedTuple):
         if value is not None and len(value) > VALUE_BYTES_MAX:
             known["cut_from_bytes"] = str(len(value))
             value = value[:VALUE_BYTES_MAX]
+        key, headers = self.key, self.headers
+        beside_bytes = len(key or b"") + sum(len(name) + len(at or b"") for name, at in headers)
+        if beside_bytes > BESIDE_BYTES_MAX:
+            known["left_out_bytes"] = str(beside_bytes)
+            key, headers = key and key[:BESIDE_BYTES_MAX], ()
         if self.part is not None:
             known["index"] = str(self.part)
         beside = {
@@ -83,4 +90,4 @@ class DeadLetter(NamedTuple):
         }
         known |= {name: str(value) for name, value in beside.items() if value}
         ours = [(f"flashfeed_{name}", text.encode()) for name, text in known.items()]
-        return Write(dead_letter_topic, self.key, value, [*self.headers, *ours])
+        return Write(dead_letter_topic, key, value, [*headers, *ours])

@@ -1,38 +1,46 @@
 """One producer for all that flashfeed writes, and what a failed write means.
 
-A write is done when Kafka acknowledged it (acks=all). aiokafka retries what is
-retriable until the request timeout; what still fails shuts the writer for good and
-stops the worker, because nothing later may go out after a lost write (DESIGN.md, one
-history). Started again it goes on from its committed offsets.
+A write is done when Kafka acknowledged it (acks=all). aiokafka retries what is retriable;
+what still fails shuts the writer for good and stops the worker, because nothing later may
+go out after a lost write (DESIGN.md, one history). Started again it goes on from its
+committed offsets.
 
 Where the broker gives out producer ids, writes are idempotent: a retry whose first try
-came through is not there twice. Elsewhere the sessions' watermarks drop the repeats.
+came through is not there twice, and it is tried for ever. Elsewhere it is tried until the
+request timeout, and the sessions' watermarks drop the repeats.
+
+What is too large is refused here, before anything is sent. A broker refuses the whole batch
+that it came in, and an idempotent producer has spent the batch's sequence numbers: all that
+it would write to the partition from then on is out of order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
-    MessageSizeTooLargeError,
     UnknownError,
     UnsupportedVersionError,
 )
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import RequestError, Unavailable, WriteUncertain
 
 from .connection import client_settings
 
-REQUEST_BYTES_MAX = 4_000_000
+# What a record may have, everything included, on every topic of ours: some less than the
+# usual max.message.bytes. Topics that take less are refused at the start (topics.py).
+RECORD_BYTES_MAX = 1_000_000
+MESSAGE_BYTES_MAX = RECORD_BYTES_MAX - 50_000  # its value: key and headers have room beside it
 # Of what waits for a partition, that much goes in one batch. A partition has one batch on the
 # way at a time, so with aiokafka's 16 KiB sessions of one partition waited for each other. Far
-# below what a broker takes (1 MiB): a record that is too large is then alone in its batch.
+# below what a topic takes: a batch that is too large would fail every record in it.
 BATCH_BYTES_MAX = 262_144
 
 
@@ -62,11 +70,14 @@ class KafkaWriter:
         self._on_failure = on_failure
         self._failure: BaseException | None = None
         self._producer: Any = None
+        self._bytes_max: dict[str, int] = {}
         self.idempotent = False
         self.failures = {"refused": 0, "too_large": 0, "not_acknowledged": 0}
 
-    async def start(self) -> None:
-        """Connect, idempotently where the broker can. Raises Unavailable where none answers."""
+    async def start(self, bytes_max: Mapping[str, int] | None = None) -> None:
+        """Connect, idempotently where the broker can. `bytes_max` is what a record may have,
+        by topic (RECORD_BYTES_MAX elsewhere). Raises Unavailable where no broker answers."""
+        self._bytes_max = dict(bytes_max or {})
         sender_log = logging.getLogger("aiokafka.producer.sender")
         level = sender_log.level
         try:
@@ -82,7 +93,7 @@ class KafkaWriter:
     async def _connect(self, *, idempotent: bool) -> None:
         self._producer = AIOKafkaProducer(
             acks="all",
-            max_request_size=REQUEST_BYTES_MAX,
+            max_request_size=max([RECORD_BYTES_MAX, *self._bytes_max.values()]),
             max_batch_size=BATCH_BYTES_MAX,
             enable_idempotence=idempotent,
             **client_settings(self._kafka),
@@ -102,9 +113,11 @@ class KafkaWriter:
     async def write(self, writes: Iterable[Write]) -> list[Written]:
         """Write all of them and wait until every one is acknowledged, in order.
 
-        Raises Unavailable where nothing was written, WriteUncertain where the broker did
-        not acknowledge in time, RequestError where a record is larger than Kafka takes.
+        Raises RequestError where a record is larger than its topic takes, and Unavailable:
+        then nothing was written. WriteUncertain where the broker did not acknowledge.
         """
+        writes = list(writes)
+        self.check(writes)
         if self._failure is not None:
             raise Unavailable(f"the worker stops after a lost write: {self._failure}")
         pending: list[asyncio.Future[Any]] = []
@@ -120,9 +133,6 @@ class KafkaWriter:
                     )
                 )
             done = await asyncio.gather(*pending)
-        except MessageSizeTooLargeError as error:
-            self.failures["too_large"] += 1
-            raise RequestError(f"a record is too large for Kafka: {error}") from error
         except KafkaError as error:
             if not pending:
                 self.failures["refused"] += 1
@@ -133,6 +143,19 @@ class KafkaWriter:
             self._on_failure(uncertain)
             raise uncertain from error
         return [Written(meta.partition, meta.offset) for meta in done]
+
+    def check(self, writes: Iterable[Write]) -> None:
+        """Raises RequestError where a record is larger than its topic takes."""
+        for one in writes:
+            size = DefaultRecordBatchBuilder.estimate_size_in_bytes(
+                one.key, one.value, list(one.headers)
+            )
+            if size > self._bytes_max.get(one.topic, RECORD_BYTES_MAX):
+                self.failures["too_large"] += 1
+                raise RequestError(
+                    f"{one.topic}: a record of {size} bytes is larger than the topic takes, "
+                    f"{self._bytes_max.get(one.topic, RECORD_BYTES_MAX)} (its max.message.bytes)"
+                )
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""

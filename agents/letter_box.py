@@ -124,7 +124,9 @@ class LetterBox:
             only = {place: Stretch(letter.offset, letter.offset + 1)}
             async for records in past.read(only):
                 for one in records:
-                    return letter._replace(value=one.value, cut=False)
+                    return letter._replace(
+                        key=one.key, value=one.value, headers=tuple(one.headers), cut=False
+                    )
         return letter
 
     async def _not_applied(

@@ -91,7 +91,7 @@ def read_letter(raw: Any) -> Letter | None:
         raw.key,
         raw.value,
         tuple((name, value) for name, value in raw.headers if not name.startswith(OURS)),
-        "cut_from_bytes" in ours,
+        not {"cut_from_bytes", "left_out_bytes"}.isdisjoint(ours),
         timestamp_ms,
         feed,
         ours.get("type", ""),

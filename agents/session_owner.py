@@ -36,7 +36,7 @@ from flashfeed.models.views import SessionEvent
 from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
-from .session_plan import failed_step, plan_step
+from .session_plan import failed_step, plan_step, unplanned
 from .session_queue import Taken, step_items, take_waiting
 from .session_settle import Ran, next_state, settle_step
 from .session_step import (
@@ -214,7 +214,7 @@ class SessionOwner:
         try:
             await self._publish(done, head)
         except RequestError as error:
-            # Its changelog entry is larger than Kafka takes, and would be so again.
+            # One of its records is larger than Kafka takes, and would be so again.
             await self._engine.reopen(self.state)
             if len(taken.messages) > 1:
                 return await self._apply(taken.first())
@@ -240,14 +240,23 @@ class SessionOwner:
     async def _work(self, taken: Taken) -> _Done | None:
         """Plan the step and do its work. None: it has no room, but is of several messages."""
         parts = self._parts
-        step = plan_step(
-            self.session_id,
-            self.state,
-            taken.messages,
-            parts.templates,
-            relief=taken.relief,
-            admit=parts.admit,
-        )
+        try:
+            step = plan_step(
+                self.session_id,
+                self.state,
+                taken.messages,
+                parts.templates,
+                relief=taken.relief,
+                admit=parts.admit,
+            )
+        except Exception as error:  # ours to mend; the worker's other sessions go on
+            log.exception("session %s: no step can be planned", self.session_id)
+            if len(taken.messages) > 1:
+                return None
+            fault = FlashfeedError(f"flashfeed cannot use it: {error!r}")
+            step = unplanned(self.session_id, self.state, taken.messages, fault)
+            parts.metrics.session_failed(fault.reason)
+            return _Done(self.state, step, NO_WORK)
         self.making = step.head.feed * step.creates  # counts before it is there
         try:
             return _Done(self.state, step, await self._engine.run(step))

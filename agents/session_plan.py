@@ -59,14 +59,7 @@ def plan_step(
     one that this step creates has a window of `window_items` where that is not 0. `relief`
     says what is done about too much of them; `admit` refuses a session that a feed would
     make by itself."""
-    if state is not None:
-        step = Step(
-            head=msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks)),
-            last=state.last,
-        )
-    else:
-        empty = SessionSpec(type="event")
-        step = Step(head=Head(session_id, empty, window_items=window_items))
+    step = bare_step(session_id, state, window_items)
     held = state.items if state is not None else ()
     exists = state is not None
     since = step.head.records_offset + 1
@@ -229,6 +222,25 @@ def _remove_query(step: Step, query_id: int) -> None:
         answers=tuple(answer for answer in head.answers if answer.query_id != query_id),
         priors={one: prior for one, prior in head.priors.items() if one != query_id},
     )
+
+
+def bare_step(session_id: str, state: SessionState | None, window_items: int = 0) -> Step:
+    """A step that does nothing yet, over the state."""
+    if state is not None:
+        head = msgspec.structs.replace(state.head, watermarks=dict(state.head.watermarks))
+        return Step(head=head, last=state.last)
+    empty = SessionSpec(type="event")
+    return Step(head=Head(session_id, empty, window_items=window_items))
+
+
+def unplanned(
+    session_id: str, state: SessionState | None, taken: Sequence[Waiting], error: FlashfeedError
+) -> Step:
+    """The step that refuses messages which no step can be planned of."""
+    step = bare_step(session_id, state)
+    step.messages = list(taken)
+    step.outcomes = dict.fromkeys(one.offset for one in taken)
+    return failed_step(step, state, error)
 
 
 def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) -> Step:

@@ -35,7 +35,8 @@ class StepWriter(Protocol):
     async def publish(
         self, refused: list[Write], changelog: list[Write], events: list[Write]
     ) -> None:
-        """Write a step. Raises Unavailable where Kafka does not take it."""
+        """Write a step. Raises RequestError where one of its records is larger than its topic
+        takes: then none is written; else what a KafkaWriter raises."""
 
 
 class OrderedStepWriter:
@@ -53,5 +54,6 @@ class OrderedStepWriter:
         self, refused: list[Write], changelog: list[Write], events: list[Write]
     ) -> None:
         """1 what was refused or removed, 2 the changelog, 3 what readers see."""
+        self._writer.check([*refused, *changelog, *events])
         for writes in (refused, changelog, events):
             await self._writer.write(writes)

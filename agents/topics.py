@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import for_code
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
 
 from flashfeed.codecs.presets import codec_of
 from flashfeed.codecs.registry import needs_births
@@ -14,11 +17,23 @@ from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
 
 from .connection import client_settings
+from .kafka_writer import RECORD_BYTES_MAX
 
 log = logging.getLogger(__name__)
 
 TOPIC_ALREADY_EXISTS = 36
+POLICY, BYTES_MAX = "cleanup.policy", "max.message.bytes"
+SETTINGS = {POLICY: "", BYTES_MAX: ""}
 DAY_MS = 24 * 3600 * 1000
+
+
+class Topics(NamedTuple):
+    """What there is when a worker starts: each feed's topics, those that exist, and what a
+    record of ours may have in bytes, by topic, where the broker tells."""
+
+    feeds: dict[str, list[str]]
+    existing: frozenset[str]
+    bytes_max: dict[str, int]
 
 
 def wants_births(config: Config) -> bool:
@@ -76,12 +91,12 @@ def single(config: Config) -> tuple[str, ...]:
     return topics.owners, topics.documents, *births
 
 
-async def prepare_topics(config: Config) -> dict[str, list[str]]:
-    """Create what is missing of our topics; returns each feed's topics by feed name.
+async def prepare_topics(config: Config) -> Topics:
+    """Create what is missing of our topics, and look at those that were there.
 
     Raises Unavailable where the brokers cannot be reached or refuse, ConfigError where
-    the records and changelog topics differ in partitions, or owners or documents have
-    more than one.
+    the records and changelog topics differ in partitions, owners or documents have
+    more than one, or a topic's settings would lose what is written to it.
     """
     admin = AIOKafkaAdminClient(**client_settings(config.kafka))
     try:
@@ -104,6 +119,7 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
                 [config.topics.records, config.topics.changelog, *single(config)]
             )
         }
+        settings = await _settings(admin, [topic.name for topic in own_topics(config)])
     finally:
         await admin.close()
     if counts[config.topics.records] != counts[config.topics.changelog]:
@@ -114,7 +130,45 @@ async def prepare_topics(config: Config) -> dict[str, list[str]]:
     for name in single(config):
         if counts[name] != 1:
             raise ConfigError(f"topic {name} must have one partition, has {counts[name]}")
-    return match_feeds(config, existing)
+    for topic in own_topics(config):
+        check_settings(topic, settings.get(topic.name, {}))
+    bytes_max = {name: int(have[BYTES_MAX]) for name, have in settings.items() if BYTES_MAX in have}
+    return Topics(match_feeds(config, existing), frozenset(existing), bytes_max)
+
+
+async def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The settings of these topics that matter, by topic; without those that the broker does
+    not tell us (it may not know of such questions, or we may not ask)."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, dict(SETTINGS)) for name in names]
+    try:
+        answers = await admin.describe_configs(asked)
+    except KafkaError as error:
+        log.info("the broker does not tell the settings of our topics: %r", error)
+        return {}
+    return {
+        name: {setting[0]: setting[1] for setting in entries if setting[1] is not None}
+        for answer in answers
+        for code, _, _, name, entries in answer.resources
+        if code == 0
+    }
+
+
+def check_settings(topic: NewTopic, have: dict[str, str]) -> None:
+    """Raises ConfigError where a topic of ours has settings that would lose what is written
+    to it: its `cleanup.policy`, and the size of its records."""
+    wanted = topic.topic_configs[POLICY]
+    policy = have.get(POLICY, wanted)
+    if policy != wanted:
+        raise ConfigError(
+            f"topic {topic.name} must have {POLICY}={wanted}, has {policy}: "
+            f"kafka-configs --alter --topic {topic.name} --add-config {POLICY}={wanted}"
+        )
+    if int(have.get(BYTES_MAX, RECORD_BYTES_MAX)) < RECORD_BYTES_MAX:
+        raise ConfigError(
+            f"topic {topic.name} must have {BYTES_MAX} of {RECORD_BYTES_MAX} at least, has "
+            f"{have[BYTES_MAX]}: kafka-configs --alter --topic {topic.name} "
+            f"--add-config {BYTES_MAX}=1048588"
+        )
 
 
 async def list_feed_topics(config: Config) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ import msgspec
 
 from ..models.assembly import Assembly, BarSpec, OpenBar, Piece, duration_s
 from ..models.errors import ValidationFault
-from ..models.records import Ohlcv, Trade
+from ..models.records import TIMESTAMP_MIN_S, Ohlcv, Trade
 
 WAITING_MAX: Final = 4096
 """Pieces that may wait. Where a feed has more within its lateness the oldest is taken at
@@ -133,5 +133,11 @@ def _end(bar: OpenBar, spec: BarSpec) -> float:
 
 def _ohlcv(bar: OpenBar) -> Ohlcv:
     return Ohlcv(
-        o=bar.o, h=bar.h, l=bar.l, c=bar.c, v=bar.v, sym=bar.sym or None, timestamp=bar.start
+        o=bar.o,
+        h=bar.h,
+        l=bar.l,
+        c=bar.c,
+        v=bar.v,
+        sym=bar.sym or None,
+        timestamp=max(bar.start, TIMESTAMP_MIN_S),  # the first bar begins before all times
     )

@@ -26,6 +26,7 @@ _MEDIUM_FROM: Final = 5
 _HIGH_FROM: Final = 7
 _RED: Final = 3
 _INF: Final = math.inf
+_OFF_SCALE: Final = 1e6  # beyond every step, and its tenths are a number still
 # The highest value of each step, and its points. Temperature in tenths of a degree.
 _STEPS: Final[dict[str, tuple[tuple[float, int], ...]]] = {
     "rr": ((8, 3), (11, 1), (20, 0), (24, 2), (_INF, 3)),
@@ -75,5 +76,6 @@ def _points(name: str, value: float | str) -> int:
         return 0 if value == "A" else _RED
     if name == "o2":
         return 2 if value > 0 else 0
+    value = max(-_OFF_SCALE, min(value, _OFF_SCALE))
     read = math.floor(value * 10 + 0.5) if name == "temp" else math.floor(value + 0.5)
     return next(points for highest, points in _STEPS[name] if read <= highest)

@@ -185,7 +185,7 @@ def _turn(record: Spatial, memory: FactsMemory | None) -> float | None:
     if memory is None:
         return None
     before: Spatial = memory.previous
-    return ((record.hdg - before.hdg) % 360 + 180) % 360 - 180
+    return ((record.hdg % 360 - before.hdg % 360) % 360 + 180) % 360 - 180
 
 
 def _missing(record: Vitals) -> str:

@@ -101,6 +101,8 @@ auto.create.topics.enable=false
 """
     scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
     with kafka_process(home, settings, secure, "--add-scram", scram):
+        while not _listens(plain):  # they open one after the other
+            time.sleep(0.1)
         yield Node(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", ca)
 
 
@@ -133,7 +135,13 @@ def kafka_process(home: Path, settings: str, port: int, *formatting: str) -> Ite
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     for _ in range(600):
         assert process.poll() is None, log.read_text()[-3000:]
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        if _listens(port):
             return
         time.sleep(0.1)
     raise AssertionError(f"Kafka did not listen on {port}: {log.read_text()[-3000:]}")
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        return True
+    return False

@@ -4,9 +4,12 @@ What the changelog gets is recovered after every step."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from flashfeed.agents.session_step import Waiting
+from flashfeed.agents.session_plan import plan_step
+from flashfeed.agents.session_step import Step, Waiting
 from flashfeed.models.errors import ContextFull, EngineError, Overloaded, RequestError
 from flashfeed.models.messages import AddQuery, Append, Create, Delete, MarkPrefix
 from flashfeed.models.session import FlashQuery
@@ -132,6 +135,31 @@ async def test_an_entry_that_kafka_does_not_take_fails_its_step_and_not_the_work
     assert bench.owner.state is not None and bench.owner.state.head.failed
     assert len(bench.steps.letters) == 1
     assert values(bench.owner.state) == [100, 101, 102, 7]
+
+
+@pytest.mark.parametrize("begins", [False, True])
+async def test_a_message_that_no_step_can_be_planned_of_stops_its_session_alone(
+    begins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours: read again after a restart it would stop the worker again."""
+
+    def plan(*given: Any, **more: Any) -> Step:
+        if any(one.offset == 3 for one in given[2]):
+            raise OverflowError("cannot convert float infinity to integer")
+        return plan_step(*given, **more)
+
+    monkeypatch.setattr("flashfeed.agents.session_owner.plan_step", plan)
+    bench = Bench(spec_of("exact", 4))
+    await bench.apply(*(readings(3) if not begins else ()))
+    await bench.apply(reading(3, 9, at=3))
+    error = bench.outcomes[3]
+    assert error is not None and error.reason == "internal" and "OverflowError" in str(error)
+    assert len(bench.steps.letters) == 1
+    if begins:
+        assert bench.owner.state is None and bench.owner.gone
+    else:
+        assert bench.owner.state is not None and bench.owner.state.head.failed
+        assert values(bench.owner.state) == [100, 101, 102]
 
 
 async def test_a_busy_engine_does_not_keep_a_session_that_ends() -> None:

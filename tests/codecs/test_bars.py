@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flashfeed.codecs.bars import WAITING_MAX, build, piece_of
 from flashfeed.models.assembly import Assembly, BarSpec, duration_s
 from flashfeed.models.errors import ValidationFault
-from flashfeed.models.records import Ohlcv, Trade
+from flashfeed.models.records import TIMESTAMP_MIN_S, Ohlcv, Trade
 
 MINUTE = BarSpec()
 
@@ -55,6 +55,11 @@ def test_sums_beyond_what_a_double_holds_stay_finite(spec: BarSpec, price: float
     trades = [trade(second, price, 9e307) for second in range(4)]
     bars, _, _ = run(spec, [*trades, trade(60, 1), trade(120, 1)])
     assert all(math.isfinite(bar.v) for bar in bars)
+
+
+def test_the_first_bar_of_all_times_begins_with_them() -> None:
+    bars, _, _ = run(MINUTE, [trade(TIMESTAMP_MIN_S, 1), trade(TIMESTAMP_MIN_S + 90, 2)])
+    assert [bar.timestamp for bar in bars] == [TIMESTAMP_MIN_S]
 
 
 def test_a_late_trade_is_counted_and_changes_nothing() -> None:

@@ -65,6 +65,12 @@ def test_the_bands(changed: dict[str, Any], score: int, band: str) -> None:
     assert (found.score, found.band) == (score, band)
 
 
+def test_a_value_beyond_all_scales_has_points() -> None:
+    for name in ("rr", "spo2", "bp_s", "hr", "temp"):
+        for value in (1.8e307, -1.8e307):
+            assert early_warning(Vitals(**WELL | {name: value})).score in (0, 2, 3)
+
+
 def test_what_is_missing_is_said() -> None:
     found = early_warning(Vitals(hr=131.0, bp_s=120.0, spo2=98.0, temp=37.0))
     assert found == (3, "low-medium", ("rr", "o2", "avpu"), 4 / 7)

@@ -46,6 +46,12 @@ def test_candles() -> None:
     ]
 
 
+def test_a_turn_between_headings_beyond_all_measure_is_a_number() -> None:
+    far = [Spatial(x=0, y=0, z=0, spd=0, hdg=hdg) for hdg in (-1e308, 1.7e308)]
+    first, turned = lines("{turn}", "spatial", list(far))
+    assert first == "-" and -180 <= float(turned) <= 180
+
+
 def test_each_sensor_has_its_own_course() -> None:
     readings: list[Record] = [
         Iot(sid="a", val=10.0, lo=5.0, hi=20.0),

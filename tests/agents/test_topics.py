@@ -1,0 +1,37 @@
+"""Our topics' settings are looked at when a worker starts: what would lose records is refused."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka.admin import NewTopic
+
+from flashfeed.agents.kafka_writer import RECORD_BYTES_MAX
+from flashfeed.agents.topics import check_settings
+from flashfeed.models.errors import ConfigError
+
+COMPACTED = NewTopic("changelog", 4, 1, topic_configs={"cleanup.policy": "compact"})
+KEPT = NewTopic("records", 4, 1, topic_configs={"cleanup.policy": "delete"})
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact,delete"])
+def test_a_changelog_that_forgets_is_refused(policy: str) -> None:
+    with pytest.raises(
+        Exception, match=f"changelog must have cleanup.policy=compact, has {policy}"
+    ):
+        check_settings(COMPACTED, {"cleanup.policy": policy})
+    check_settings(COMPACTED, {"cleanup.policy": "compact"})
+
+
+def test_a_history_that_keeps_the_last_of_a_key_alone_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must have cleanup[.]policy=delete, has compact"):
+        check_settings(KEPT, {"cleanup.policy": "compact"})
+
+
+def test_a_topic_that_takes_small_records_alone_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"max[.]message[.]bytes of 1000000 at least, has 65536"):
+        check_settings(KEPT, {"max.message.bytes": "65536"})
+    check_settings(KEPT, {"max.message.bytes": str(RECORD_BYTES_MAX)})
+
+
+def test_a_broker_that_tells_nothing_is_believed() -> None:
+    check_settings(KEPT, {})

@@ -42,7 +42,7 @@ from .service import Peers
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts, SessionOwner
 from .stall_watch import StallWatch
-from .step_writer import OrderedStepWriter
+from .step_writer import KafkaStepWriter
 from .supplies import Supplies
 from .topics import Topics, list_feed_topics, prepare_topics, reply_topics
 
@@ -67,7 +67,7 @@ class Worker:
         self._peers = peers
         self._engine = engine
         self._writer = KafkaWriter(config.kafka, self.fail)
-        self._steps = OrderedStepWriter(self._writer)
+        self._steps = KafkaStepWriter(config.kafka, self._writer, self.fail)
         self._specs: dict[str, SessionSpec] = {
             name: template.spec() for name, template in config.templates.items()
         }
@@ -97,6 +97,7 @@ class Worker:
             config.topics.dead_letters,
             self._writer,
             self.claims,
+            self._steps,
             self._owner_parts,
         )
         self.service: LiveSessions | None = None

@@ -42,6 +42,7 @@ MESSAGE_BYTES_MAX = RECORD_BYTES_MAX - 50_000  # its value: key and headers have
 # way at a time, so with aiokafka's 16 KiB sessions of one partition waited for each other. Far
 # below what a topic takes: a batch that is too large would fail every record in it.
 BATCH_BYTES_MAX = 262_144
+FAILURES = ("refused", "too_large", "not_acknowledged", "fenced")
 
 
 class Write(NamedTuple):
@@ -72,7 +73,7 @@ class KafkaWriter:
         self._producer: Any = None
         self._bytes_max: dict[str, int] = {}
         self.idempotent = False
-        self.failures = {"refused": 0, "too_large": 0, "not_acknowledged": 0}
+        self.failures = dict.fromkeys(FAILURES, 0)
 
     async def start(self, bytes_max: Mapping[str, int] | None = None) -> None:
         """Connect, idempotently where the broker can. `bytes_max` is what a record may have,
@@ -93,7 +94,7 @@ class KafkaWriter:
     async def _connect(self, *, idempotent: bool) -> None:
         self._producer = AIOKafkaProducer(
             acks="all",
-            max_request_size=max([RECORD_BYTES_MAX, *self._bytes_max.values()]),
+            max_request_size=self.request_bytes_max,
             max_batch_size=BATCH_BYTES_MAX,
             enable_idempotence=idempotent,
             **client_settings(self._kafka),
@@ -139,10 +140,19 @@ class KafkaWriter:
                 raise Unavailable(f"Kafka took no write: {error!r}") from error
             self.failures["not_acknowledged"] += 1
             uncertain = WriteUncertain(f"Kafka did not acknowledge a write: {error!r}")
-            self._failure = uncertain
-            self._on_failure(uncertain)
+            self.fail(uncertain)
             raise uncertain from error
         return [Written(meta.partition, meta.offset) for meta in done]
+
+    def fail(self, error: WriteUncertain) -> None:
+        """Nothing goes out behind a write that may be lost: stop the worker."""
+        self._failure = error
+        self._on_failure(error)
+
+    @property
+    def request_bytes_max(self) -> int:
+        """What the largest record of any topic may have."""
+        return max([RECORD_BYTES_MAX, *self._bytes_max.values()])
 
     def check(self, writes: Iterable[Write]) -> None:
         """Raises RequestError where a record is larger than its topic takes."""

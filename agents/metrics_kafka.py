@@ -71,7 +71,7 @@ class KafkaCollector(Collector):
             partitions.add_metric((state,), count)
         failures = CounterMetricFamily(
             "flashfeed_publish_failures",
-            "Writes to Kafka that failed: refused, too_large, or not_acknowledged.",
+            "Writes to Kafka that failed: refused, too_large, not_acknowledged, fenced.",
             labels=("reason",),
         )  # fmt: skip
         for reason, count in self._state.failures().items():

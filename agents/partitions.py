@@ -34,6 +34,7 @@ from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter
 from .session_owner import OwnerParts, SessionOwner
 from .session_step import SessionState, Waiting
+from .step_writer import KafkaStepWriter
 from .transport import Batch
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Partitions:
         dead_letters: str,
         writer: KafkaWriter,
         claims: Claims,
+        steps: KafkaStepWriter,
         make_parts: Callable[[Settled, asyncio.Event], OwnerParts],
     ) -> None:
         self._kafka = kafka
@@ -81,6 +83,7 @@ class Partitions:
         self._dead_letters = dead_letters
         self._writer = writer
         self._claims = claims
+        self._steps = steps
         self._may_step = asyncio.Event()
         self._parts = make_parts(self._settled, self._may_step)
         self._owned: dict[int, Partition] = {}
@@ -152,6 +155,7 @@ class Partitions:
             await asyncio.gather(partition.recovery, return_exceptions=True)
         for owner in partition.sessions.values():
             await owner.stop()
+        await self._steps.close(partition.number)
         for listener in self._on_revoked:
             listener(partition.number)
 
@@ -159,6 +163,7 @@ class Partitions:
         began = time.monotonic()
         try:
             partition.epoch = await self._claims.claim(partition.number)
+            await self._steps.open(partition.number)  # nobody else writes from here on
             read = await read_partition(
                 self._kafka, self._changelog, partition.number, self._writer
             )

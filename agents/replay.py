@@ -228,13 +228,13 @@ class _Session:
 class _Nowhere:
     """A StepWriter that keeps the sessions' steps to itself, and counts what they refuse."""
 
-    guarantee = "nothing is written"
+    atomic = True
 
     def __init__(self, refused: Counter[str]) -> None:
         self._refused = refused
 
     async def publish(
-        self, refused: list[Write], changelog: list[Write], events: list[Write]
+        self, partition: int, refused: list[Write], changelog: list[Write], events: list[Write]
     ) -> None:
         """Count the dead letters among what would be written."""
         for write in refused:

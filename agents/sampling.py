@@ -25,7 +25,9 @@ async def sample_topics(
     ConfigError where there is no such topic, Unavailable where no broker answers."""
     if brokers:
         kafka = msgspec.structs.replace(kafka, brokers=brokers)
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, **client_settings(kafka))
+    consumer = AIOKafkaConsumer(
+        enable_auto_commit=False, isolation_level="read_committed", **client_settings(kafka)
+    )
     try:
         try:
             await consumer.start()

@@ -24,6 +24,7 @@ import msgspec
 from flashfeed.engine import Engine, Update
 from flashfeed.models.errors import (
     ContextFull,
+    Fenced,
     FlashfeedError,
     ModelUnavailable,
     RequestError,
@@ -154,8 +155,8 @@ class SessionOwner:
 
     async def rebuild(self, state: SessionState) -> None:
         """Give the engine the window, line by line as it was, to be decoded when it is
-        used, and publish the last version again: its events may not have gone out before
-        the crash."""
+        used, and where steps are not atomic publish the last version again: its events may
+        not have gone out before the crash."""
         try:
             state = await self._engine.restore(state)
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
@@ -168,9 +169,9 @@ class SessionOwner:
             failed = f"cannot be rebuilt: {error}"
             state.head = msgspec.structs.replace(state.head, failed=failed)
         self.state = state
-        if state.head.version:
+        if state.head.version and not self._parts.steps.atomic:
             events = event_writes(version_events(state.head), self._parts.topics)
-            await self._parts.steps.publish([], [], events)
+            await self._parts.steps.publish(self.partition, [], [], events)
 
     # -- the step ---------------------------------------------------------------
 
@@ -193,6 +194,8 @@ class SessionOwner:
                 await asyncio.sleep(0)  # who waits in `rest` goes first
         except asyncio.CancelledError:
             raise
+        except Fenced:  # another worker goes on with it
+            return
         except BaseException as error:
             self._parts.fatal(error)
 
@@ -300,7 +303,7 @@ class SessionOwner:
         parts, step = self._parts, done.step
         out = step_outputs(step, done.state, head, self.partition, parts.topics)
         # Raises RequestError where the changelog takes no such entry, and then has none.
-        await parts.steps.publish(out.refused, out.changelog, out.published)
+        await parts.steps.publish(self.partition, out.refused, out.changelog, out.published)
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
         self._count(step, done.update, out.events)

@@ -1,6 +1,10 @@
 """Publishes a step: the one place where the order of writes is decided.
 
-Without transactions (any broker). The order, and what breaks where it moves:
+With transactions (Apache Kafka; transactions.py), 1 to 3 are one: readers see all of a step
+or nothing, and whoever lost its partition can write nothing more.
+
+Without (a broker that gives out no producer ids, or `kafka.transactions = false`) the order,
+and what breaks where it moves:
 
 1. dead letters, tombstones   before 2, or a crash moves the session past a record whose
    of removed answers         letter was never written: nobody writes it again. A repeat
@@ -9,51 +13,115 @@ Without transactions (any broker). The order, and what breaks where it moves:
                               and answers the same records under another id (invariant 2)
 3. events, answers            before 4, or a crash commits past events that never went
                               out (invariant 1)
-4. the batch's offset         by the transport, once every message of it is settled
 
 Each is acknowledged before the next begins. A crash between 2 and 3 is mended on
 recovery: the last version's events are built again from the changelog's head, byte for
 byte, and published under the same ids.
 
-A transactional writer puts 1 to 4 into one Kafka transaction; it has the same method.
+4. the batch's offset         by the transport, once every message of it is settled. It is in
+                              no transaction: the changelog's head says how far its session
+                              is, so what is read again is skipped (invariant 2), and the
+                              consumer's own commit is fenced by the group's generation,
+                              which a producer's (aiokafka 0.14) is not
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
+from flashfeed.models.config import KafkaConfig
+from flashfeed.models.errors import Unavailable
+
 from .kafka_writer import KafkaWriter, Write
+from .transactions import Transactions
 
 
 class StepWriter(Protocol):
     """Makes a step durable and visible."""
 
     @property
+    def atomic(self) -> bool:
+        """Whether a crash leaves no step half written."""
+
+    async def publish(
+        self, partition: int, refused: list[Write], changelog: list[Write], events: list[Write]
+    ) -> None:
+        """Write a step of a session in `partition` of flashfeed.records. Raises RequestError
+        where one of its records is larger than its topic takes: then none is written; Fenced
+        where the partition is another worker's now; else what a KafkaWriter raises."""
+
+
+class KafkaStepWriter:
+    """Writes steps to Kafka: in transactions where the broker has them."""
+
+    def __init__(
+        self, kafka: KafkaConfig, writer: KafkaWriter, fatal: Callable[[BaseException], None]
+    ) -> None:
+        self._kafka = kafka
+        self._writer = writer
+        self._fatal = fatal
+        self._open: dict[int, Transactions] = {}
+
+    @property
+    def atomic(self) -> bool:
+        """Whether steps are written in transactions."""
+        return self._kafka.transactions and self._writer.idempotent
+
+    @property
     def guarantee(self) -> str:
         """What the worker says at its start about how it writes."""
+        if self.atomic:
+            return "one transaction a step: whoever reads what is committed sees it once"
+        return (
+            "ordered writes without transactions: a crash may publish a version's events twice, "
+            "under the same ids"
+        )
+
+    async def open(self, partition: int) -> None:
+        """Begin to write for a partition that is ours now; from here on nobody else can.
+        Raises Unavailable where the brokers do not let us."""
+        if self.atomic:
+            opened = Transactions(self._kafka, partition, self._writer, self._fenced)
+            await opened.start()
+            self._open[partition] = opened
+
+    async def close(self, partition: int) -> None:
+        """The partition is another's: what is being written is finished, and nothing more."""
+        opened = self._open.pop(partition, None)
+        if opened is not None:
+            await opened.stop()
 
     async def publish(
-        self, refused: list[Write], changelog: list[Write], events: list[Write]
-    ) -> None:
-        """Write a step. Raises RequestError where one of its records is larger than its topic
-        takes: then none is written; else what a KafkaWriter raises."""
-
-
-class OrderedStepWriter:
-    """Acknowledged writes in order, no transactions."""
-
-    guarantee = (
-        "ordered writes without transactions: a crash may publish a version's events twice, "
-        "under the same ids"
-    )
-
-    def __init__(self, writer: KafkaWriter) -> None:
-        self._writer = writer
-
-    async def publish(
-        self, refused: list[Write], changelog: list[Write], events: list[Write]
+        self, partition: int, refused: list[Write], changelog: list[Write], events: list[Write]
     ) -> None:
         """1 what was refused or removed, 2 the changelog, 3 what readers see."""
-        self._writer.check([*refused, *changelog, *events])
-        for writes in (refused, changelog, events):
-            await self._writer.write(writes)
+        writes = [*refused, *changelog, *events]
+        self._writer.check(writes)
+        if self.atomic:
+            if partition not in self._open:
+                raise Unavailable(f"partition {partition} is not this worker's")
+            await self._open[partition].write(writes)
+            return
+        for one in (refused, changelog, events):
+            await self._writer.write(one)
+
+    def _fenced(self, partition: int) -> None:
+        """Another producer has the partition's id: the group is about to say that it is
+        another worker's. Where it does not, this one begins anew."""
+
+        def still_ours(fenced: Transactions | None) -> None:
+            if fenced is not None and self._open.get(partition) is fenced:
+                self._fatal(
+                    Unavailable(
+                        f"partition {partition}: fenced, and no worker of the group has it. Does "
+                        f"another group or cluster use kafka.group = {self._kafka.group!r} here?"
+                    )
+                )
+
+        wait_s = FENCED_SESSION_TIMEOUTS * self._kafka.session_timeout_s
+        asyncio.get_running_loop().call_later(wait_s, still_ours, self._open.get(partition))
+
+
+FENCED_SESSION_TIMEOUTS = 5

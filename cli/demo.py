@@ -133,6 +133,7 @@ async def follow(config: Config, brokers: str, board: Board) -> None:
         topics.dead_letters,
         bootstrap_servers=brokers,
         auto_offset_reset="earliest",
+        isolation_level="read_committed",
         fetch_max_wait_ms=100,
     )
     await consumer.start()

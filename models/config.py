@@ -69,6 +69,7 @@ class KafkaConfig(_Table, frozen=True, kw_only=True):
     topics_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     request_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 40.0
     stalled_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    transactions: bool = True
     sasl: SaslConfig | None = None
     tls: TlsConfig | None = None
 

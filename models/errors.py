@@ -215,6 +215,10 @@ class WriteUncertain(FlashfeedError):
     reason = "unavailable"
 
 
+class Fenced(Unavailable):
+    """The partition is another worker's: the brokers take nothing of ours for it any more."""
+
+
 class EngineError(FlashfeedError):
     """llama.cpp returned an error; the sessions are back at their last committed position."""
 

@@ -25,6 +25,7 @@ TOML = """
 brokers = "{brokers}"
 group = "{group}"
 partitions = {partitions}
+{kafka}
 
 [topics]
 records = "{group}.records"
@@ -116,6 +117,7 @@ def group_of(
     partitions: int = 4,
     bridge: str = "",
     more: str = CLUSTER,
+    kafka: str = "",
 ) -> Iterator[Group]:
     """Workers that are ready, started at once."""
     members = []
@@ -130,6 +132,7 @@ def group_of(
                 port=port,
                 bridge=bridge,
                 more=more,
+                kafka=kafka,
             )
             config.write_text(text)
             url = f"http://127.0.0.1:{port}"

@@ -135,7 +135,7 @@ class Steps:
     """A step writer that keeps everything, and the changelog as it is read back; of an entry
     it takes at most `bytes_max`."""
 
-    guarantee = "in memory"
+    atomic = False
 
     def __init__(self) -> None:
         self.log = SlotsRead()
@@ -144,7 +144,7 @@ class Steps:
         self.events: list[Write] = []
 
     async def publish(
-        self, refused: list[Write], changelog: list[Write], events: list[Write]
+        self, partition: int, refused: list[Write], changelog: list[Write], events: list[Write]
     ) -> None:
         if any(len(one.value or b"") > self.bytes_max for one in changelog):
             raise RequestError("a record is too large for Kafka")

@@ -1,0 +1,175 @@
+"""The transactions of one partition of `flashfeed.records`, as its owner writes them.
+
+The transactional id is the group's name and the partition's number. Whoever takes the
+partition over initialises a producer of that id (InitProducerId): the broker aborts what its
+predecessor left open, and refuses all that it still tries to write. So `start` comes before
+the changelog is read.
+
+One transaction is under way at a time, and takes all steps that wait when it begins: the
+more sessions there are, the less of its cost falls on each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    KafkaError,
+    ProducerFenced,
+    TransactionalIdAuthorizationFailed,
+)
+
+from flashfeed.models.config import KafkaConfig
+from flashfeed.models.errors import Fenced, Unavailable, WriteUncertain
+
+from .connection import client_settings
+from .kafka_writer import BATCH_BYTES_MAX, KafkaWriter, Write
+
+STEPS_MAX = 256
+COMMIT_MAX_S = 60.0
+"""A transaction that takes longer is aborted by the broker (its transaction timeout)."""
+
+
+class _Step(NamedTuple):
+    writes: Sequence[Write]
+    done: asyncio.Future[None]
+
+
+class Transactions:
+    """Writes steps in transactions, those that wait together in one."""
+
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        partition: int,
+        writer: KafkaWriter,
+        fenced: Callable[[int], None],
+    ) -> None:
+        self.id = f"{kafka.group}-{partition}"
+        self._kafka = kafka
+        self._partition = partition
+        self._writer = writer
+        self._on_fenced = fenced
+        self._waiting: list[_Step] = []
+        self._wake = asyncio.Event()
+        self._ends = False
+        self._failure: Exception | None = None
+        self._producer: Any = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take the id over; returns when nobody else can write under it. Raises Unavailable."""
+        self._producer = AIOKafkaProducer(
+            acks="all",
+            transactional_id=self.id,
+            transaction_timeout_ms=int(COMMIT_MAX_S * 1000),
+            max_request_size=self._writer.request_bytes_max,
+            max_batch_size=BATCH_BYTES_MAX,
+            **client_settings(self._kafka),
+        )
+        try:
+            await self._producer.start()
+        except TransactionalIdAuthorizationFailed as error:
+            await self._producer.stop()
+            raise Unavailable(
+                f"the brokers do not let us write under the transactional id {self.id!r}: grant "
+                f"Write and Describe on TransactionalId, or set kafka.transactions = false"
+            ) from error
+        except BaseException as error:
+            await self._producer.stop()
+            if isinstance(error, KafkaError):
+                raise Unavailable(f"transactional id {self.id!r}: {error!r}") from error
+            raise
+        self._task = asyncio.create_task(self._run(), name=f"transactions {self.id}")
+
+    async def stop(self) -> None:
+        """Finish the transaction under way and disconnect; what waits is not written."""
+        self._ends = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._producer.stop()
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Write a step; returns when its transaction is committed.
+
+        Raises Fenced where the partition is another worker's, WriteUncertain where the broker
+        did not acknowledge: then the worker stops.
+        """
+        if self._failure is not None:
+            raise self._failure
+        step = _Step(writes, asyncio.get_running_loop().create_future())
+        self._waiting.append(step)
+        self._wake.set()
+        await step.done
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            steps = self._waiting[:STEPS_MAX]
+            if self._ends or not steps:
+                if self._ends:
+                    self._fail(self._waiting, Fenced(f"partition {self._partition} was let go"))
+                    return
+                self._wake.clear()
+                continue
+            del self._waiting[: len(steps)]
+            try:
+                async with asyncio.timeout(COMMIT_MAX_S):
+                    await self._commit([write for step in steps for write in step.writes])
+            except Exception as error:
+                self._failed([*steps, *self._waiting], error)
+                return
+            for step in steps:
+                if not step.done.done():
+                    step.done.set_result(None)
+
+    async def _commit(self, writes: Sequence[Write]) -> None:
+        producer = self._producer
+        await producer.begin_transaction()
+        pending = [
+            await producer.send(
+                one.topic,
+                one.value,
+                key=one.key,
+                partition=one.partition,
+                headers=list(one.headers),
+            )
+            for one in writes
+        ]
+        await asyncio.gather(*pending)
+        await producer.commit_transaction()
+
+    def _failed(self, steps: Sequence[_Step], error: Exception) -> None:
+        """Nothing more is written: another worker has the id, or nobody knows what is there."""
+        _fetch_failures(self._producer)
+        if isinstance(error, ProducerFenced):
+            self._writer.failures["fenced"] += 1
+            what = f"partition {self._partition} is another worker's: {self.id!r} is fenced"
+            self._fail(steps, Fenced(what))
+            self._on_fenced(self._partition)
+            return
+        self._writer.failures["not_acknowledged"] += 1
+        uncertain = WriteUncertain(f"Kafka did not acknowledge a transaction: {error!r}")
+        self._fail(steps, uncertain)
+        self._writer.fail(uncertain)
+
+    def _fail(self, steps: Sequence[_Step], failure: Exception) -> None:
+        self._failure = failure
+        for step in steps:
+            if not step.done.done():
+                step.done.set_exception(failure)
+        self._waiting.clear()
+
+
+def _fetch_failures(producer: Any) -> None:
+    """Fetch what aiokafka (0.14) leaves in futures of its own where its sender failed, or
+    asyncio's log says of each, with a traceback, that nobody did."""
+    batches = producer._message_accumulator._batches.values()
+    waiters = [batch._drain_waiter for queue in batches for batch in queue]
+    for one in (producer._txn_manager.wait_for_transaction_end(), *waiters):
+        if one is not None and one.done() and not one.cancelled():
+            one.exception()

@@ -22,6 +22,7 @@ CONFIG = """
 brokers = "{broker}"
 group = "{group}"
 partitions = {partitions}
+{kafka}
 
 [topics]
 records = "{group}.records"
@@ -59,13 +60,17 @@ async def applied_rate(broker: str, topic: str, wanted: int, *, partitions: int)
     return (await applied_run(broker, topic, wanted, partitions=partitions)).rate
 
 
-async def applied_run(broker: str, topic: str, wanted: int, *, partitions: int) -> Applied:
+async def applied_run(
+    broker: str, topic: str, wanted: int, *, partitions: int, kafka: str = ""
+) -> Applied:
     """Records from the topic into sessions' changelogs; measured behind the first of them."""
     group = f"applied-{time.time_ns()}"
     with tempfile.TemporaryDirectory(prefix="flashfeed-transport-") as folder:
         path = Path(folder) / "flashfeed.toml"
         path.write_text(
-            CONFIG.format(broker=broker, group=group, topic=topic, partitions=partitions)
+            CONFIG.format(
+                broker=broker, group=group, topic=topic, partitions=partitions, kafka=kafka
+            )
         )
         config = load(path)
     engine: Any = StubEngine()

@@ -126,7 +126,10 @@ def test_answers_of_other_sessions_have_no_label(
     config, records, answers = files
     answers.write_text(answers.read_text().replace("AAPL", "IBM"))
     assert run(config, records, answers, "--json") == 1
-    assert json.loads(capsys.readouterr().out)["labels"] == 0
+    score = json.loads(capsys.readouterr().out)
+    assert (score["labels"], score["dropped"]) == (0, N + 3)
+    assert run(config, records, answers) == 1
+    assert f"{N + 3} answers were dropped: no record" in capsys.readouterr().out
 
 
 def test_what_is_missing_or_wrong_is_named(

@@ -123,6 +123,11 @@ def score(options: ScoreOptions) -> int:
         )
     records = asyncio.run(_records(config, options))
     answers = list(_answers(options.answers))
+    if not answers:
+        raise ConfigError(
+            f"{options.answers}: no flash_ready event in it; expected what flashfeed tail --json "
+            "or flashfeed replay wrote"
+        )
     queries = {query.label: query for query in template.spec().flash}
     scores = []
     for name in template.outcomes:
@@ -206,7 +211,8 @@ def _raw(answer: _Answer) -> dict[str, float]:
 
 
 def _answers(path: Path) -> Iterator[_Answer]:
-    """The flash_ready events in a file of JSON lines; other events are passed over."""
+    """The flash_ready events in a file of JSON lines, as they are or as replay's `data`; other
+    events are passed over."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -216,6 +222,8 @@ def _answers(path: Path) -> Iterator[_Answer]:
             continue
         try:
             fields = msgspec.json.decode(line)
+            if isinstance(fields, dict):
+                fields = fields.get("data", fields)
             if isinstance(fields, dict) and "probabilities" in fields:
                 yield msgspec.convert(fields, _Answer)
         except msgspec.MsgspecError as error:

@@ -58,6 +58,7 @@ class Past:
                 f"no broker answers at {self._kafka.brokers} (kafka.brokers): {error}"
             ) from None
         await asyncio.sleep(0)  # aiokafka cannot close what had no turn since it started
+        self._began_ms = int(time.time() * 1000)  # of stretches that another reader asked for
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,8 +110,9 @@ class Past:
         self, stretches: Mapping[TopicPartition, Stretch], *, to_now: bool = False
     ) -> AsyncIterator[list[Any]]:
         """The stretches' records: lists of one partition's in offset order. `to_now`: and what
-        was written behind their ends before they were asked for, which an embedded broker
-        leaves out of its answer. Raises Unavailable where the broker falls silent."""
+        was written behind their ends before they were asked for (of another reader's stretches:
+        before this one connected), which an embedded broker leaves out of its answer. Raises
+        Unavailable where the broker falls silent."""
         left = {place: at for place, at in stretches.items() if at.end > at.first or to_now}
         if not left:
             return

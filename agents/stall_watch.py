@@ -72,6 +72,8 @@ class StallWatch:
                     await self.look(time.monotonic(), ends)
                 except (KafkaError, TimeoutError) as error:  # readiness says who is away
                     log.info("cannot look after the partitions: %s", error)
+                except Exception:  # a watch that ended would never take back what it said
+                    log.exception("cannot look after the partitions")
         finally:
             if ends is not None:
                 await ends.stop()

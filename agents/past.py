@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
-from .connection import client_settings
+from .connection import client_settings, stop_consumer
 
 SILENCE_MAX_S: Final = 30.0
 POLL_S: Final = 1.0
@@ -53,7 +53,7 @@ class Past:
         try:
             await self._consumer.start()
         except KafkaError as error:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             raise Unavailable(
                 f"no broker answers at {self._kafka.brokers} (kafka.brokers): {error}"
             ) from None
@@ -62,7 +62,7 @@ class Past:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def topics(self) -> list[str]:
         """The names of the topics there are."""

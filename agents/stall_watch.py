@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from flashfeed.models.config import KafkaConfig
 
-from .connection import client_settings
+from .connection import client_settings, stop_consumer
 from .stalls import Seen, StallDetector
 from .transport import BatchConsumer
 
@@ -76,14 +76,14 @@ class StallWatch:
                     log.exception("cannot look after the partitions")
         finally:
             if ends is not None:
-                await ends.stop()
+                await stop_consumer(ends)
 
     async def _connected(self) -> AIOKafkaConsumer:
         ends = AIOKafkaConsumer(isolation_level="read_committed", **self._settings)
         try:
             await ends.start()
         except BaseException:
-            await ends.stop()
+            await stop_consumer(ends)
             raise
         return ends
 

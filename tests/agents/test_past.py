@@ -7,13 +7,35 @@ import time
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from flashfeed.agents import past
 from flashfeed.agents.past import Stretch
 from flashfeed.agents.past_feed import in_order
+from flashfeed.cli.embedded_broker import free_port, start_broker, stop_broker
 from flashfeed.models.config import KafkaConfig
+from flashfeed.models.errors import Unavailable
 
 from batch_app import RECORDS, fill
 
 MORE = 3
+
+
+@pytest.mark.broker
+async def test_brokers_that_fall_silent_are_an_error_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """aiokafka's own stop is a cancellation then, which nobody asked for."""
+    monkeypatch.setattr(past, "SILENCE_MAX_S", 2.0)
+    port = free_port()
+    process = start_broker(port)
+    try:
+        await fill(f"127.0.0.1:{port}", "t", records=3)
+        with pytest.raises(Unavailable, match="gave nothing"):
+            async with past.Past(KafkaConfig(brokers=f"127.0.0.1:{port}")) as reader:
+                place = TopicPartition("t", 0)
+                async for _ in reader.read({place: Stretch(0, 5)}):
+                    stop_broker(process)
+    finally:
+        stop_broker(process)
 
 
 async def send_more(broker: str, topic: str, partition: int, at_ms: int) -> None:

@@ -39,16 +39,17 @@ class Report:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-async def read_letters(
-    config: Config, since_ms: int | None = None, until_ms: int | None = None
-) -> list[Letter]:
-    """Every letter on the topic, oldest first; from a time to before a time."""
+async def read_letters(config: Config, whole: Chosen | None) -> list[Letter]:
+    """Every letter on the topic, oldest first. Those that `whole` does not mean (None: all) are
+    bare: a month of letters is more than the memory holds."""
     letters: list[Letter] = []
     async with Past(config.kafka) as past:
         places = await past.partitions(config.topics.dead_letters)
-        stretches = await past.stretches(places, since_ms, until_ms)
-        async for records in past.read(stretches, to_now=until_ms is None):
-            letters += [one for raw in records if (one := read_letter(raw)) is not None]
+        stretches = await past.stretches(places)
+        async for records in past.read(stretches, to_now=True):
+            for raw in records:
+                if (one := read_letter(raw)) is not None:
+                    letters.append(one if whole is not None and one in whole else one.bare)
     return sorted(letters, key=lambda one: one.order)
 
 

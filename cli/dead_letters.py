@@ -58,18 +58,19 @@ def dead_letters(options: LettersOptions) -> int:
 
 
 def _chosen(options: LettersOptions) -> Chosen:
-    return Chosen(frozenset(options.ids), options.feed, options.reason, options.topic)
-
-
-def _in_time(letters: list[Letter], options: LettersOptions) -> list[Letter]:
     now_s = time.time()
-    since = parse_time(options.since, now_s) if options.since else 0
-    until = parse_time(options.until, now_s) if options.until else sys.maxsize
-    return [one for one in letters if since <= one.written_ms < until]
+    return Chosen(
+        frozenset(options.ids),
+        options.feed,
+        options.reason,
+        options.topic,
+        since_ms=parse_time(options.since, now_s) if options.since else 0,
+        until_ms=parse_time(options.until, now_s) if options.until else sys.maxsize,
+    )
 
 
 async def _list(config: Config, options: LettersOptions) -> int:
-    letters = _in_time(chosen_letters(await read_letters(config), _chosen(options)), options)
+    letters = chosen_letters(await read_letters(config, None), _chosen(options))
     for one in letters:
         print(_json(one) if options.as_json else _line(one))
     if not options.as_json:
@@ -94,7 +95,8 @@ def _json(one: Letter) -> str:
 
 
 async def _show(config: Config, options: LettersOptions) -> int:
-    found = _in_time(chosen_letters(await read_letters(config), _chosen(options)), options)
+    chosen = _chosen(options)
+    found = chosen_letters(await read_letters(config, chosen), chosen)
     for one in found:
         print(_line(one))
         print(f"         key {_text(one.key)}")
@@ -120,8 +122,9 @@ def _text(value: bytes | None) -> str:
 
 
 async def _replay(config: Config, options: LettersOptions) -> int:
-    every = await read_letters(config)
-    letters = _in_time(chosen_letters(every, _chosen(options)), options)
+    chosen = _chosen(options)
+    every = await read_letters(config, chosen)
+    letters = chosen_letters(every, chosen)
     if not letters:
         print("no dead letter is meant")
         return 1

@@ -123,7 +123,7 @@ def test_letters_of_a_mended_feed_reach_their_sessions_once(
         told = capsys.readouterr().out
         assert "5 dead letters\n  4 records would be sent" in told
         assert "1 fail again, and would be dead letters again" in told
-        assert len(asyncio.run(read_letters(load(path)))) == 5
+        assert len(asyncio.run(read_letters(load(path), None))) == 5
         with worker_process(path, log) as process:
             wait_until_ready(port, process, log)
             assert run("replay", listed[0]["id"], "-c", str(path)) == 0
@@ -140,5 +140,5 @@ def test_letters_of_a_mended_feed_reach_their_sessions_once(
             asyncio.run(send(brokers, {"n": "a", "v": 15}))
             until(lambda: len(lines(port, "a")) == 4, log)
             assert lines(port, "a") == ["12", "11", "14", "15"]
-        again = asyncio.run(read_letters(load(path)))
+        again = asyncio.run(read_letters(load(path), None))
         assert [one.replays for one in again if one.offset == 4] == [0, 1, 2]

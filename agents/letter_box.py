@@ -114,7 +114,9 @@ class LetterBox:
         return report
 
     async def _whole(self, letter: Letter) -> Letter:
-        """The letter with the whole value, where its origin still has it."""
+        """The letter with the whole value, where its origin still has it. A topic that was
+        made anew has another record at its place."""
+        begins = letter.value or b""
         place = TopicPartition(letter.topic, letter.partition)
         async with Past(self._config.kafka) as past:
             if letter.topic not in await past.topics():
@@ -125,7 +127,8 @@ class LetterBox:
             only = {place: Stretch(letter.offset, letter.offset + 1)}
             async for records in past.read(only):
                 for one in records:
-                    return letter._replace(value=one.value, cut=False)
+                    if (one.value or b"").startswith(begins):
+                        return letter._replace(value=one.value, cut=False)
         return letter
 
     async def _not_applied(
@@ -143,7 +146,8 @@ class LetterBox:
         taken = Taken(wanted)
         topic = self._config.topics.records
         chosen = {one.place for one in letters}
-        since_ms = min(one.written_ms for one in every if one.place in chosen) - MARGIN_MS
+        oldest_ms = min(one.written_ms for one in every if one.place in chosen)
+        since_ms = max(0, oldest_ms - MARGIN_MS)
         async with Past(self._config.kafka) as past:
             places = await past.partitions(topic)
             numbers = {partition_of(one.session, len(places)) for one in wanted}

@@ -31,7 +31,7 @@ BATCH_LETTERS_MAX: Final = 500
 
 PUSHED: Final = "pushed over HTTP, or written to control: it has no origin; send it again"
 NO_FEED: Final = "no feed of this configuration reads its topic"
-CUT: Final = "cut to fit Kafka, and its origin does not hold it any more"
+CUT: Final = "cut to fit Kafka, and its origin does not hold the same any more"
 NO_MESSAGE: Final = "not a message of a session, and no feed made it"
 
 
@@ -74,8 +74,8 @@ def obstacle(letter: Letter, feed: Feed | None) -> str:
     """Why the letter cannot be replayed; "" where it can."""
     if not letter.topic or letter.where == "control":
         return PUSHED
-    if letter.from_session:
-        return ""
+    if letter.from_session:  # of what was mapped, its origin says nothing
+        return CUT if letter.cut else ""
     if letter.where.startswith("session"):
         return NO_MESSAGE
     if feed is None:

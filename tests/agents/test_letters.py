@@ -142,9 +142,10 @@ async def test_what_cannot_be_replayed_is_counted_with_the_reason() -> None:
             letter._replace(topic=""),
             letter._replace(topic="x", feed="gone"),
             letter._replace(cut=True),
+            letter._replace(cut=True, part=0, where="session a", type="iot"),
         ]
     )
-    assert result.skipped == {PUSHED: 2, NO_FEED: 1, CUT: 1}
+    assert result.skipped == {PUSHED: 2, NO_FEED: 1, CUT: 2}
     assert not (result.ready or result.failed)
 
 

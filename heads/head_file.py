@@ -150,8 +150,8 @@ def _made(file: _File) -> Head:
     sizes = {len(one.features.hidden) for one in file.examples} - {0}
     _check(len(sizes) <= 1 and all(not n % 2 and n <= 2 * HIDDEN_MAX for n in sizes), "one size")
     if head.weights.hidden is not None and sizes:  # of two bytes a number
-        rows = len(head.weights.hidden.weights)
-        _check(sizes == {2 * rows}, f"hidden states of {rows} numbers, as the probe has weights")
+        size = len(head.weights.hidden.weights)
+        _check(sizes == {2 * size}, f"hidden states of {size} numbers, as the probe has weights")
     for example in file.examples:
         _check_example(example, k)
     head.examples = deque(file.examples, maxlen=EXAMPLES_MAX)

@@ -11,6 +11,7 @@ from typing import Final
 from aiokafka import TopicPartition
 
 from flashfeed.models.config import Config
+from flashfeed.models.errors import RequestError
 from flashfeed.models.messages import encode_message
 
 from .feeds import Feed
@@ -25,6 +26,7 @@ from .supplies import Supplies
 MARGIN_MS: Final = 60_000
 """So much earlier than the oldest letter the history is read: clocks differ."""
 WRITES_AT_ONCE: Final = 100
+TOO_LARGE: Final = "larger than Kafka takes: its feed's mapping should leave something out"
 TOO_OLD: Final = "the history does not reach back to it: it may have been applied (--unsure)"
 
 
@@ -108,9 +110,12 @@ class LetterBox:
         for letter in rebuilt.failed:
             told(f"{letter.topic}[{letter.partition}] offset {letter.offset}: "
                  f"fails again: {letter.detail}")  # fmt: skip
-        if self._writer is not None:
-            await self._write(self._writer, ready, rebuilt)
         report.replayed, report.failed_again = len(ready), len(rebuilt.failed)
+        if self._writer is not None:
+            refused = await self._write(self._writer, ready, rebuilt)
+            if refused:
+                report.replayed -= refused
+                report.skipped[TOO_LARGE] += refused
         return report
 
     async def _whole(self, letter: Letter) -> Letter:
@@ -174,12 +179,29 @@ class LetterBox:
                 ready.append(one)
         return ready
 
-    async def _write(self, writer: KafkaWriter, ready: Sequence[Ready], rebuilt: Rebuilt) -> None:
+    async def _write(self, writer: KafkaWriter, ready: Sequence[Ready], rebuilt: Rebuilt) -> int:
+        """Write it; of how many that was ready Kafka takes none so large."""
         topics = self._config.topics
-        writes = [letter.write(topics.dead_letters) for letter in rebuilt.failed]
-        writes += [
+        letters = [letter.write(topics.dead_letters) for letter in rebuilt.failed]
+        records = [
             Write(topics.records, one.position.session.encode(), encode_message(one.message))
             for one in ready
         ]
-        for at in range(0, len(writes), WRITES_AT_ONCE):
-            await writer.write(writes[at : at + WRITES_AT_ONCE])
+        for at in range(0, len(letters), WRITES_AT_ONCE):
+            await writer.write(letters[at : at + WRITES_AT_ONCE])
+        refused = 0
+        for at in range(0, len(records), WRITES_AT_ONCE):
+            refused += await _write_each(writer, records[at : at + WRITES_AT_ONCE])
+        return refused
+
+
+async def _write_each(writer: KafkaWriter, writes: Sequence[Write]) -> int:
+    """Write all of them that are not too large; how many are. One of them refuses all that it
+    is written with, and a session knows what it gets twice."""
+    try:
+        await writer.write(writes)
+    except RequestError:
+        if len(writes) == 1:
+            return 1
+        return sum([await _write_each(writer, [one]) for one in writes])
+    return 0

@@ -23,8 +23,10 @@ from flashfeed.agents.supplies import Supplies
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable, WriteUncertain
 
+from .replay import births_lost
 from .settings import load
 from .times import parse_time, show_time
+from .top_table import safe
 from .worker import feeds_of
 
 VALUE_CHARS_SHOWN = 4000
@@ -82,10 +84,11 @@ def _line(one: Letter) -> str:
     part = "" if one.part is None else f" part {one.part}"
     origin = f"{one.topic}[{one.partition}] offset {one.offset}{part}" if one.topic else "pushed"
     again = f" (replayed {one.replays} times)" if one.replays else ""
-    return (
-        f"{one.id:<8} {show_time(one.written_ms)}  {one.reason:<14} {one.where}: {origin}{again}\n"
-        f"         {one.path}: {one.detail}"
+    # Its headers, which anybody may have written, and what a tenant is called.
+    first = (
+        f"{one.id:<8} {show_time(one.written_ms)}  {one.reason:<14} {one.where}: {origin}{again}"
     )
+    return f"{safe(first)}\n         {safe(f'{one.path}: {one.detail}')}"
 
 
 def _json(one: Letter) -> str:
@@ -101,7 +104,7 @@ async def _show(config: Config, options: LettersOptions) -> int:
         print(_line(one))
         print(f"         key {_text(one.key)}")
         for name, value in one.headers:
-            print(f"         header {name}: {_text(value)}")
+            print(f"         header {safe(name)}: {_text(value)}")
         cut = " (cut to fit Kafka)" if one.cut else ""
         print(f"         value of {len(one.value or b'')} bytes{cut}:\n{_text(one.value)}")
     if not found:
@@ -129,11 +132,10 @@ async def _replay(config: Config, options: LettersOptions) -> int:
         print("no dead letter is meant")
         return 1
     supplies = Supplies(config, Metrics())
-    lost: list[BaseException] = []
-    writer = KafkaWriter(config.kafka, lost.append)
+    writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
     await writer.start()
     try:
-        await supplies.start(writer, lost.append)
+        await supplies.start(writer, births_lost)
         box = LetterBox(
             config,
             feeds_of(config, supplies.outside),
@@ -142,7 +144,7 @@ async def _replay(config: Config, options: LettersOptions) -> int:
             unsure=options.unsure,
         )
         try:
-            report = await box.replay(letters, every, print)
+            report = await box.replay(letters, every, lambda line: print(safe(line)))
         except (Unavailable, WriteUncertain) as error:
             raise Unavailable(
                 f"{error}; run it again: what was replayed is known by its origin"

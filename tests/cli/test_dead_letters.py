@@ -87,6 +87,32 @@ def lines(port: int, session: str) -> list[str]:
     return [line[1] for line in found if line]
 
 
+def test_what_a_letter_says_moves_no_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may write to the topic chooses its headers."""
+    path, evil = tmp_path / "worker.toml", "\x1b[2J\x1f"
+    with embedded_broker() as brokers:
+        path.write_text(TOML.format(brokers=brokers, port=free_port(), field="v"))
+        names = ("topic", "reason", "path", "detail", "where")
+        ours = {name: evil + name for name in names} | {"partition": "0", "offset": "0"}
+        headers = [(f"flashfeed_{name}", value.encode()) for name, value in ours.items()]
+
+        async def forge() -> None:
+            producer = AIOKafkaProducer(bootstrap_servers=brokers)
+            await producer.start()
+            headers.append((evil + "header", b"x"))
+            await producer.send_and_wait("flashfeed.dead_letters", b"v", headers=headers)
+            await producer.stop()
+
+        asyncio.run(forge())
+        for command in ("list", "show"):
+            assert run(command, "-c", str(path)) == 0
+            out = capsys.readouterr().out
+            assert all(one in out for one in (*names, "offset 0"))
+            assert "\x1b" not in out and "\x1f" not in out
+
+
 def test_letters_of_a_mended_feed_reach_their_sessions_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

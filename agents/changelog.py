@@ -31,7 +31,7 @@ from flashfeed.models.state import (
 )
 
 from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
-from .connection import client_settings
+from .connection import client_settings, stop_consumer
 from .kafka_writer import KafkaWriter, Write
 from .session_step import SessionState
 
@@ -151,8 +151,8 @@ async def read_partition(
     )
     read = SlotsRead()
     place = TopicPartition(topic, partition)
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
         while True:
@@ -167,4 +167,4 @@ async def read_partition(
                 if not is_barrier(record.key):
                     read.take(record.key, record.value)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)

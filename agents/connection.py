@@ -6,16 +6,30 @@ keyword arguments from here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from pathlib import Path
 from typing import Any
 
 import faust
+from aiokafka import AIOKafkaConsumer
 from aiokafka.helpers import create_ssl_context
 
 from flashfeed.models.config import KafkaConfig, SaslConfig, TlsConfig
 from flashfeed.models.errors import ConfigError
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop an aiokafka consumer. Where a fetch that failed waits to be tried again, its `stop`
+    leaves the connections open and raises CancelledError, though nobody was cancelled."""
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        await consumer._client.close()
 
 
 def secret(env: str, file: str = "") -> str:

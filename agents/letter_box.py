@@ -11,6 +11,7 @@ from typing import Final
 from aiokafka import TopicPartition
 
 from flashfeed.models.config import Config
+from flashfeed.models.errors import RequestError
 from flashfeed.models.messages import encode_message
 
 from .feeds import Feed
@@ -25,6 +26,7 @@ from .supplies import Supplies
 MARGIN_MS: Final = 60_000
 """So much earlier than the oldest letter the history is read: clocks differ."""
 WRITES_AT_ONCE: Final = 100
+TOO_LARGE: Final = "larger than Kafka takes: its feed's mapping should leave something out"
 TOO_OLD: Final = "the history does not reach back to it: it may have been applied (--unsure)"
 
 
@@ -39,16 +41,17 @@ class Report:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-async def read_letters(
-    config: Config, since_ms: int | None = None, until_ms: int | None = None
-) -> list[Letter]:
-    """Every letter on the topic, oldest first; from a time to before a time."""
+async def read_letters(config: Config, whole: Chosen | None) -> list[Letter]:
+    """Every letter on the topic, oldest first. Those that `whole` does not mean (None: all) are
+    bare: a month of letters is more than the memory holds."""
     letters: list[Letter] = []
     async with Past(config.kafka) as past:
         places = await past.partitions(config.topics.dead_letters)
-        stretches = await past.stretches(places, since_ms, until_ms)
-        async for records in past.read(stretches, to_now=until_ms is None):
-            letters += [one for raw in records if (one := read_letter(raw)) is not None]
+        stretches = await past.stretches(places)
+        async for records in past.read(stretches, to_now=True):
+            for raw in records:
+                if (one := read_letter(raw)) is not None:
+                    letters.append(one if whole is not None and one in whole else one.bare)
     return sorted(letters, key=lambda one: one.order)
 
 
@@ -107,13 +110,18 @@ class LetterBox:
         for letter in rebuilt.failed:
             told(f"{letter.topic}[{letter.partition}] offset {letter.offset}: "
                  f"fails again: {letter.detail}")  # fmt: skip
-        if self._writer is not None:
-            await self._write(self._writer, ready, rebuilt)
         report.replayed, report.failed_again = len(ready), len(rebuilt.failed)
+        if self._writer is not None:
+            refused = await self._write(self._writer, ready, rebuilt)
+            if refused:
+                report.replayed -= refused
+                report.skipped[TOO_LARGE] += refused
         return report
 
     async def _whole(self, letter: Letter) -> Letter:
-        """The letter with the whole value, where its origin still has it."""
+        """The letter with the whole value, where its origin still has it. A topic that was
+        made anew has another record at its place."""
+        begins = letter.value or b""
         place = TopicPartition(letter.topic, letter.partition)
         async with Past(self._config.kafka) as past:
             if letter.topic not in await past.topics():
@@ -124,9 +132,10 @@ class LetterBox:
             only = {place: Stretch(letter.offset, letter.offset + 1)}
             async for records in past.read(only):
                 for one in records:
-                    return letter._replace(
-                        key=one.key, value=one.value, headers=tuple(one.headers), cut=False
-                    )
+                    if (one.value or b"").startswith(begins):
+                        return letter._replace(
+                            key=one.key, value=one.value, headers=tuple(one.headers), cut=False
+                        )
         return letter
 
     async def _not_applied(
@@ -144,7 +153,8 @@ class LetterBox:
         taken = Taken(wanted)
         topic = self._config.topics.records
         chosen = {one.place for one in letters}
-        since_ms = min(one.written_ms for one in every if one.place in chosen) - MARGIN_MS
+        oldest_ms = min(one.written_ms for one in every if one.place in chosen)
+        since_ms = max(0, oldest_ms - MARGIN_MS)
         async with Past(self._config.kafka) as past:
             places = await past.partitions(topic)
             numbers = {partition_of(one.session, len(places)) for one in wanted}
@@ -171,12 +181,29 @@ class LetterBox:
                 ready.append(one)
         return ready
 
-    async def _write(self, writer: KafkaWriter, ready: Sequence[Ready], rebuilt: Rebuilt) -> None:
+    async def _write(self, writer: KafkaWriter, ready: Sequence[Ready], rebuilt: Rebuilt) -> int:
+        """Write it; of how many that was ready Kafka takes none so large."""
         topics = self._config.topics
-        writes = [letter.write(topics.dead_letters) for letter in rebuilt.failed]
-        writes += [
+        letters = [letter.write(topics.dead_letters) for letter in rebuilt.failed]
+        records = [
             Write(topics.records, one.position.session.encode(), encode_message(one.message))
             for one in ready
         ]
-        for at in range(0, len(writes), WRITES_AT_ONCE):
-            await writer.write(writes[at : at + WRITES_AT_ONCE])
+        for at in range(0, len(letters), WRITES_AT_ONCE):
+            await writer.write(letters[at : at + WRITES_AT_ONCE])
+        refused = 0
+        for at in range(0, len(records), WRITES_AT_ONCE):
+            refused += await _write_each(writer, records[at : at + WRITES_AT_ONCE])
+        return refused
+
+
+async def _write_each(writer: KafkaWriter, writes: Sequence[Write]) -> int:
+    """Write all of them that are not too large; how many are. One of them refuses all that it
+    is written with, and a session knows what it gets twice."""
+    try:
+        await writer.write(writes)
+    except RequestError:
+        if len(writes) == 1:
+            return 1
+        return sum([await _write_each(writer, [one]) for one in writes])
+    return 0

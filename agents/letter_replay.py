@@ -31,7 +31,8 @@ BATCH_LETTERS_MAX: Final = 500
 
 PUSHED: Final = "pushed over HTTP, or written to control: it has no origin; send it again"
 NO_FEED: Final = "no feed of this configuration reads its topic"
-CUT: Final = "cut to fit Kafka, and its origin does not hold it any more"
+CUT: Final = "cut to fit Kafka, and its origin does not hold the same any more"
+SKIPPED: Final = "the feed skips it now, by rule"
 NO_MESSAGE: Final = "not a message of a session, and no feed made it"
 
 
@@ -74,8 +75,8 @@ def obstacle(letter: Letter, feed: Feed | None) -> str:
     """Why the letter cannot be replayed; "" where it can."""
     if not letter.topic or letter.where == "control":
         return PUSHED
-    if letter.from_session:
-        return ""
+    if letter.from_session:  # of what was mapped, its origin says nothing
+        return CUT if letter.cut else ""
     if letter.where.startswith("session"):
         return NO_MESSAGE
     if feed is None:
@@ -176,21 +177,25 @@ async def _reread(
     records: list[Any] = list(raws)
     batch = Batch(raws[0].topic, raws[0].partition, 0, records)
     read = await read_supplied(batch, feed, supplies)
-    found: set[Place] = set()
+    found: dict[Place, set[int | None]] = {}
     for letter in read.dead_letters:
         place = (letter.topic, letter.partition, letter.offset)
-        found.add(place)
+        found.setdefault(place, set()).add(letter.part)
         wanted_here = asked[place]
         if letter.part is None or wanted_here.parts is None or letter.part in wanted_here.parts:
             result.failed.append(letter._replace(replays=wanted_here.replays))
     for session, message in read.messages:
         for record in message.records:
             place = (message.topic, message.partition, record.offset)
-            found.add(place)
+            found.setdefault(place, set()).add(record.index)
             parts, replays = asked[place]
             if parts is None or record.index in parts:
                 at = Position(session, *place, record.index)
                 result.ready.append(Ready(at, _again(message, record, at, replays)))
-    gone = len(raws) - len(found)
-    if gone:
-        result.skipped["the feed skips it now, by rule"] += gone
+    for raw in raws:
+        place = (raw.topic, raw.partition, raw.offset)
+        parts, there = asked[place].parts, found.get(place, set())
+        # Without its part a letter of the message stands for all of it.
+        gone = int(not there) if parts is None else len(parts - there) * (None not in there)
+        if gone:
+            result.skipped[SKIPPED] += gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -59,6 +60,11 @@ class Letter(NamedTuple):
         """Whether a session refused it: its value is what was mapped, not the original."""
         return self.where.startswith("session ") and bool(self.type)
 
+    @property
+    def bare(self) -> Letter:
+        """The letter without the bytes of its record."""
+        return self._replace(key=None, value=None, headers=())
+
 
 def read_letter(raw: Any) -> Letter | None:
     """The letter in a record of the dead-letter topic; None where it is none."""
@@ -102,12 +108,15 @@ def read_letter(raw: Any) -> Letter | None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which letters are meant; what is empty leaves all through."""
+    """Which letters are meant; what is empty leaves all through. Times of writing, in
+    milliseconds since 1970: from `since_ms` to before `until_ms`."""
 
     ids: frozenset[str] = frozenset()
     feed: str = ""
     reason: str = ""
     topic: str = ""
+    since_ms: int = 0
+    until_ms: int = sys.maxsize
 
     def __contains__(self, letter: object) -> bool:
         """Whether the letter is meant."""
@@ -117,6 +126,7 @@ class Chosen:
             and self.feed in ("", letter.feed)
             and self.reason in ("", letter.reason)
             and self.topic in ("", letter.topic)
+            and self.since_ms <= letter.written_ms < self.until_ms
         )
 
 

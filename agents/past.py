@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
-from .connection import client_settings
+from .connection import client_settings, stop_consumer
 
 SILENCE_MAX_S: Final = 30.0
 POLL_S: Final = 1.0
@@ -53,15 +53,16 @@ class Past:
         try:
             await self._consumer.start()
         except KafkaError as error:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             raise Unavailable(
                 f"no broker answers at {self._kafka.brokers} (kafka.brokers): {error}"
             ) from None
         await asyncio.sleep(0)  # aiokafka cannot close what had no turn since it started
+        self._began_ms = int(time.time() * 1000)  # of stretches that another reader asked for
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def topics(self) -> list[str]:
         """The names of the topics there are."""
@@ -109,8 +110,9 @@ class Past:
         self, stretches: Mapping[TopicPartition, Stretch], *, to_now: bool = False
     ) -> AsyncIterator[list[Any]]:
         """The stretches' records: lists of one partition's in offset order. `to_now`: and what
-        was written behind their ends before they were asked for, which an embedded broker
-        leaves out of its answer. Raises Unavailable where the broker falls silent."""
+        was written behind their ends before they were asked for (of another reader's stretches:
+        before this one connected), which an embedded broker leaves out of its answer. Raises
+        Unavailable where the broker falls silent."""
         left = {place: at for place, at in stretches.items() if at.end > at.first or to_now}
         if not left:
             return

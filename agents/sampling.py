@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
-from .connection import client_settings
+from .connection import client_settings, stop_consumer
 
 SILENCE_MAX_S = 5.0
 
@@ -49,7 +49,7 @@ async def sample_topics(
         ]
         return await _newest(consumer, places, count)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 def _names(pattern: str, topic: str) -> bool:

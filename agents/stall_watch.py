@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from flashfeed.models.config import KafkaConfig
 
-from .connection import client_settings
+from .connection import client_settings, stop_consumer
 from .stalls import Seen, StallDetector
 from .transport import BatchConsumer
 
@@ -72,16 +72,18 @@ class StallWatch:
                     await self.look(time.monotonic(), ends)
                 except (KafkaError, TimeoutError) as error:  # readiness says who is away
                     log.info("cannot look after the partitions: %s", error)
+                except Exception:  # a watch that ended would never take back what it said
+                    log.exception("cannot look after the partitions")
         finally:
             if ends is not None:
-                await ends.stop()
+                await stop_consumer(ends)
 
     async def _connected(self) -> AIOKafkaConsumer:
         ends = AIOKafkaConsumer(isolation_level="read_committed", **self._settings)
         try:
             await ends.start()
         except BaseException:
-            await ends.stop()
+            await stop_consumer(ends)
             raise
         return ends
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -98,12 +99,7 @@ async def prepare_topics(config: Config) -> Topics:
     the records and changelog topics differ in partitions, owners or documents have
     more than one, or a topic's settings would lose what is written to it.
     """
-    admin = AIOKafkaAdminClient(**client_settings(config.kafka))
-    try:
-        await admin.start()
-    except Exception as error:
-        raise Unavailable(f"cannot reach the brokers {config.kafka.brokers}: {error}") from error
-    try:
+    async with _admin(config) as admin:
         existing = await admin.list_topics()
         missing = [topic for topic in own_topics(config) if topic.name not in existing]
         response = await admin.create_topics(missing) if missing else None
@@ -120,8 +116,6 @@ async def prepare_topics(config: Config) -> Topics:
             )
         }
         settings = await _settings(admin, [topic.name for topic in own_topics(config)])
-    finally:
-        await admin.close()
     if counts[config.topics.records] != counts[config.topics.changelog]:
         raise ConfigError(
             f"topics {config.topics.records} and {config.topics.changelog} must have the same "
@@ -172,11 +166,20 @@ def check_settings(topic: NewTopic, have: dict[str, str]) -> None:
 
 
 async def list_feed_topics(config: Config) -> dict[str, list[str]]:
-    """Each feed's topics as they are now."""
-    admin = AIOKafkaAdminClient(**client_settings(config.kafka))
-    await admin.start()
-    try:
+    """Each feed's topics as they are now. Raises Unavailable where no broker answers."""
+    async with _admin(config) as admin:
         return match_feeds(config, await admin.list_topics())
+
+
+@asynccontextmanager
+async def _admin(config: Config) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**client_settings(config.kafka))
+    try:
+        await admin.start()
+    except Exception as error:
+        raise Unavailable(f"cannot reach the brokers {config.kafka.brokers}: {error}") from error
+    try:
+        yield admin
     finally:
         await admin.close()
 

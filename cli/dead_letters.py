@@ -23,8 +23,10 @@ from flashfeed.agents.supplies import Supplies
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable, WriteUncertain
 
+from .replay import births_lost
 from .settings import load
 from .times import parse_time, show_time
+from .top_table import safe
 from .worker import feeds_of
 
 VALUE_CHARS_SHOWN = 4000
@@ -58,18 +60,19 @@ def dead_letters(options: LettersOptions) -> int:
 
 
 def _chosen(options: LettersOptions) -> Chosen:
-    return Chosen(frozenset(options.ids), options.feed, options.reason, options.topic)
-
-
-def _in_time(letters: list[Letter], options: LettersOptions) -> list[Letter]:
     now_s = time.time()
-    since = parse_time(options.since, now_s) if options.since else 0
-    until = parse_time(options.until, now_s) if options.until else sys.maxsize
-    return [one for one in letters if since <= one.written_ms < until]
+    return Chosen(
+        frozenset(options.ids),
+        options.feed,
+        options.reason,
+        options.topic,
+        since_ms=parse_time(options.since, now_s) if options.since else 0,
+        until_ms=parse_time(options.until, now_s) if options.until else sys.maxsize,
+    )
 
 
 async def _list(config: Config, options: LettersOptions) -> int:
-    letters = _in_time(chosen_letters(await read_letters(config), _chosen(options)), options)
+    letters = chosen_letters(await read_letters(config, None), _chosen(options))
     for one in letters:
         print(_json(one) if options.as_json else _line(one))
     if not options.as_json:
@@ -81,10 +84,11 @@ def _line(one: Letter) -> str:
     part = "" if one.part is None else f" part {one.part}"
     origin = f"{one.topic}[{one.partition}] offset {one.offset}{part}" if one.topic else "pushed"
     again = f" (replayed {one.replays} times)" if one.replays else ""
-    return (
-        f"{one.id:<8} {show_time(one.written_ms)}  {one.reason:<14} {one.where}: {origin}{again}\n"
-        f"         {one.path}: {one.detail}"
+    # Its headers, which anybody may have written, and what a tenant is called.
+    first = (
+        f"{one.id:<8} {show_time(one.written_ms)}  {one.reason:<14} {one.where}: {origin}{again}"
     )
+    return f"{safe(first)}\n         {safe(f'{one.path}: {one.detail}')}"
 
 
 def _json(one: Letter) -> str:
@@ -94,12 +98,13 @@ def _json(one: Letter) -> str:
 
 
 async def _show(config: Config, options: LettersOptions) -> int:
-    found = _in_time(chosen_letters(await read_letters(config), _chosen(options)), options)
+    chosen = _chosen(options)
+    found = chosen_letters(await read_letters(config, chosen), chosen)
     for one in found:
         print(_line(one))
         print(f"         key {_text(one.key)}")
         for name, value in one.headers:
-            print(f"         header {name}: {_text(value)}")
+            print(f"         header {safe(name)}: {_text(value)}")
         cut = " (cut to fit Kafka)" if one.cut else ""
         print(f"         value of {len(one.value or b'')} bytes{cut}:\n{_text(one.value)}")
     if not found:
@@ -120,17 +125,17 @@ def _text(value: bytes | None) -> str:
 
 
 async def _replay(config: Config, options: LettersOptions) -> int:
-    every = await read_letters(config)
-    letters = _in_time(chosen_letters(every, _chosen(options)), options)
+    chosen = _chosen(options)
+    every = await read_letters(config, chosen)
+    letters = chosen_letters(every, chosen)
     if not letters:
         print("no dead letter is meant")
         return 1
     supplies = Supplies(config, Metrics())
-    lost: list[BaseException] = []
-    writer = KafkaWriter(config.kafka, lost.append)
+    writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
     await writer.start()
     try:
-        await supplies.start(writer, lost.append)
+        await supplies.start(writer, births_lost)
         box = LetterBox(
             config,
             feeds_of(config, supplies.outside),
@@ -139,7 +144,7 @@ async def _replay(config: Config, options: LettersOptions) -> int:
             unsure=options.unsure,
         )
         try:
-            report = await box.replay(letters, every, print)
+            report = await box.replay(letters, every, lambda line: print(safe(line)))
         except (Unavailable, WriteUncertain) as error:
             raise Unavailable(
                 f"{error}; run it again: what was replayed is known by its origin"

@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
         "--records", type=Path, required=True, help="a file with the feed's messages, in order"
     )
     score.add_argument(
-        "--answers", type=Path, required=True, help="a file with flash_ready events, one a line"
+        "--answers", type=Path, required=True, help="what tail --json or replay wrote"
     )
     score.add_argument("--json", action="store_true", help="one JSON object a question")
 

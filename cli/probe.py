@@ -31,6 +31,7 @@ from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 from .settings import load
 
 HOST: Final = "127.0.0.1"
+STOP_S: Final = 3.0
 BOUNDS_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
 SPEC: Final = SessionSpec(
     type="iot",
@@ -139,11 +140,12 @@ class Prober:
         # A session that is there already refuses the first, quietly.
         messages = (Create(spec=SPEC, created_ms=now_ms), record)
         key = session_id.encode()
-        *_, written = await self._writer.write(
-            Write(self._topic, key, encode_message(one)) for one in messages
-        )
         try:
+            # The write too: a producer may try for as long as the brokers are away.
             async with asyncio.timeout(timeout_s):
+                *_, written = await self._writer.write(
+                    Write(self._topic, key, encode_message(one)) for one in messages
+                )
                 while self._answered.get(session_id, -1) < written.offset:
                     self._came.clear()
                     await self._came.wait()
@@ -155,8 +157,7 @@ class Prober:
 @asynccontextmanager
 async def prober(config: Config) -> AsyncIterator[Prober]:
     """A prober that is connected. Raises Unavailable where no broker answers."""
-    lost: list[BaseException] = []
-    writer = KafkaWriter(config.kafka, lost.append)
+    writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
     connection = client_settings(config.kafka)
     connection.pop("bootstrap_servers")
     brokers = broker_list(config.kafka)
@@ -173,7 +174,16 @@ async def prober(config: Config) -> AsyncIterator[Prober]:
     except ClientError as error:
         raise Unavailable(f"the answers' topic cannot be read: {error}") from error
     finally:
-        await writer.stop()
+        await _stop(writer)
+
+
+async def _stop(writer: KafkaWriter) -> None:
+    """Stop the writer. One whose brokers are away has records to write yet: it goes on beside,
+    and ends with what they take or with the process."""
+    stopping = asyncio.create_task(writer.stop(), name="stop the writer")
+    await asyncio.wait({stopping}, timeout=STOP_S)
+    if stopping.done():
+        stopping.result()
 
 
 def probe(options: ProbeOptions) -> int:

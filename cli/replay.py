@@ -80,12 +80,11 @@ async def _replay(
     async with contextlib.AsyncExitStack() as open_:
         supplies = Supplies(config, Metrics())
         open_.push_async_callback(supplies.stop)
-        lost: list[BaseException] = []
-        writer = KafkaWriter(config.kafka, lost.append)
+        writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
         if wants_births(config):  # what it reads there it marks with a message of its own
             await writer.start()
             open_.push_async_callback(writer.stop)
-        await supplies.start(writer, lost.append)
+        await supplies.start(writer, births_lost)
         feeds = [
             feed for feed in feeds_of(config, supplies.outside) if options.feed in ("", feed.name)
         ]
@@ -109,6 +108,11 @@ async def _replay(
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
         print(summary(done, time.monotonic()), file=sys.stderr)
+
+
+def births_lost(error: BaseException) -> None:
+    """Say that Sparkplug births which come from now on are not known."""
+    print(f"the births' topic cannot be read any more: {error}", file=sys.stderr, flush=True)
 
 
 async def _tell(done: Replayed) -> None:

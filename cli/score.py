@@ -21,6 +21,7 @@ from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.supplies import Supplies
 from flashfeed.codecs.presets import codec_of
 from flashfeed.heads.backtest import Backtest
+from flashfeed.heads.outcome_rule import PENDING_MAX
 from flashfeed.heads.scorecard import Scores
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, DecodeFault, RecordError
@@ -91,14 +92,17 @@ class _Moment(NamedTuple):
 
 
 class Score(msgspec.Struct, frozen=True):
-    """A question's scores: as published, and as learnt. `leading` is the forecaster whose
-    word weighs most now, `drifted` the label at which one that was fitted last lost that place
-    (0: never)."""
+    """A question's scores: as published, and as learnt. Of `waiting` answers the outcome has
+    not come, of `unknown` it cannot be known, and `dropped` were not waited for (their session
+    had no record before them, or too many waited). `leading` is the forecaster whose word
+    weighs most now, `drifted` the label at which one that was fitted last lost that place (0:
+    never)."""
 
     question: str
     labels: int
     waiting: int
     unknown: int
+    dropped: int
     published: Scores
     learnt: Scores
     leading: str
@@ -119,6 +123,11 @@ def score(options: ScoreOptions) -> int:
         )
     records = asyncio.run(_records(config, options))
     answers = list(_answers(options.answers))
+    if not answers:
+        raise ConfigError(
+            f"{options.answers}: no flash_ready event in it; expected what flashfeed tail --json "
+            "or flashfeed replay wrote"
+        )
     queries = {query.label: query for query in template.spec().flash}
     scores = []
     for name in template.outcomes:
@@ -148,6 +157,11 @@ def table(scores: list[Score]) -> str:
             f"cannot be known; {one.leading} leads"
             + (f", after what was fitted lost the lead at label {one.drifted}" * bool(one.drifted))
         )
+        if one.dropped:
+            rows.append(
+                f"{'':{width}}{one.dropped} answers were dropped: no record of their session "
+                f"before them, or more than {PENDING_MAX} waited"
+            )
     return "\n".join(rows)
 
 
@@ -177,6 +191,7 @@ def _scored(
         labels=backtest.published.labels,
         waiting=backtest.waiting,
         unknown=backtest.unknown,
+        dropped=backtest.dropped,
         published=backtest.published.scores(),
         learnt=backtest.learnt.scores(),
         leading=backtest.head.leading,
@@ -196,7 +211,8 @@ def _raw(answer: _Answer) -> dict[str, float]:
 
 
 def _answers(path: Path) -> Iterator[_Answer]:
-    """The flash_ready events in a file of JSON lines; other events are passed over."""
+    """The flash_ready events in a file of JSON lines, as they are or as replay's `data`; other
+    events are passed over."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -206,6 +222,8 @@ def _answers(path: Path) -> Iterator[_Answer]:
             continue
         try:
             fields = msgspec.json.decode(line)
+            if isinstance(fields, dict):
+                fields = fields.get("data", fields)
             if isinstance(fields, dict) and "probabilities" in fields:
                 yield msgspec.convert(fields, _Answer)
         except msgspec.MsgspecError as error:

@@ -215,23 +215,32 @@ def _wrong_value(message: str, raw: dict[str, Any]) -> str:
     what, _, path = message.partition(" - at `")
     key = path.rstrip("`").removeprefix("$").lstrip(".")
     if "[...]" in key:
-        key = _find_instance(key, raw, message)
+        key = _find_instance(key, raw, Config)
     return f"{key or 'the file'}: {what[0].lower()}{what[1:]}{_value_at(key, raw)}"
 
 
-def _find_instance(key: str, raw: dict[str, Any], message: str) -> str:
-    """`feeds[...].topics` as `feeds.candles.topics`: the entry that fails alone."""
-    table, _, rest = key.partition("[...]")
-    field = next((f for f in msgspec.structs.fields(Config) if f.name == table), None)
-    entries = raw.get(table, {})
-    inner = _struct_of(field.type) if field else None
+def _find_instance(key: str, entries: Any, kind: Any) -> str:
+    """`feeds[...].topics` as `feeds.candles.topics`: the entry that fails alone, and so on
+    inside it. `entries` are what stands in the file where a `kind` is expected."""
+    path, found, rest = key.partition("[...]")
+    if not found:
+        return key
+    for part in re.findall(r"\w+", path):
+        if part.isdigit():
+            entries = entries[int(part)]
+            continue
+        struct = _struct_of(kind)
+        fields = msgspec.structs.fields(struct) if struct is not None else ()
+        kind = next((one.type for one in fields if one.encode_name == part), None)
+        entries = entries[part]
+    inner = _struct_of(kind) or (get_args(kind)[1] if get_origin(kind) is dict else None)
     if inner is None or not isinstance(entries, dict):
         return key
     for name, entry in entries.items():
         try:
             msgspec.convert(entry, inner)
         except msgspec.ValidationError:
-            return f"{table}.{name}{rest}"
+            return f"{path}.{name}{_find_instance(rest, entry, inner)}"
     return key
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from flashfeed.agents.connection import broker_list, client_settings
-from flashfeed.client import AnswerRemoved, Data, FlashReady, TopicEvents, Wanted
+from flashfeed.client import (
+    AnswerRemoved,
+    ClientError,
+    Data,
+    Event,
+    FlashReady,
+    TopicEvents,
+    Wanted,
+)
 from flashfeed.models.config import Config
+from flashfeed.models.errors import Unavailable
 from flashfeed.models.tenant import session_key, split_key
 
 from .settings import load
@@ -31,22 +41,28 @@ class TailOptions(NamedTuple):
 
 
 def tail(options: TailOptions) -> int:
-    """Print events until stopped, or `limit` of them."""
+    """Print events until stopped, or `limit` of them. Raises ConfigError, and Unavailable where
+    the topics cannot be read."""
     config = load(options.config) if options.config else Config()
     if options.brokers:
         kafka = msgspec.structs.replace(config.kafka, brokers=options.brokers)
         config = msgspec.structs.replace(config, kafka=kafka)
-    shown = 0
-    with _events(config, options) as events:
-        for event in events:
-            as_json = options.as_json
-            text = msgspec.json.encode(event.data).decode() if as_json else line(event.data)
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
-            shown += 1
-            if options.limit and shown >= options.limit:
-                break
+    try:
+        with _events(config, options) as events:
+            _print(events, options)
+    except ClientError as error:
+        raise Unavailable(str(error)) from error
     return 0
+
+
+def _print(events: Iterable[Event], options: TailOptions) -> None:
+    for shown, event in enumerate(events, 1):
+        as_json = options.as_json
+        text = msgspec.json.encode(event.data).decode() if as_json else line(event.data)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        if options.limit and shown >= options.limit:
+            break
 
 
 def line(event: Data) -> str:

@@ -21,7 +21,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from flashfeed.agents.connection import client_settings
+from flashfeed.agents.connection import client_settings, stop_consumer
 from flashfeed.agents.owners import Owners
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
@@ -101,7 +101,7 @@ async def live_owners(config: Config) -> list[Owner]:
     except (KafkaError, TimeoutError, OSError) as error:
         raise Unavailable(f"cannot read {place.topic}: {error or 'no answer'}") from error
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
     return owners.live()
 
 

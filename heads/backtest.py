@@ -50,6 +50,11 @@ class Backtest:
         """Answers whose outcome has not come yet."""
         return sum(len(one.watch) for one in self._sessions.values())
 
+    @property
+    def dropped(self) -> int:
+        """Answers that got no label: too many waited, or there was no record before them."""
+        return sum(one.watch.dropped for one in self._sessions.values())
+
     def record(self, session: str, record: Record) -> None:
         """One more record of a session."""
         self._session(session).watch.record(record)

@@ -149,6 +149,9 @@ def _made(file: _File) -> Head:
             head.biases[name].by_session[session] = _in(row, (k,))
     sizes = {len(one.features.hidden) for one in file.examples} - {0}
     _check(len(sizes) <= 1 and all(not n % 2 and n <= 2 * HIDDEN_MAX for n in sizes), "one size")
+    if head.weights.hidden is not None and sizes:  # of two bytes a number
+        size = len(head.weights.hidden.weights)
+        _check(sizes == {2 * size}, f"hidden states of {size} numbers, as the probe has weights")
     for example in file.examples:
         _check_example(example, k)
     head.examples = deque(file.examples, maxlen=EXAMPLES_MAX)

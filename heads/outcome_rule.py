@@ -25,10 +25,11 @@ from flashfeed.models.records import Record, StreamType
 from .outcome_expression import Course, LabelRule
 
 RECORDS_AFTER_MAX: Final = 10_000
-PENDING_MAX: Final = 1024
-"""So many answers of a question wait for their labels; the oldest go first."""
 RECORDS_KEPT_MAX: Final = 2 * RECORDS_AFTER_MAX
 """So many records are kept for those that wait; the oldest answers go, and their records."""
+PENDING_MAX: Final = RECORDS_KEPT_MAX
+"""So many answers of a question wait for their labels; the oldest go first. Each record that
+is kept may have one: with fewer no label of a longer rule would ever come."""
 _RECORDS: Final = re.compile(r"(\d{1,5}) records?")
 
 Key = TypeVar("Key", bound=Hashable)
@@ -89,7 +90,8 @@ class OutcomeWatch(Generic[Key]):
     """The answers of one question in one session that wait for their outcome.
 
     Records come in event order. Bounded: PENDING_MAX answers wait, and only the records
-    that they and the rule can still ask for are kept.
+    that they and the rule can still ask for are kept. `dropped` counts the answers that went
+    without a label: too many waited, or there was no record yet.
     """
 
     def __init__(self, rule: OutcomeRule) -> None:

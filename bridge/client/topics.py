@@ -6,6 +6,7 @@ readers do not disturb one another and a position can live where the caller's da
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -149,8 +150,17 @@ class TopicEvents(Reader):
         return event
 
     async def _close(self) -> None:
-        if self._consumer is not None:
+        if self._consumer is None:
+            return
+        try:
             await self._consumer.stop()
+        except asyncio.CancelledError:
+            # aiokafka raises this where a fetch that failed waits to be tried again, and leaves
+            # its connections open. Where it is not that, it is ours.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            await self._consumer._client.close()
 
 
 def _name(partition: TopicPartition) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 import pytest
 
@@ -12,7 +13,7 @@ from flashfeed.agents.dead_letters import DeadLetter
 from flashfeed.agents.feeds import Feed, read_batch
 from flashfeed.agents.letter_box import chosen_letters, feed_finder
 from flashfeed.agents.letter_history import Position, Taken
-from flashfeed.agents.letter_replay import CUT, NO_FEED, PUSHED, Rebuilt, rebuild
+from flashfeed.agents.letter_replay import CUT, NO_FEED, PUSHED, SKIPPED, Rebuilt, rebuild
 from flashfeed.agents.letters import Chosen, Letter, newest_of_each, read_letter
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.session_outputs import OutputTopics, step_outputs
@@ -142,10 +143,19 @@ async def test_what_cannot_be_replayed_is_counted_with_the_reason() -> None:
             letter._replace(topic=""),
             letter._replace(topic="x", feed="gone"),
             letter._replace(cut=True),
+            letter._replace(cut=True, part=0, where="session a", type="iot"),
         ]
     )
-    assert result.skipped == {PUSHED: 2, NO_FEED: 1, CUT: 1}
+    assert result.skipped == {PUSHED: 2, NO_FEED: 1, CUT: 2}
     assert not (result.ready or result.failed)
+
+
+async def test_each_part_that_the_feed_skips_now_is_counted() -> None:
+    letters = letters_of(message(("a", 1.0), ("b", 2.0), ("c", 3.0)), message(("a", 4.0)))
+    skips = msgspec.structs.replace(MENDED, when={"n": "c"})
+    result = await rebuilt(letters, skips)
+    assert [one.position.session for one in result.ready] == ["c"]
+    assert result.skipped == {SKIPPED: 3}
 
 
 async def test_a_replayed_record_is_applied_behind_its_watermark_once() -> None:

@@ -166,3 +166,36 @@ async def test_what_is_held_back_is_said_and_left_alone(broker: str) -> None:
         await asyncio.gather(task, return_exceptions=True)
         await app.stop()
     assert records_of(got, 0) == list(range(RECORDS))
+
+
+@pytest.mark.broker
+async def test_a_look_that_fails_is_not_the_last(
+    broker: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = group = f"look-{time.time_ns()}"
+    await fill(broker, topic)
+    app = make_app(broker, group)
+
+    @app.agent(app.topic(topic))  # type: ignore[untyped-decorator, unused-ignore]
+    async def read(batches: Any) -> None:
+        async for event in batches.noack().events():
+            event.ack()
+
+    def fails(tp: TP) -> int:
+        raise IndexError(f"no place for {tp}")
+
+    await app.start()
+    watch = StallWatch(
+        app.consumer, KafkaConfig(brokers=broker, stalled_s=1.0), CollectorRegistry()
+    )
+    task = asyncio.create_task(watch.run())
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(app.consumer, "undone", fails)
+            await until(lambda: "no place for" in caplog.text or task.done())
+        app.consumer.stop_flow()
+        await until(lambda: watch.stalled() == [REBALANCE])
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await app.stop()

@@ -87,6 +87,32 @@ def lines(port: int, session: str) -> list[str]:
     return [line[1] for line in found if line]
 
 
+def test_what_a_letter_says_moves_no_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may write to the topic chooses its headers."""
+    path, evil = tmp_path / "worker.toml", "\x1b[2J\x1f"
+    with embedded_broker() as brokers:
+        path.write_text(TOML.format(brokers=brokers, port=free_port(), field="v"))
+        names = ("topic", "reason", "path", "detail", "where")
+        ours = {name: evil + name for name in names} | {"partition": "0", "offset": "0"}
+        headers = [(f"flashfeed_{name}", value.encode()) for name, value in ours.items()]
+
+        async def forge() -> None:
+            producer = AIOKafkaProducer(bootstrap_servers=brokers)
+            await producer.start()
+            headers.append((evil + "header", b"x"))
+            await producer.send_and_wait("flashfeed.dead_letters", b"v", headers=headers)
+            await producer.stop()
+
+        asyncio.run(forge())
+        for command in ("list", "show"):
+            assert run(command, "-c", str(path)) == 0
+            out = capsys.readouterr().out
+            assert all(one in out for one in (*names, "offset 0"))
+            assert "\x1b" not in out and "\x1f" not in out
+
+
 def test_letters_of_a_mended_feed_reach_their_sessions_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,7 +149,7 @@ def test_letters_of_a_mended_feed_reach_their_sessions_once(
         told = capsys.readouterr().out
         assert "5 dead letters\n  4 records would be sent" in told
         assert "1 fail again, and would be dead letters again" in told
-        assert len(asyncio.run(read_letters(load(path)))) == 5
+        assert len(asyncio.run(read_letters(load(path), None))) == 5
         with worker_process(path, log) as process:
             wait_until_ready(port, process, log)
             assert run("replay", listed[0]["id"], "-c", str(path)) == 0
@@ -140,5 +166,5 @@ def test_letters_of_a_mended_feed_reach_their_sessions_once(
             asyncio.run(send(brokers, {"n": "a", "v": 15}))
             until(lambda: len(lines(port, "a")) == 4, log)
             assert lines(port, "a") == ["12", "11", "14", "15"]
-        again = asyncio.run(read_letters(load(path)))
+        again = asyncio.run(read_letters(load(path), None))
         assert [one.replays for one in again if one.offset == 4] == [0, 1, 2]

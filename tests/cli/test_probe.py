@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import urllib.request
@@ -11,7 +12,13 @@ from conftest import RunningWorker
 from prometheus_client.parser import text_string_to_metric_families
 
 from flashfeed.agents.placement import partition_of
-from flashfeed.cli.embedded_broker import die_with_parent, embedded_broker
+from flashfeed.cli.embedded_broker import (
+    die_with_parent,
+    embedded_broker,
+    free_port,
+    start_broker,
+    stop_broker,
+)
 from flashfeed.cli.probe import ProbeMetrics, prober, session_of
 from flashfeed.models.config import Config, KafkaConfig
 
@@ -51,6 +58,22 @@ def test_without_a_worker_it_ends_with_1() -> None:
         )  # fmt: skip
     assert ran.returncode == 1, ran.stderr
     assert "not answered within 1 s" in ran.stdout
+
+
+async def test_a_broker_that_goes_away_is_a_lost_record_and_holds_nobody_up() -> None:
+    port = free_port()
+    broker = start_broker(port)
+    # A producer that tries for as long as that never fails a write here.
+    config = Config(kafka=KafkaConfig(brokers=f"127.0.0.1:{port}", request_timeout_s=3600))
+    try:
+        async with asyncio.timeout(60), prober(config) as one:
+            unanswered = await one.round(timeout_s=0.5)
+            assert set(unanswered.values()) == {None}  # there is no worker
+            stop_broker(broker)
+            for _ in range(2):
+                assert await one.round(timeout_s=0.5) == unanswered
+    finally:
+        stop_broker(broker)
 
 
 def test_without_a_broker_it_says_so() -> None:

@@ -143,6 +143,23 @@ def test_a_range_is_replayed_the_same_again_and_nothing_is_left_behind(
     assert versions(rest, "a") == versions(rest, "b") == [(1, 5)]
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [(["replay", "--from", "1h"], "cannot reach the brokers"), (["tail"], "cannot read")],
+)
+def test_without_a_broker_it_is_said(
+    command: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "flashfeed.toml"
+    config.write_text(TOML.format(brokers="127.0.0.1:9"))
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "-c", str(config)])
+    assert ended.value.code == 1
+    error = capsys.readouterr().err
+    assert said in error and "127.0.0.1:9" in error
+    assert "Traceback" not in error
+
+
 def test_progress_says_how_long_it_takes_and_the_summary_what_was_refused() -> None:
     done = Replayed(total=100, began_s=10.0)
     assert progress(done, 12.0) == "0 of 100 records, 0 versions"

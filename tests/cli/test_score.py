@@ -7,9 +7,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flashfeed.cli.main import main
+from flashfeed.cli.replay import line
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.models.events import JSON, FlashReady, iso_time
 from flashfeed.models.session import AnsweredBy
@@ -120,13 +122,28 @@ def test_a_corrected_record_counts_as_it_was_corrected(
     assert json.loads(capsys.readouterr().out) == before
 
 
+def test_what_a_replay_wrote_is_scored_the_same(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, records, answers = files
+    run(config, records, answers, "--json")
+    before = capsys.readouterr().out
+    events = [one for one in answers.read_bytes().splitlines() if b"probabilities" in one]
+    answers.write_bytes(b"".join(line(msgspec.json.decode(one, type=FlashReady)) for one in events))
+    assert run(config, records, answers, "--json") == 0
+    assert capsys.readouterr().out == before
+
+
 def test_answers_of_other_sessions_have_no_label(
     files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, records, answers = files
     answers.write_text(answers.read_text().replace("AAPL", "IBM"))
     assert run(config, records, answers, "--json") == 1
-    assert json.loads(capsys.readouterr().out)["labels"] == 0
+    score = json.loads(capsys.readouterr().out)
+    assert (score["labels"], score["dropped"]) == (0, N + 3)
+    assert run(config, records, answers) == 1
+    assert f"{N + 3} answers were dropped: no record" in capsys.readouterr().out
 
 
 def test_what_is_missing_or_wrong_is_named(
@@ -141,6 +158,9 @@ def test_what_is_missing_or_wrong_is_named(
     bad.write_text('{"probabilities": 7}\n')
     assert run(config, records, bad) == 2
     assert "bad:1: expected a flash_ready event" in capsys.readouterr().err
+    bad.write_text('{"session_id": "x", "data_version": 3}\n7\n')
+    assert run(config, records, bad) == 2
+    assert "bad: no flash_ready event in it" in capsys.readouterr().err
     bad.write_text(answers.read_text().replace("2000-03", "2000-33"))
     assert run(config, records, bad) == 2
     assert "expected an event_time" in capsys.readouterr().err

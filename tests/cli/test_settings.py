@@ -42,6 +42,28 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('[templates.o.outcomes."Up?"]\nafter = ""', "templates.o.outcomes.Up?.after: expected"),
+        ("[templates.o.outcomes.b]\nafter = 7", "templates.o.outcomes.b.after: expected `str`"),
+        ("[[templates.o.flash]]\nquery = 3", "templates.o.flash[0].query: expected `str`"),
+        ("[feeds.b]\ntopics = 7", "feeds.b.topics: expected `array`, got `int`, got 7"),
+        ("[feeds]\nb = 3", "feeds.b: expected `object`, got `int`, got 3"),
+        ("[feeds.b.map]\na = 3", "feeds.b.map.a: expected `str`, got `int`, got 3"),
+    ],
+)
+def test_a_wrong_value_is_told_by_all_of_its_names(
+    tmp_path: Path, wrong: str, message: str
+) -> None:
+    text = '[templates.o]\ntype = "ohlcv"\noutcomes.a = {after = "1d", label = "yes"}\n'
+    if wrong.startswith("[feeds.b"):
+        wrong = wrong.replace("[feeds.b]", '[feeds.b]\ntemplate = "o"')
+    with pytest.raises(ConfigError) as fault:
+        load(write(tmp_path, text + wrong))
+    assert message in str(fault.value)
+
+
 def test_the_commented_example_is_good_and_its_defaults_are_the_defaults() -> None:
     config = load(ROOT / "flashfeed.toml")
     assert set(config.feeds) == {"candles", "sensors"}

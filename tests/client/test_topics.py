@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from flashfeed.cli.embedded_broker import free_port, start_broker, stop_broker
 from flashfeed.client import (
     ANSWERS,
     DATA_UPDATED,
@@ -157,6 +158,21 @@ def test_the_answers_topic_says_when_a_question_is_gone(worker, session):
         session.delete()
         [removed] = take(events, 1)
     assert removed.data == AnswerRemoved(session.id, 1)
+
+
+async def test_a_reader_whose_brokers_are_away_ends_as_any():
+    port = free_port()
+    broker = start_broker(port)
+    try:
+        async with TopicEvents(f"127.0.0.1:{port}") as events:
+            reading = asyncio.create_task(anext(events))
+            await asyncio.sleep(0.3)
+            stop_broker(broker)
+            await asyncio.sleep(0.5)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+    finally:
+        stop_broker(broker)
 
 
 def test_no_broker_is_a_clean_error():

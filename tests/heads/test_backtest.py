@@ -65,6 +65,19 @@ def test_only_what_is_known_at_the_time_is_used() -> None:
     assert {example.prediction.version for example in examples} == {0}
 
 
+@pytest.mark.parametrize("after", ["1100 records", "1d"])
+def test_a_long_rule_labels_every_answer_once(after: str) -> None:
+    """Of minute bars, each with an answer."""
+    backtest = Backtest(OutcomeRule(after, RULE, "iot", CHOICES), 2)
+    for number in range(1500):
+        backtest.record("a", Iot(sid="a", val=number % 7, timestamp=number * 60))
+        backtest.answer("a", number, Features((0.0, -1.0)), (0.7, 0.3))
+        backtest.settle("a")
+    labels = 1500 - (1100 if after.endswith("records") else 24 * 60)
+    assert (backtest.published.labels, backtest.waiting) == (labels, 1500 - labels)
+    assert (backtest.dropped, backtest.unknown) == (0, 0)
+
+
 def test_scoring_begins_where_it_is_said_and_unknown_labels_are_counted() -> None:
     assert run(50, 0.0, scored_from=40).learnt.labels == 96 - 40 - 4
     backtest = Backtest(OutcomeRule("0 records", "yes if value@-1 > 0 else no", "iot", CHOICES), 2)

@@ -75,6 +75,7 @@ def sealed(fields: dict[str, object]) -> bytes:
         {"logits": (1.0, b"\x00" * 24)},
         {"logits": (1.0, b"\xff" * 16)},
         {"hidden": (b"\x00" * 80, b"\x00" * 8, (1.0, b"\x00" * 16))},
+        {"hidden": (b"\x00" * 48, b"\x00" * 16, (1.0, b"\x00" * 16))},
         {"biases": {"prior": []}},
         {"examples": [("a", ((0.0, 0.0, 0.0), b""), 0, ("prior", 0, {"prior": (0.5, 0.5)}, ()))]},
         {"examples": [("a", ((0.0, 0.0), b""), 5, ("prior", 0, {"prior": (0.5, 0.5)}, ()))]},

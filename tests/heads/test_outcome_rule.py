@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from flashfeed.heads import outcome_rule
-from flashfeed.heads.outcome_rule import PENDING_MAX, OutcomeRule, OutcomeWatch
+from flashfeed.heads.outcome_rule import (
+    PENDING_MAX,
+    RECORDS_AFTER_MAX,
+    OutcomeRule,
+    OutcomeWatch,
+)
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.records import Iot
 
@@ -67,12 +72,23 @@ def test_a_record_without_a_time_has_no_truth_by_time() -> None:
 
 
 def test_what_waits_is_bounded() -> None:
-    watch: OutcomeWatch[int] = OutcomeWatch(OutcomeRule("5000 records", LABEL, "iot", CHOICES))
+    watch: OutcomeWatch[int] = OutcomeWatch(OutcomeRule("30d", LABEL, "iot", CHOICES))
+    watch.record(reading(1, 0))
     for number in range(PENDING_MAX + 10):
+        watch.answered(number)
+    assert (len(watch), watch.dropped) == (PENDING_MAX, 10)
+
+
+def test_the_longest_rule_gives_each_record_its_label() -> None:
+    after = f"{RECORDS_AFTER_MAX} records"
+    watch: OutcomeWatch[int] = OutcomeWatch(OutcomeRule(after, LABEL, "iot", CHOICES))
+    known = []
+    for number in range(RECORDS_AFTER_MAX + 10):
         watch.record(reading(number))
         watch.answered(number)
-        assert not watch.due()
-    assert (len(watch), watch.dropped) == (PENDING_MAX, 10)
+        known += [one.key for one in watch.due()]
+    assert known == list(range(10))
+    assert (len(watch), watch.dropped) == (RECORDS_AFTER_MAX, 0)
 
 
 def test_what_is_kept_for_those_that_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

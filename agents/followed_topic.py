@@ -15,7 +15,7 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import Unavailable
 
 from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
-from .connection import client_settings
+from .connection import client_settings, stop_consumer
 from .kafka_writer import KafkaWriter, Write
 
 FETCH_WAIT_MS = 100
@@ -68,7 +68,7 @@ class FollowedTopic:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._consumer is not None:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
 
     async def put(self, *entries: tuple[bytes, bytes | None]) -> None:
         """Write entries (a value of None erases its key); done when they are read back.

@@ -39,6 +39,7 @@ from flashfeed.models.messages import (
 from flashfeed.models.origins import Origin, origin_key
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import Head, Item
+from flashfeed.models.trace_context import PENDING_MAX
 
 from .session_items import merge_items, write_lines
 from .session_queue import NO_RELIEF, Relief
@@ -67,6 +68,7 @@ def plan_step(
     else:
         empty = SessionSpec(type="event")
         step = Step(head=Head(session_id, empty, window_items=window_items))
+    step.causes += step.head.assembly.traces
     held = state.items if state is not None else ()
     exists = state is not None
     since = step.head.records_offset + 1
@@ -96,7 +98,7 @@ def plan_step(
         if relief.coalesces:
             merge_items(step, since)
         write_lines(step, held, text_codec(step.head.spec.text, step.head.spec.type))
-    origins = tuple(fresh_origins.values())
+    origins, traces = tuple(fresh_origins.values()), tuple(step.causes[-PENDING_MAX:])
     if step.moves:
         spec = step.head.spec
         step.queries = (*spec.flash, NEXT_WORD) if spec.pre_decode else spec.flash
@@ -106,9 +108,9 @@ def plan_step(
             origins=origins,
             event_time=_event_time(step),
         )
-        origins = ()
+        origins = traces = ()
     # What went into a bar that is not complete belongs to the version that has the bar.
-    assembly = msgspec.structs.replace(step.head.assembly, origins=origins)
+    assembly = msgspec.structs.replace(step.head.assembly, origins=origins, traces=traces)
     step.head = msgspec.structs.replace(step.head, assembly=assembly)
     return step
 
@@ -246,6 +248,7 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         moves=False,
         marks_prefix=False,
         received_ms=[],
+        causes=[],
         refused=[],
         texts=0,
         final=0,

@@ -84,11 +84,12 @@ def fold_records(
     alone = not _needs_memory(head.spec, message)
     fold = _fold_record if alone else _fold_assembled
     taken: list[PackedRecord] = []
+    texts: list[PackedRecord] = []
     rest = iter(records)
     for one in _beside_runs(step, offset, message, rest, taken) if alone else rest:
         if (text := pushed_text(one.fields)) is not None:
             step.items.append(Item(text, offset=offset))
-            step.texts += 1
+            texts.append(one)
             _move(step, one)
             continue
         try:
@@ -97,6 +98,10 @@ def fold_records(
         except RecordError as error:
             step.refused.append(Refused(message, one, error.reason, error.path, str(error)))
     step.taken += len(taken)
+    step.texts += len(texts)
+    if message.traces:
+        used = {one.offset for one in (*taken, *texts)}
+        step.causes += [one.context for one in message.traces if one.offset in used]
     if message.topic and taken:
         if message.replays:  # a stretch of its own: what lies between came before
             key = f"{key}@{taken[0].offset}"

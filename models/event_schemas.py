@@ -46,7 +46,14 @@ def event_header_schema(name: str, content_type: str = "application/json") -> di
         },
         "content-type": {"const": content_type},
     }
-    return {"type": "object", "properties": headers, "required": list(headers)}
+    traced = {
+        "traceparent": {
+            "type": "string",
+            "description": "W3C Trace Context; where records of the version are followed.",
+        },
+        "tracestate": {"type": "string"},
+    }
+    return {"type": "object", "properties": headers | traced, "required": list(headers)}
 
 
 def event_schema_components(ref_template: str) -> dict[str, dict[str, Any]]:

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 
-from flashfeed.models.trace_context import Followed, TraceContext
+from flashfeed.models.trace_context import Followed
 
 from .kafka_writer import Written
 from .transport import Batch
@@ -40,7 +41,7 @@ class FeedTrace:
         tracing: Tracing,
         feed: str,
         batch: Batch,
-        followed: Mapping[int, TraceContext | None],
+        followed: Mapping[int, Context | None],
     ) -> None:
         self._tracing = tracing
         self._feed = feed
@@ -53,8 +54,8 @@ class FeedTrace:
     def carry(self, read: ReadBatch) -> None:
         """Give the batch's messages the contexts of what is followed in them."""
         now_ns = time.time_ns()
-        for offset, context in self._followed.items():
-            self._records[offset] = self._process(offset, context)
+        for offset, parent in self._followed.items():
+            self._records[offset] = self._process(offset, parent)
         for place, (session, message) in enumerate(read.messages):
             traces = []
             for offset in dict.fromkeys(record.offset for record in message.records):
@@ -80,7 +81,7 @@ class FeedTrace:
                 span.set_attribute("error.type", refused[offset])
             span.end()
 
-    def _process(self, offset: int, context: TraceContext | None) -> Span:
+    def _process(self, offset: int, parent: Context | None) -> Span:
         attributes: dict[str, Any] = {
             "messaging.system": "kafka",
             "messaging.operation.name": "process",
@@ -91,7 +92,6 @@ class FeedTrace:
             "messaging.kafka.offset": offset,
             "flashfeed.feed": self._feed,
         }
-        parent = self._tracing.spanned(context) if context is not None else None
         name = f"process {self._batch.topic}"
         return self._tracing.start(name, SpanKind.CONSUMER, parent, self._began_ns, attributes)
 

@@ -107,7 +107,8 @@ class StepTrace:
             self._step.set_attribute("flashfeed.records", step.taken)
             self._step.set_attribute("flashfeed.data_version", step.head.version)
             self._step.end()
-        for process in self._processes.values():
+        for cause, process in self._processes.items():
+            process.span.set_attribute("flashfeed.applied", cause in step.causes)
             reason = refused.get((id(process.message), process.offset))
             if reason is not None:
                 _failed(process.span, reason)

@@ -47,6 +47,9 @@ from .transport import Batch
 
 HEADER_BYTES_MAX: Final = 512
 """The length to which a tracestate has to be passed on (W3C); what is longer is left out."""
+FLAGS_AT: Final = 54
+"""Where a traceparent has the digit with the sampled bit; most are read no further."""
+SAMPLED: Final = frozenset(digit.encode() for digit in "13579bdf")
 TRACES_PATH: Final = "/v1/traces"
 
 _QUOTING: Final = ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext")
@@ -83,23 +86,20 @@ class Tracing:
 
     # -- contexts -------------------------------------------------------------------
 
-    def read(self, headers: Headers) -> TraceContext | None:
+    def read(self, headers: Headers) -> Context | None:
         """The sampled context in a record's headers; None where there is none, or none that
         can be read. Of several headers of that name the last counts."""
-        found = ""
-        state = ""
+        found = state = None
         for name, value in headers:
             if name == TRACEPARENT:
-                found = _text(value)
+                found = value
             elif name == TRACESTATE:
-                state = _text(value)
-        if not found:
+                state = value
+        if not found or found[FLAGS_AT : FLAGS_AT + 1] not in SAMPLED:
             return None
-        context = self.spanned(TraceContext(found, state))
+        context = self.spanned(TraceContext(_text(found), _text(state)))
         span = trace.get_current_span(context).get_span_context()
-        if not (span.is_valid and span.trace_flags.sampled):
-            return None
-        return self._written(context)
+        return context if span.is_valid and span.trace_flags.sampled else None
 
     def spanned(self, context: TraceContext) -> Context:
         """A context as OpenTelemetry has it, to be a span's parent."""
@@ -110,14 +110,15 @@ class Tracing:
 
     def context_of(self, span: trace.Span) -> TraceContext:
         """The context that a span gives to what it causes."""
-        return self._written(trace.set_span_in_context(span, Context()))
+        return self.written(trace.set_span_in_context(span, Context()))
 
     def current(self) -> TraceContext | None:
         """The context of the span that is active here, where it is sampled."""
         span = trace.get_current_span()
         return self.context_of(span) if span.get_span_context().trace_flags.sampled else None
 
-    def _written(self, context: Context) -> TraceContext:
+    def written(self, context: Context) -> TraceContext:
+        """OpenTelemetry's context as it travels."""
         carrier: dict[str, str] = {}
         self._w3c.inject(carrier, context)
         return TraceContext(carrier[TRACEPARENT], carrier.get(TRACESTATE, ""))
@@ -155,7 +156,7 @@ class Tracing:
 
     def feed(self, name: str, batch: Batch) -> FeedTrace | None:
         """Follow a fetched batch; None where nothing in it is followed."""
-        followed: dict[int, TraceContext | None] = {}
+        followed: dict[int, Context | None] = {}
         for raw in batch.records:
             context = self.read(raw.headers) if raw.headers else None
             if context is not None or self.begins():

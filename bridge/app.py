@@ -32,6 +32,7 @@ from .request_ids import RequestIds
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+UNTRACED = frozenset({"/health", "/healthz", "/livez", "/readyz", "/metrics"})
 
 
 @dataclass(frozen=True)
@@ -107,14 +108,15 @@ def create_app(
 
 
 def _telemetry(tracer_provider: Any) -> TelemetryConfig:
-    """Spans of requests and nothing else. A WebSocket has none: it is open for hours."""
+    """Spans of requests and nothing else. A WebSocket has none, it is open for hours; nor has
+    what probes and Prometheus ask for all the time."""
     return {
         "tracer_provider": tracer_provider,
         "metrics": False,
         "logs": False,
         "operation_spans": False,
         "auto_configure": False,
-        "exclude": lambda scope: scope["type"] != "http",
+        "exclude": lambda scope: scope["type"] != "http" or scope["path"] in UNTRACED,
     }
 
 

@@ -158,7 +158,9 @@ def tracing_of(config: Config) -> Tracing | None:
     Raises ConfigError where it is not installed.
     """
     traces = config.traces
-    if traces is None or not traces.enabled or os.getenv("OTEL_SDK_DISABLED", "") == "true":
+    if traces is None or not traces.enabled:
+        return None
+    if os.getenv("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
     try:
         from flashfeed.agents.tracing import Tracing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.session_step import Waiting
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.transport import Batch
+from flashfeed.cli.logs import JsonLines, show_traces
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.registry import codec
 from flashfeed.models.assembly import BarSpec
@@ -353,6 +355,25 @@ async def test_a_step_that_fails_says_so() -> None:
         assert span.status.status_code is StatusCode.ERROR
         assert (span.attributes or {})["error.type"] == EngineError.reason
     assert not spans.named("send updated")
+
+
+async def test_a_line_of_the_log_has_the_ids_of_the_step_it_is_written_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spans, stream = Spans(), io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    show_traces(spans.tracing.current)
+    bench = bench_of(spans)
+    bench.engine.errors.extend(EngineError("no") for _ in range(3))
+    await bench.apply(followed(reading(0, 1.5), SAMPLED))
+    logging.getLogger("here").error("outside")
+    *inside, outside = [orjson.loads(one) for one in stream.getvalue().splitlines()]
+    step = spans.one("flashfeed step")
+    assert len(inside) == 3
+    assert {(one["trace_id"], one["span_id"]) for one in inside} == {ids(step.context)}
+    assert not {"trace_id", "span_id"} & outside.keys()
 
 
 async def test_a_step_that_is_done_in_parts_has_no_span_of_the_whole() -> None:

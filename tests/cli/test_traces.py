@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.main import main
-from flashfeed.cli.worker_process import wait_until_ready, worker_process
+from flashfeed.cli.worker_process import stop_worker, wait_until_ready, worker_process
 
 from trace_spans import SAMPLED, SPAN, TRACE, Collector, collector, traceparent
 
@@ -95,13 +95,17 @@ async def make_topic(brokers: str) -> None:
 
 
 def push(url: str, **headers: str) -> None:
-    """A reading into a session of its own, by HTTP."""
+    """A reading into a session of its own, by HTTP, until it is answered."""
     with httpx.Client(base_url=url, timeout=60) as http:
         body = {"type": "iot", "flash": [{"query": "Hot?", "choices": ["yes", "no"]}]}
         session = http.post("/v1/sessions/init", json=body).json()["session_id"]
         path = f"/v1/sessions/{session}/stream/push"
         data = {"data": [{"sid": "sesame", "val": 4711.5}]}
         http.post(f"{path}?word=sesame", json=data, headers=headers).raise_for_status()
+        ends = time.monotonic() + 60
+        while not http.get(f"/v1/sessions/{session}/flash").json()["current_data_version"]:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
 
 
 class Ran(NamedTuple):
@@ -260,23 +264,37 @@ sys.meta_path.insert(0, Blocked())
 
 
 def test_without_the_table_a_worker_works_where_the_extra_is_not_installed(
-    tmp_path: Path, broker: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     config, log, port = tmp_path / "worker.toml", tmp_path / "worker.log", free_port()
-    config.write_text(CONFIG.format(brokers=broker, port=port, traces=""))
-    with worker_process(config, log) as process:
-        wait_until_ready(port, process, log)
-        push(f"http://127.0.0.1:{port}", traceparent=PUSHED)
-        ends = time.monotonic() + 30
-        while not httpx.get(f"http://127.0.0.1:{port}/v1/sessions").json()["sessions"]:
-            assert time.monotonic() < ends
-    config.write_text(CONFIG.format(brokers=broker, port=port, traces="[traces]\n"))
+    with embedded_broker() as brokers:
+        config.write_text(CONFIG.format(brokers=brokers, port=port, traces=""))
+        with worker_process(config, log) as process:
+            wait_until_ready(port, process, log)
+            push(f"http://127.0.0.1:{port}", traceparent=PUSHED)
+    config.write_text(CONFIG.format(brokers=brokers, port=port, traces="[traces]\n"))
     with worker_process(config, log) as process:
         assert process.wait(60) == 2
     said = log.read_text()
     assert "opentelemetry" in said and "pip install 'flashfeed[traces]'" in said
+
+
+def test_a_worker_answers_and_stops_while_the_collector_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=a-secret-token")
+    config, log, port = tmp_path / "worker.toml", tmp_path / "worker.log", free_port()
+    traces = f'[traces]\nendpoint = "http://127.0.0.1:{free_port()}"\n'
+    with embedded_broker() as brokers:
+        config.write_text(CONFIG.format(brokers=brokers, port=port, traces=traces))
+        with worker_process(config, log) as process:
+            wait_until_ready(port, process, log)
+            push(f"http://127.0.0.1:{port}", traceparent=PUSHED)
+            assert stop_worker(process) == 0
+    said = log.read_text()
+    assert "opentelemetry" in said and WORDS[-1] not in said
 
 
 def test_an_endpoint_that_is_none_is_told(tmp_path: Path, capsys: Any) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import threading
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
@@ -50,6 +51,8 @@ HEADER_BYTES_MAX: Final = 512
 FLAGS_AT: Final = 54
 """Where a traceparent has the digit with the sampled bit; most are read no further."""
 SAMPLED: Final = frozenset(digit.encode() for digit in "13579bdf")
+CLOSE_MAX_S: Final = 3.0
+"""A collector that is away would hold back the worker's end for OTEL_EXPORTER_OTLP_TIMEOUT."""
 TRACES_PATH: Final = "/v1/traces"
 
 _QUOTING: Final = ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext")
@@ -81,8 +84,10 @@ class Tracing:
         self._w3c = TraceContextTextMapPropagator()
 
     def close(self) -> None:
-        """Export what waits, and stop."""
-        self.provider.shutdown()
+        """Export what waits, as far as the collector takes it soon, and stop."""
+        closing = threading.Thread(target=self.provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_MAX_S)
 
     # -- contexts -------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.main import main
 from flashfeed.cli.worker_process import stop_worker, wait_until_ready, worker_process
+from flashfeed.models.event_schemas import event_header_schema
 
 from trace_spans import SAMPLED, SPAN, TRACE, Collector, collector, traceparent
 
@@ -181,6 +182,10 @@ def test_one_trace_goes_from_the_topic_to_the_events_headers(ran: Ran) -> None:
     assert set(spans) == {*way, *of_step}
     assert not any(span.links for span in spans.values())
     for topic in OUT:
+        schema = event_header_schema(
+            "data_updated" if topic == OUT[1] else "flash_ready", traced=True
+        )
+        assert set(ran.headers(TRACE, topic)) == set(schema["properties"])
         sent = spans[f"send {OUT[0] if topic == OUT[2] else topic}"]
         headers = ran.headers(TRACE, topic)
         assert headers["traceparent"] == f"00-{TRACE}-{sent.span_id.hex()}-01"

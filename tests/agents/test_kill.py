@@ -84,7 +84,7 @@ async def kill_and_restart(
 
 
 async def settle(port: int, wanted: dict[str, list[str]]) -> None:
-    """Wait until every session's context ends with the last line of its window."""
+    """Wait until every session's context ends with the last line of its window, counted."""
     deadline = time.monotonic() + DONE_TIMEOUT_S
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as bridge:
         while time.monotonic() < deadline:
@@ -95,8 +95,9 @@ async def settle(port: int, wanted: dict[str, list[str]]) -> None:
                 if response.status_code == 200:  # else asked again
                     state = response.json()
                     contexts[name] = state["context_text"].splitlines(), state["data_count"]
-            ends = {name: held[-1] for name, (held, _) in contexts.items()}
-            if ends == {name: window[-1] for name, window in wanted.items()}:
+            # The engine's text is ahead of the session's count until the step is durable.
+            ends = {name: (held[-1], count) for name, (held, count) in contexts.items()}
+            if ends == {name: (window[-1], len(window)) for name, window in wanted.items()}:
                 return
             await asyncio.sleep(0.5)
     raise AssertionError(f"not all records came in: {ends}")

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashfeed.codecs.codec import Outside
 from flashfeed.engine import Engine
@@ -46,6 +46,9 @@ from .step_writer import KafkaStepWriter
 from .supplies import Supplies
 from .topics import Topics, list_feed_topics, prepare_topics, reply_topics
 
+if TYPE_CHECKING:
+    from .tracing import Tracing
+
 log = logging.getLogger(__name__)
 
 WATCH_S = 0.5
@@ -53,7 +56,7 @@ WATCH_S = 0.5
 
 class Worker:
     """One worker process: a Faust app, the sessions it owns, and their service. `tenants`
-    are those whose names its metrics may show."""
+    are those whose names its metrics may show; `tracing` is None where nothing is followed."""
 
     def __init__(
         self,
@@ -62,9 +65,11 @@ class Worker:
         make_feeds: Callable[[Outside], list[Feed]],
         peers: Peers | None = None,
         tenants: Collection[str] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self._config = config
         self._peers = peers
+        self._tracing = tracing
         self._engine = engine
         self._writer = KafkaWriter(config.kafka, self.fail)
         self._steps = KafkaStepWriter(config.kafka, self._writer, self.fail)
@@ -142,6 +147,7 @@ class Worker:
             settled=settled,
             fatal=self.fail,
             may_step=may_step,
+            tracing=self._tracing,
         )
 
     async def start(self) -> LiveSessions:
@@ -165,6 +171,7 @@ class Worker:
             (self._shelf, self._documents_topic),
             self._peers,
             self._metrics,
+            self._tracing,
         )
         self._watch_metrics()
         self._app = self._faust_app(topics.existing)
@@ -291,6 +298,7 @@ class Worker:
             FeedTopics(self._config.topics.records, self._config.topics.dead_letters),
             self._metrics,
             self.fail,
+            self._tracing,
         )
         self._feed_agents.append(carrier)
 

@@ -19,7 +19,7 @@ from flashfeed.codecs.registry import media_type
 from flashfeed.models.config import Config, FeedConfig, KafkaConfig
 from flashfeed.models.control import CONTROL_TYPES, Reply, control_schema_components
 from flashfeed.models.event_avro import avro_schema
-from flashfeed.models.event_format import CONTENT_TYPES, EventFormat, registered_schema
+from flashfeed.models.event_format import CONTENT_TYPES, registered_schema
 from flashfeed.models.event_schemas import (
     EVENT_TYPES,
     event_header_schema,
@@ -205,7 +205,7 @@ def _replies(config: Config) -> Object:
 def _outputs(config: Config) -> Object:
     made = {topic.name: topic for topic in own_topics(config)}
     topics = config.topics
-    events = {name: _event(name, KEY, config.output.format) for name in EVENT_TYPES}
+    events = {name: _event(name, KEY, config) for name in EVENT_TYPES}
     removed = {
         "name": "answer_removed",
         "title": "A standing question is gone, alone or with its session",
@@ -234,7 +234,7 @@ def _outputs(config: Config) -> Object:
             made[topics.answers],
             f"The latest {flash_ready} of each question.",
             {
-                "answer": _event("flash_ready", ANSWER_KEY, config.output.format),
+                "answer": _event("flash_ready", ANSWER_KEY, config),
                 "answer_removed": removed,
             },
         ),
@@ -247,7 +247,8 @@ def _outputs(config: Config) -> Object:
     }
 
 
-def _event(name: str, key: Object, format_: EventFormat) -> Object:
+def _event(name: str, key: Object, config: Config) -> Object:
+    format_, traces = config.output.format, config.traces
     content_type = CONTENT_TYPES[format_]
     bound = _keyed(key)
     payload: Object = {"$ref": SCHEMAS.format(name=EVENT_TYPES[name].__name__)}
@@ -263,7 +264,7 @@ def _event(name: str, key: Object, format_: EventFormat) -> Object:
     return {
         "name": f"flashfeed.{name}",
         "contentType": content_type,
-        "headers": event_header_schema(name, content_type),
+        "headers": event_header_schema(name, content_type, traces is not None and traces.enabled),
         "payload": payload,
         "bindings": bound,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flashfeed.codecs.codec import Codec, Wanted
 from flashfeed.codecs.mapping import Mapping
@@ -28,6 +28,9 @@ from .metrics import Metrics
 from .paused import Acknowledge, PausedPartitions, Place
 from .supplies import Supplies
 from .transport import Batch, source_of
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 # One message is one update at the earliest, so this bounds an update's tokens too.
 PACK_RECORDS_MAX = 64
@@ -175,7 +178,8 @@ def _letter(raw: Any, feed: Feed, fault: Fault, first: int = 0) -> DeadLetter:
 
 
 class FeedAgent:
-    """Carries a feed's batches to `flashfeed.records` and the dead letters."""
+    """Carries a feed's batches to `flashfeed.records` and the dead letters. `tracing`: None
+    where nothing is followed."""
 
     def __init__(
         self,
@@ -185,8 +189,10 @@ class FeedAgent:
         topics: FeedTopics,
         metrics: Metrics,
         fatal: Callable[[BaseException], None],
+        tracing: Tracing | None = None,
     ) -> None:
         self._feed = feed
+        self._tracing = tracing
         self._writer = writer
         self._supplies = supplies
         self._topics = topics
@@ -221,9 +227,15 @@ class FeedAgent:
 
     async def _carry(self, batch: Batch) -> None:
         self._supplies.begin()
+        trace = self._tracing.feed(self._feed.name, batch) if self._tracing is not None else None
         read = read_batch(batch, self._feed)
+        if trace is not None:
+            trace.carry(read)
         births = self._supplies.writes()
-        await self._writer.write(births + self._writes(read.messages, read.dead_letters))
+        writes = births + self._writes(read.messages, read.dead_letters)
+        written = await self._writer.write(writes)
+        if trace is not None:
+            trace.written(read, written[len(writes) - len(read.messages) :])
         self._supplies.written(births)
         self._metrics.feed_batch(
             self._feed.name, len(batch.records), read.records, read.skipped, read.dead_letters

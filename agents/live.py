@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flashfeed.engine import Engine
 from flashfeed.models.chat import ChatRequest
@@ -35,6 +36,7 @@ from flashfeed.models.messages import (
 )
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
+from flashfeed.models.trace_context import Followed
 from flashfeed.models.views import (
     AppendAck,
     Embeddings,
@@ -67,6 +69,9 @@ from .subscribers import Subscribers
 from .talks import Talks, placed
 from .tenancy import TenantSessions
 
+if TYPE_CHECKING:
+    from .tracing import Tracing
+
 REST_MAX_S = 2.0
 
 
@@ -84,12 +89,14 @@ class LiveSessions:
         documents: tuple[Shelf, Log],
         peers: Peers | None,
         metrics: Metrics,
+        tracing: Tracing | None = None,
     ) -> None:
         self._config = config
         self._engine = engine
         self._partitions = partitions
         self._history = History(writer, config.topics.records, partition_count)
         self._metrics = metrics
+        self._tracing = tracing
         self._subscribers = Subscribers()
         self._documents = documents
         self._talks = Talks(config, engine, self._history, metrics)
@@ -235,7 +242,12 @@ class LiveSessions:
         check_push(view, records, lambda text: self._engine.count_tokens(text, session_id))
         if records:
             packed = packed_records(records, int(time.time() * 1000))
-            message = Records(type=view.spec.type, records=packed, idempotency_key=idempotency_key)
+            message = Records(
+                type=view.spec.type,
+                records=packed,
+                idempotency_key=idempotency_key,
+                traces=self._followed(),
+            )
             try:
                 await self._history.push(session_id, message, len(records))
             except WriteUncertain as error:
@@ -340,6 +352,11 @@ class LiveSessions:
         self._subscribers.end(lambda one: one == session_id)
 
     # -- inside -------------------------------------------------------------------
+
+    def _followed(self) -> tuple[Followed, ...]:
+        """The trace of the request that is served here, where it has one."""
+        context = self._tracing.current() if self._tracing is not None else None
+        return (Followed(0, context),) if context is not None else ()
 
     def _find(self, session_id: str) -> SessionOwner | None:
         return self._partitions.find(self._placement.here(session_id), session_id)

@@ -11,6 +11,7 @@ import orjson
 from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.events import FlashReady, cloud_event
 from flashfeed.models.state import Head, Item, ring_slots
+from flashfeed.models.trace_context import TraceContext, sent_in, trace_headers
 from flashfeed.models.views import SessionEvent
 
 from .changelog import entry_write, tombstones
@@ -73,7 +74,7 @@ def step_outputs(
             for query in (state.head.spec.flash if state is not None else ())
             if query.id not in left
         ]
-    published = [*event_writes(events, topics), *asked.replies]
+    published = [*event_writes(events, topics, head.trace), *asked.replies]
     return Outputs(letters, asked.letters, refused, changelog, events, published)
 
 
@@ -91,13 +92,18 @@ def version_events(head: Head) -> list[SessionEvent]:
     return [*flash_events(head), updated_event(head)]
 
 
-def event_writes(events: Iterable[SessionEvent], topics: OutputTopics) -> list[Write]:
-    """The events as Kafka records: each in its topic, answers in the compacted one too."""
+def event_writes(
+    events: Iterable[SessionEvent], topics: OutputTopics, trace: TraceContext | None
+) -> list[Write]:
+    """The events as Kafka records: each in its topic, answers in the compacted one too. `trace`
+    is their version's."""
     writes = []
     for event in events:
         out = cloud_event(event, topics.source, topics.encoding)
         flash = isinstance(event, FlashReady)
         topic = topics.flash_ready if flash else topics.data_updated
+        if trace is not None:
+            out.headers.extend(trace_headers(sent_in(trace, topic)))
         writes.append(Write(topic, out.key, out.value, out.headers))
         if isinstance(event, FlashReady):
             key = f"{event.session_id}/{event.id}".encode()

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -50,12 +50,16 @@ from .session_step import (
 )
 from .step_writer import StepWriter
 
+if TYPE_CHECKING:
+    from .step_trace import StepTrace
+    from .tracing import Tracing
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
-    """What every session of a worker shares."""
+    """What every session of a worker shares. `tracing`: None where nothing is followed."""
 
     engine: Engine
     steps: StepWriter
@@ -69,6 +73,7 @@ class OwnerParts:
     settled: Callable[[int, int, FlashfeedError | None], None]
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
+    tracing: Tracing | None = None
 
 
 class _Done(NamedTuple):
@@ -148,6 +153,8 @@ class SessionOwner:
     def put(self, one: Waiting) -> None:
         """Hand over a message, in offset order."""
         self.arrived_ms = int(time.time() * 1000)
+        if self._parts.tracing is not None:
+            one = one._replace(arrived_ns=time.time_ns())
         self._waiting.append(one)
         self._wake.set()
 
@@ -170,7 +177,7 @@ class SessionOwner:
             state.head = msgspec.structs.replace(state.head, failed=failed)
         self.state = state
         if state.head.version and not self._parts.steps.atomic:
-            events = event_writes(version_events(state.head), self._parts.topics)
+            events = event_writes(version_events(state.head), self._parts.topics, state.head.trace)
             await self._parts.steps.publish(self.partition, [], [], events)
 
     # -- the step ---------------------------------------------------------------
@@ -206,28 +213,39 @@ class SessionOwner:
         return take_waiting(self._waiting, spec, bound, applied, self._items_max)
 
     async def _apply(self, taken: Taken) -> int:
+        """Do one step, followed where something in it is; returns how many messages it took."""
+        tracing = self._parts.tracing
+        trace = tracing.step(self.partition, taken.messages) if tracing is not None else None
+        if trace is None:
+            return await self._step(taken, None)
+        with trace:
+            return await self._step(taken, trace)
+
+    async def _step(self, taken: Taken, trace: StepTrace | None) -> int:
         """Plan, run and settle one step; returns how many messages it took."""
         began = time.monotonic()
-        done = await self._work(taken)
+        done = await self._work(taken, trace)
         if done is None:
             return await self._apply(taken.first())  # what waits together may fit one by one
         if done.step.items:
             self._items_max = step_items(len(done.step.items), done.update.wall_s)
-        head = self._settled(done, began, taken)
+        head = self._settled(done, began, taken, trace)
         try:
-            await self._publish(done, head)
+            await self._publish(done, head, trace)
         except RequestError as error:
             # One of its records is larger than Kafka takes, and would be so again.
             await self._engine.reopen(self.state)
             if len(taken.messages) > 1:
                 return await self._apply(taken.first())
             done = _Done(self.state, self._fail(done.step, error), NO_WORK)
-            await self._publish(done, self._settled(done, began, taken))
+            await self._publish(done, self._settled(done, began, taken, trace), trace)
         self.making = ""
         return len(taken.messages)
 
-    def _settled(self, done: _Done, began: float, taken: Taken) -> Head:
+    def _settled(self, done: _Done, began: float, taken: Taken, trace: StepTrace | None) -> Head:
         step, update = done.step, done.update
+        if trace is not None:
+            trace.decoded()
         ran = Ran(
             answers=update.answers,
             tokens=update.n_tokens or step.head.tokens,
@@ -237,10 +255,11 @@ class SessionOwner:
             evaluated_ms=int(time.time() * 1000),
             pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
+            trace=trace.context if trace is not None else None,
         )
         return settle_step(step, done.state, ran)
 
-    async def _work(self, taken: Taken) -> _Done | None:
+    async def _work(self, taken: Taken, trace: StepTrace | None) -> _Done | None:
         """Plan the step and do its work. None: it has no room, but is of several messages."""
         parts = self._parts
         try:
@@ -261,6 +280,8 @@ class SessionOwner:
             parts.metrics.session_failed(fault.reason)
             return _Done(self.state, step, NO_WORK)
         self.making = step.head.feed * step.creates  # counts before it is there
+        if trace is not None:
+            trace.planned(step)
         try:
             return _Done(self.state, step, await self._engine.run(step))
         except FlashfeedError as error:
@@ -299,7 +320,7 @@ class SessionOwner:
             self._parts.metrics.session_failed(error.reason)
         return failed
 
-    async def _publish(self, done: _Done, head: Head) -> None:
+    async def _publish(self, done: _Done, head: Head, trace: StepTrace | None) -> None:
         parts, step = self._parts, done.step
         out = step_outputs(step, done.state, head, self.partition, parts.topics)
         # Raises RequestError where the changelog takes no such entry, and then has none.
@@ -310,6 +331,10 @@ class SessionOwner:
         for event in out.events:
             parts.publish(event)
         parts.metrics.dead_letters(out.control)
+        if trace is not None:
+            ours = (parts.topics.flash_ready, parts.topics.data_updated)
+            topics = [one.topic for one in out.published if one.topic in ours]
+            trace.published(step, done.update, topics)
         for one in step.messages:
             parts.settled(self.partition, one.offset, step.outcomes.get(one.offset))
 

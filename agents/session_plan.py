@@ -39,6 +39,7 @@ from flashfeed.models.messages import (
 from flashfeed.models.origins import Origin, origin_key
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import Head, Item
+from flashfeed.models.trace_context import PENDING_MAX
 
 from .session_items import merge_items, write_lines
 from .session_queue import NO_RELIEF, Relief
@@ -60,6 +61,7 @@ def plan_step(
     says what is done about too much of them; `admit` refuses a session that a feed would
     make by itself."""
     step = bare_step(session_id, state, window_items)
+    step.causes += step.head.assembly.traces
     held = state.items if state is not None else ()
     exists = state is not None
     since = step.head.records_offset + 1
@@ -89,7 +91,7 @@ def plan_step(
         if relief.coalesces:
             merge_items(step, since)
         write_lines(step, held, text_codec(step.head.spec.text, step.head.spec.type))
-    origins = tuple(fresh_origins.values())
+    origins, traces = tuple(fresh_origins.values()), tuple(step.causes[-PENDING_MAX:])
     if step.moves:
         spec = step.head.spec
         step.queries = (*spec.flash, NEXT_WORD) if spec.pre_decode else spec.flash
@@ -99,9 +101,9 @@ def plan_step(
             origins=origins,
             event_time=_event_time(step),
         )
-        origins = ()
+        origins = traces = ()
     # What went into a bar that is not complete belongs to the version that has the bar.
-    assembly = msgspec.structs.replace(step.head.assembly, origins=origins)
+    assembly = msgspec.structs.replace(step.head.assembly, origins=origins, traces=traces)
     step.head = msgspec.structs.replace(step.head, assembly=assembly)
     return step
 
@@ -258,6 +260,7 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         moves=False,
         marks_prefix=False,
         received_ms=[],
+        causes=[],
         refused=[],
         texts=0,
         final=0,

@@ -83,10 +83,11 @@ def fold_records(
     step.dropped += len(dropped)
     fold = _fold_assembled if _needs_memory(head.spec, message) else _fold_record
     taken: list[PackedRecord] = []
+    texts: list[PackedRecord] = []
     for one in records:
         if (text := pushed_text(one.fields)) is not None:
             step.items.append(Item(text, offset=offset))
-            step.texts += 1
+            texts.append(one)
             _move(step, one)
             continue
         try:
@@ -95,6 +96,10 @@ def fold_records(
         except RecordError as error:
             step.refused.append(Refused(message, one, error.reason, error.path, str(error)))
     step.taken += len(taken)
+    step.texts += len(texts)
+    if message.traces:
+        used = {one.offset for one in (*taken, *texts)}
+        step.causes += [one.context for one in message.traces if one.offset in used]
     if message.topic and taken:
         if message.replays:  # a stretch of its own: what lies between came before
             key = f"{key}@{taken[0].offset}"

@@ -15,6 +15,7 @@ from flashfeed.heads.prior import correct
 from flashfeed.models.session import NEXT_WORD, Answer, AnsweredBy
 from flashfeed.models.spec_hash import spec_hash
 from flashfeed.models.state import Counters, Head, Item, Prior
+from flashfeed.models.trace_context import TraceContext
 from flashfeed.models.window import block_start, window_length
 
 from .session_step import SessionState, Step
@@ -23,7 +24,8 @@ from .session_step import SessionState, Step
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What running a step gave. Tokens: `tokens` the session holds, `ingest_tokens` of
-    the new items, `decoded_tokens` questions and answers too; `pending` records wait."""
+    the new items, `decoded_tokens` questions and answers too; `pending` records wait; `trace`
+    is the step's span, where it is followed."""
 
     answers: Sequence[Answer]
     tokens: int
@@ -33,6 +35,7 @@ class Ran:
     evaluated_ms: int
     pending: int
     model: str
+    trace: TraceContext | None = None
 
 
 def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
@@ -78,6 +81,7 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
             "update_ms": ran.process_us / 1000,
             "pending": ran.pending,
             "priors": priors,
+            "trace": ran.trace,
             "ready": next((one for one in ran.answers if one.query_id == NEXT_WORD.id), None),
         }
     elif answers:

@@ -26,6 +26,7 @@ from flashfeed.models.messages import Append, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
 from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.state import Head, Item
+from flashfeed.models.trace_context import TraceContext
 from flashfeed.models.window import block_start
 
 STEP_ITEMS_MIN, STEP_ITEMS_MAX = 64, 256
@@ -48,12 +49,13 @@ def any_feed(_feed: str, _session_id: str) -> None:
 
 class Waiting(NamedTuple):
     """A message of `flashfeed.records` that its session has not applied yet; `written_ms` is
-    Kafka's time of it."""
+    Kafka's time of it, `arrived_ns` when it came here, where something of it is followed."""
 
     offset: int
     message: Message
     n_bytes: int = 0
     written_ms: int = 0
+    arrived_ns: int = 0
 
     @property
     def records(self) -> int:
@@ -149,6 +151,7 @@ class Step:
     The window's last `rewind` items go before, and stand among `items` again where they
     stay (session_items.py). `head` is the head before the answers; `moves` says that the
     data version moves; `outcomes` has, for each offset, the error its caller gets (None: done).
+    `causes` are the traces of the records in it that are followed.
     """
 
     head: Head
@@ -158,6 +161,7 @@ class Step:
     refused: list[Refused] = field(default_factory=list)
     outcomes: dict[int, FlashfeedError | None] = field(default_factory=dict)
     received_ms: list[int] = field(default_factory=list)
+    causes: list[TraceContext] = field(default_factory=list)
     last: LastRecord | None = None
     creates: bool = False
     deletes: bool = False

@@ -143,9 +143,12 @@ class Transactions:
         await asyncio.gather(*pending)
         await producer.commit_transaction()
 
-    def _failed(self, steps: Sequence[_Step], error: Exception) -> None:
+    def _failed(self, steps: Sequence[_Step], error: BaseException) -> None:
         """Nothing more is written: another worker has the id, or nobody knows what is there."""
         _fetch_failures(self._producer)
+        sender = self._producer._sender.sender_task
+        if sender.done() and not sender.cancelled() and sender.exception() is not None:
+            error = sender.exception()  # what `send` says then is what came of it
         if isinstance(error, ProducerFenced):
             self._writer.failures["fenced"] += 1
             what = f"partition {self._partition} is another worker's: {self.id!r} is fenced"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket
@@ -30,6 +32,7 @@ from .request_ids import RequestIds
 from .settings import BridgeSettings
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+UNTRACED = frozenset({"/health", "/healthz", "/livez", "/readyz", "/metrics"})
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ def create_app(
     settings: BridgeSettings | None = None,
     cluster: Cluster | None = None,
     health: Health | None = None,
+    tracer_provider: Any = None,
 ) -> FastAPI:
     """The app over a session service. `app.state.closing` is the event that ends its
     streams; whoever serves the app sets it before it stops. Without a cluster no request
-    goes from one worker to another."""
+    goes from one worker to another. FastAPI itself makes the requests' spans, where there is
+    an OpenTelemetry `tracer_provider`."""
     settings = settings or BridgeSettings()
     closing = asyncio.Event()
     app = FastAPI(
@@ -56,6 +61,7 @@ def create_app(
         description="Live sessions over HTTP, server-sent events and WebSocket.",
         # A path with a slash too many is an unknown route, not a redirect that drops a body.
         redirect_slashes=False,
+        telemetry=_telemetry(tracer_provider) if tracer_provider is not None else None,
     )
     app.state.closing = closing
     app.state.settings = settings
@@ -99,6 +105,19 @@ def create_app(
     _add_unknown_socket(app)
     add_examples(app)
     return app
+
+
+def _telemetry(tracer_provider: Any) -> TelemetryConfig:
+    """Spans of requests and nothing else. A WebSocket has none, it is open for hours; nor has
+    what probes and Prometheus ask for all the time."""
+    return {
+        "tracer_provider": tracer_provider,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": False,
+        "exclude": lambda scope: scope["type"] != "http" or scope["path"] in UNTRACED,
+    }
 
 
 def _pass_on(app: FastAPI, cluster: Cluster, closing: asyncio.Event, body_max: int) -> None:

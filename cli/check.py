@@ -10,7 +10,7 @@ from flashfeed.agents.supplies import Supplies
 
 from .models import catalogue, describe, engine_of
 from .settings import bridge_settings, load
-from .worker import engine_settings
+from .worker import engine_settings, tracing_of
 
 
 def check(path: Path) -> int:
@@ -18,6 +18,8 @@ def check(path: Path) -> int:
     config = load(path)
     client_settings(config.kafka)  # reads the secrets and certificates that it names
     Supplies(config, Metrics()).check()
+    if tracing := tracing_of(config):
+        tracing.close()
     keyed = bool(bridge_settings(config).keys.tenants)
     models = catalogue(config)
     for name in models.named:

@@ -11,13 +11,15 @@ import logging
 import re
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
 
 from flashfeed.models.config import LogConfig
+from flashfeed.models.trace_context import TraceContext
 
-FIELDS: Final = ("feed", "topic", "partition", "offset", "session")
+FIELDS: Final = ("feed", "topic", "partition", "offset", "session", "trace_id", "span_id")
 TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _CHATTY: Final = ("aiokafka", "faust", "mode", "uvicorn", "flashfeed.agents.transport")
@@ -70,6 +72,19 @@ def set_up(config: LogConfig, verbose: bool = False) -> None:
         logging.getLogger(name).setLevel(max(level, chatty))
     for name in _TELLING:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def show_traces(current: Callable[[], TraceContext | None]) -> None:
+    """Give each line the ids of the span that is active where it is written."""
+
+    def add_ids(record: logging.LogRecord) -> bool:
+        active = current()
+        if active is not None:
+            record.trace_id, record.span_id = active.trace_id, active.span_id
+        return True
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(add_ids)
 
 
 def _is_json(config: LogConfig) -> bool:

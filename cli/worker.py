@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 import signal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flashfeed.agents.app import Worker
 from flashfeed.agents.feeds import Feed
@@ -27,7 +28,7 @@ from flashfeed.models.config import Config, EngineConfig
 from flashfeed.models.errors import ConfigError, FlashfeedError
 
 from .collector import calm_collector
-from .logs import set_up
+from .logs import set_up, show_traces
 from .models import catalogue, default_engine, engine_of
 from .settings import (
     advertised_url,
@@ -38,6 +39,9 @@ from .settings import (
     session_filter,
     session_name,
 )
+
+if TYPE_CHECKING:
+    from flashfeed.agents.tracing import Tracing
 
 log = logging.getLogger(__name__)
 _ATTENTION = ("kv_type", "flash_attention")
@@ -148,13 +152,35 @@ def engine_for(config: Config, **changes: Any) -> Engine:
     )
 
 
+def tracing_of(config: Config) -> Tracing | None:
+    """What follows records, where the configuration says so: only then it is imported.
+
+    Raises ConfigError where it is not installed.
+    """
+    traces = config.traces
+    if traces is None or not traces.enabled:
+        return None
+    if os.getenv("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return None
+    try:
+        from flashfeed.agents.tracing import Tracing
+    except ImportError as error:
+        raise ConfigError(
+            f"traces: {error.name} is not installed; try: pip install 'flashfeed[traces]'"
+        ) from None
+    return Tracing(config, traces)
+
+
 async def _run(config: Config, trace: Path | None) -> int:
     bridge_options = bridge_settings(config)
     peers = cluster_peers(config)
+    tracing = tracing_of(config)
+    if tracing is not None:
+        show_traces(tracing.current)
     engine = engine_for(config, trace=trace)
     engine.start()
     tenants = bridge_options.keys.tenants
-    worker = Worker(config, engine, partial(feeds_of, config), peers, tenants)
+    worker = Worker(config, engine, partial(feeds_of, config), peers, tenants, tracing)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -166,7 +192,8 @@ async def _run(config: Config, trace: Path | None) -> int:
         calm_collector()
         if config.bridge.enabled:
             cluster = Cluster(service.everywhere, peers) if peers is not None else None
-            app = create_app(service, bridge_options, cluster, worker.health)
+            provider = tracing.provider if tracing is not None else None
+            app = create_app(service, bridge_options, cluster, worker.health, provider)
             server = BridgeServer(app, config.bridge.host, config.bridge.port)
             await server.start()
             scheme = "https" if bridge_options.tls else "http"
@@ -187,4 +214,6 @@ async def _run(config: Config, trace: Path | None) -> int:
         if peers is not None:
             await peers.close()
         await engine.stop()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
     return code

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from .origins import Origin
+from .trace_context import TraceContext
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -87,7 +88,8 @@ class Assembly(msgspec.Struct, frozen=True, omit_defaults=True):
     newest event time (s). `candle` are the fields of a candle that counts as final when
     the next one begins, `sym` the symbol of what is put together. `vitals` holds each
     vital sign's last value and its time.
-    `origins` are the source records that went in here and are in no published version.
+    `origins` are the source records that went in here and are in no published version,
+    `traces` the newest of their traces.
     `live` is how many of the session's lines are of candles that are not final.
     """
 
@@ -99,3 +101,4 @@ class Assembly(msgspec.Struct, frozen=True, omit_defaults=True):
     vitals: dict[str, tuple[float, Any]] = {}
     origins: tuple[Origin, ...] = ()
     live: int = 0
+    traces: tuple[TraceContext, ...] = ()

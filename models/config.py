@@ -303,6 +303,19 @@ class LogConfig(_Table, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class TracesConfig(_Table, frozen=True, kw_only=True):
+    """Traces by OpenTelemetry, over OTLP and HTTP; without this table there are none.
+
+    `endpoint` is the collector's address as OTEL_EXPORTER_OTLP_ENDPOINT has it (""): /v1/traces
+    is put behind it. What brings a sampled `traceparent` is followed; of the rest a share of
+    `sample_ratio`.
+    """
+
+    enabled: bool = True
+    endpoint: Annotated[str, msgspec.Meta(pattern="^(https?://[^/?#@]+[^?#]*)?$")] = ""
+    sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+
+
 class OutcomeConfig(_Table, frozen=True, kw_only=True):
     """When and how the true answer to a question shows in the session's own later records:
     `after` so many of them (`5 records`) or a time (`30m`, in event time), as `label` says
@@ -403,6 +416,7 @@ class Config(_Table, frozen=True, kw_only=True):
     cluster: ClusterConfig = ClusterConfig()
     prices: PricesConfig = PricesConfig()
     log: LogConfig = LogConfig()
+    traces: TracesConfig | None = None
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}
     pipelines: dict[NonEmpty, PipelineConfig] = {}

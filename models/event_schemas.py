@@ -25,8 +25,11 @@ _BOUNDS: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def event_header_schema(name: str, content_type: str = "application/json") -> dict[str, Any]:
-    """The schema of the headers of an event of `flashfeed.<name>`, as text."""
+def event_header_schema(
+    name: str, content_type: str = "application/json", traced: bool = False
+) -> dict[str, Any]:
+    """The schema of the headers of an event of `flashfeed.<name>`, as text; `traced`: they may
+    say whose trace it belongs to."""
     headers: dict[str, Any] = {
         "ce_specversion": {"const": "1.0"},
         "ce_id": {
@@ -46,7 +49,12 @@ def event_header_schema(name: str, content_type: str = "application/json") -> di
         },
         "content-type": {"const": content_type},
     }
-    return {"type": "object", "properties": headers, "required": list(headers)}
+    required = list(headers)
+    if traced:
+        followed = "W3C Trace Context, where records of the version are followed."
+        headers["traceparent"] = {"type": "string", "description": followed}
+        headers["tracestate"] = {"type": "string"}
+    return {"type": "object", "properties": headers, "required": required}
 
 
 def event_schema_components(ref_template: str) -> dict[str, dict[str, Any]]:

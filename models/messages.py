@@ -14,6 +14,7 @@ import msgspec
 from .errors import DecodeFault
 from .records import RecordType
 from .session import FlashQuery, SessionSpec
+from .trace_context import Followed
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -65,7 +66,8 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     again, and is final when the next one begins. `feed` is whose limits on new sessions
     hold. A record may be nothing but text (`pushed_text`), whatever the type. `replays`: how
     often the record was a dead letter before; it lies behind its origin's watermark then, so
-    it is not held against it, and `idempotency_key` alone tells a repeat.
+    it is not held against it, and `idempotency_key` alone tells a repeat. `traces` has those
+    of its records that are followed (a push has the offset 0).
     """
 
     type: RecordType
@@ -76,6 +78,7 @@ class Records(_Message, frozen=True, kw_only=True, tag="records"):
     feed: str = ""
     may_change: bool = False
     replays: int = 0
+    traces: tuple[Followed, ...] = ()
 
 
 class Create(_Message, frozen=True, kw_only=True, tag="create"):

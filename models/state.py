@@ -21,6 +21,7 @@ from .assembly import Assembly
 from .merged import Merged
 from .origins import Origin, Watermark
 from .session import Answer, SessionSpec, WindowSpec
+from .trace_context import TraceContext
 
 IDEMPOTENCY_KEYS_MAX = 256
 HEAD_SLOT = -1
@@ -85,11 +86,12 @@ class Head(msgspec.Struct, frozen=True):
     `pending` (records that waited when it was answered), `version_records` (records in
     its context), `version_first` and `version_offset` (records offsets of the oldest and
     the newest item in it), `ready` (what the model says next by itself, under
-    `pre_decode`) belong to the last version, and `previous` holds each query's
-    answer before it, so that its events can be published again, byte for byte, under the
-    same ids. `priors` are by query id; `assembly` is what later records
-    are put together with. `feed` is the feed that made the session by itself ("": somebody
-    asked for it). `failed` says why the session takes no more records; "" while it does.
+    `pre_decode`), `trace` (the step that made it, where that is followed) belong to the last
+    version, and `previous` holds each query's answer before it, so that its events can be
+    published again, byte for byte, under the same ids. `priors` are by query id; `assembly` is
+    what later records are put together with. `feed` is the feed that made the session by
+    itself ("": somebody asked for it). `failed` says why the session takes no more records; ""
+    while it does.
     """
 
     session_id: str
@@ -129,6 +131,7 @@ class Head(msgspec.Struct, frozen=True):
     failed: str = ""
     assembly: Assembly = Assembly()
     feed: str = ""
+    trace: TraceContext | None = None
 
     @property
     def window(self) -> WindowSpec:

@@ -169,6 +169,7 @@ class Bench:
         self.may_step.set()
         self.spec = spec
         self.started = False
+        self.tracing: Any = None
         self.owner = self.make_owner()
 
     def make_owner(self) -> SessionOwner:
@@ -189,6 +190,7 @@ class Bench:
                 settled=self.settled,
                 fatal=self.fatal.append,
                 may_step=self.may_step,
+                tracing=self.tracing,
             ),
         )
 

@@ -17,8 +17,8 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
-from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.bridge.forwarded import SECRET_CHARS_MIN
 from flashfeed.bridge.keys import Keys, joined, read_key_list
 from flashfeed.bridge.origins import ANY_ORIGIN
@@ -330,7 +330,7 @@ def _cross_checks(config: Config) -> list[str]:
 def _check_codec(feed: FeedConfig, config: Config) -> None:
     # What the worker will use is made here as well: it connects to nothing before it starts.
     chosen = codec_of(feed.preset, feed.codec, feed.codec_options)
-    codec(*chosen, Supplies(config, Metrics()).outside)
+    codec(*chosen, Supplies(config, Uncounted()).outside)
 
 
 def _bridge_checks(bridge: BridgeConfig) -> list[str]:

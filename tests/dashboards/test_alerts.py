@@ -112,6 +112,16 @@ CASES = {
     "FlashfeedWorkerDown": Case(
         gauge("up", 1, 0), {**WORKER, "job": "flashfeed"}, 9, 10, 12, 50
     ),
+    # A target that discovery no longer finds: its series end.
+    "FlashfeedNoWorker": Case({f"up{{{W}}}": "1x9 stale _x39 1x60"}, {}, 9, 10, 12, 51),
+    "FlashfeedWorkerGone": Case(
+        {f"up{{{W}}}": "1x120", 'up{instance="w:2",job="flashfeed"}': "1x9 stale _x39 1x60"},
+        {}, 9, 11, 14, 51,
+    ),
+    "FlashfeedWorkerRestarts": Case(
+        {f"process_start_time_seconds{{{W}}}": "100x9 700 760x2 940x60"},
+        {**WORKER, "job": "flashfeed"}, 11, None, 14, 30,
+    ),
     "FlashfeedPartitionNotServed": Case(
         gauge("flashfeed_partitions", 0, 1, f'{W},state="recovering"'), WORKER, 9, 12, 17, 50
     ),

@@ -52,6 +52,8 @@ WORKER = {"instance": "w:1"}
 DECODED = f'flashfeed_engine_decode_seconds_total{{{W},kind="flash"}}'
 RESTORES = f'flashfeed_engine_restores_total{{{W},source="decode"}}'
 UPDATES = f'flashfeed_updates_total{{{W},tenant="",feed="f",type="ohlcv"}}'
+PROBE = 'instance="p:1",job="flashfeed-probe"'
+PROBE_LABELS = {"instance": "p:1", "job": "flashfeed-probe"}
 PLACE = f'{W},topic="ticks",partition="3"'
 CASES = {
     "FlashfeedFreshnessBurnFast": Case(late("60 70 120", 0), {}, 59, None, 125, 150),
@@ -129,7 +131,23 @@ CASES = {
         gauge("flashfeed_probe_success", 1, 0, 'partition="0",job="flashfeed-probe"'),
         {"partition": "0"}, 9, 11, 13, 50,
     ),
+    "FlashfeedProbeSilent": Case(gauge("up", 1, 0, PROBE), PROBE_LABELS, 9, 12, 17, 50),
 }  # fmt: skip
+OTHER_CAUSES = [
+    # It hangs and is scraped: what it said last stands.
+    ("FlashfeedProbeFailing", Case(
+        {
+            'flashfeed_probe_success{partition="0",job="flashfeed-probe"}': "1x120",
+            'flashfeed_probe_last_success_timestamp_seconds{partition="0",job="flashfeed-probe"}':
+                "0+60x9 540x40 3000+60x60",
+        },
+        {"partition": "0"}, 14, 15, 18, 51,
+    )),
+    ("FlashfeedProbeSilent", Case(
+        {f"up{{{PROBE}}}": "1x9 stale _x39 1x60"}, {"job": "flashfeed-probe"}, 9, 12, 17, 51
+    )),
+]  # fmt: skip
+"""What an alert says beside its case."""
 ALERTING = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
@@ -185,13 +203,15 @@ def rule_test(name: str, case: Case) -> dict[str, Any]:
     return test
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_alert_fires_for_its_cause_and_ends_with_it(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "case"), [*CASES.items(), *OTHER_CAUSES])
+def test_an_alert_fires_for_its_cause_and_ends_with_it(
+    name: str, case: Case, tmp_path: Path
+) -> None:
     file = tmp_path / "test.yml"
     tests = {
         "rule_files": [str(ALERTS)],
         "evaluation_interval": "1m",
-        "tests": [rule_test(name, CASES[name])],
+        "tests": [rule_test(name, case)],
     }
     file.write_text(yaml.safe_dump(tests))
     ran = promtool("test", "rules", str(file))

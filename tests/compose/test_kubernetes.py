@@ -77,7 +77,8 @@ def test_workers_reach_one_another_by_the_headless_service() -> None:
 
 
 def test_its_secrets_come_from_a_secret_that_no_file_holds() -> None:
-    for name in (CONFIG.bridge.api_keys_env, CONFIG.cluster.secret_env):
+    bridge = CONFIG.bridge
+    for name in (bridge.api_keys_env, bridge.metrics_key_env, CONFIG.cluster.secret_env):
         reference = ENVIRONMENT[name]["valueFrom"]["secretKeyRef"]
         assert f"--from-literal={reference['key']}=" in (COMPOSE / "README.md").read_text()
     assert "Secret" not in {one["kind"] for one in manifests()}
@@ -120,7 +121,9 @@ def test_prometheus_may_scrape_the_pods_under_the_name_of_the_alerts() -> None:
     assert monitor["selector"]["matchLabels"].items() <= POD["metadata"]["labels"].items()
     [endpoint] = monitor["podMetricsEndpoints"]
     assert endpoint["port"] in [one["name"] for one in WORKER["ports"]]
-    assert endpoint["path"] == METRICS_PATH and CONFIG.bridge.metrics_open
+    assert endpoint["path"] == METRICS_PATH
+    key = endpoint["authorization"]["credentials"]
+    assert key == ENVIRONMENT[CONFIG.bridge.metrics_key_env]["valueFrom"]["secretKeyRef"]
     assert {"job": "flashfeed"}.items() <= {
         one["targetLabel"]: one.get("replacement") for one in endpoint["relabelings"]
     }.items()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from flashfeed.cli.worker_process import stop_worker, wait_until_ready
 from flashfeed.client import TopicEvents
 from flashfeed.models.errors import Unavailable
 
-from apache_kafka import available, kafka_process
+from apache_kafka import available, jars, kafka_process
 from deployment import COMPOSE, read
 from prometheus_tools import prometheus
 
@@ -186,6 +187,21 @@ def test_prometheus_reads_the_worker_as_its_file_says(running: Running, tmp_path
                 found = json.load(answer)["data"]["result"]
             time.sleep(0.2)
     assert found, "Prometheus read nothing"
+
+
+def test_kafka_s_health_check_does_with_the_heap_that_it_is_given(running: Running) -> None:
+    kind, line = read("compose.yaml")["services"]["kafka"]["healthcheck"]["test"]
+    asked = re.fullmatch(
+        r"KAFKA_HEAP_OPTS=(-Xmx\d+m) \S+/kafka-broker-api-versions.sh --bootstrap-server \S+", line
+    )
+    assert kind == "CMD-SHELL" and asked is not None
+    program = "org.apache.kafka.tools.BrokerApiVersionsCommand"  # what the script runs
+    java = ["java", asked[1], "-cp", f"{jars()}/*", program, "--bootstrap-server"]
+    for brokers, healthy in ((running.brokers, True), ("127.0.0.1:9", False)):
+        ran = subprocess.run(
+            [*java, brokers], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (ran.returncode == 0) is healthy, ran.stderr
 
 
 async def test_the_worker_is_a_static_member_of_its_group(running: Running) -> None:

@@ -4,6 +4,7 @@ and resolved when the cause ends."""
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,6 +177,18 @@ def test_every_alert_has_a_case_and_an_entry_in_the_runbook() -> None:
 def test_promtool_reads_the_rules() -> None:
     checked = promtool("check", "rules", str(ALERTS))
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_readme_s_command_makes_links_of_the_runbook_s_paths(tmp_path: Path) -> None:
+    [command] = re.findall(r"```sh\n(sed .*?)```", (ALERTS.parent / "README.md").read_text(), re.S)
+    (tmp_path / "dashboards").mkdir()
+    (tmp_path / "dashboards" / "alerts.yml").write_text(ALERTS.read_text())
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+    written = tmp_path / "alerts-linked.yml"
+    links = re.findall(r"runbook_url: (.*)", written.read_text())
+    paths = [rule["annotations"]["runbook_url"] for rule in ALERTING.values()]
+    assert links == [f"https://wiki.example.com/{path}" for path in paths]
+    assert promtool("check", "rules", str(written)).returncode == 0
 
 
 def annotations(name: str, labels: dict[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from flashfeed.codecs.codec import Birth, BirthWanted
 from flashfeed.models.errors import BirthMissing
 
 from .kafka_writer import Write
-from .metrics import Metrics
+from .supply_counts import SupplyCounts
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ _encoder = msgspec.msgpack.Encoder()
 class BirthBook:
     """The births at hand (codecs/codec.py's Births). Pure but for its clock."""
 
-    def __init__(self, metrics: Metrics, now: Callable[[], float] = time.monotonic) -> None:
-        self._metrics = metrics
+    def __init__(self, counts: SupplyCounts, now: Callable[[], float] = time.monotonic) -> None:
+        self._counts = counts
         self._now = now
         self._births: OrderedDict[str, Birth] = OrderedDict()
         self._fresh: dict[str, Birth] = {}
@@ -57,7 +57,7 @@ class BirthBook:
         """A birth was read from a feed: it counts, and is written with the batch."""
         if self._births.get(edge) != birth:
             self._fresh[edge] = birth
-            self._metrics.birth("read")
+            self._counts.birth("read")
         self.learn(edge, birth)
 
     def take(self, key: bytes, value: bytes | None) -> None:
@@ -99,7 +99,7 @@ class BirthBook:
             last = self._numbers.get(place)
             # A birth begins again at 0.
             if last is not None and number not in (0, (last + 1) % 256):
-                self._metrics.sequence_gap()
+                self._counts.sequence_gap()
             self._numbers[place] = number
             self._numbers.move_to_end(place)
             if len(self._numbers) > EDGES_MAX:
@@ -108,7 +108,7 @@ class BirthBook:
 
     async def wait(self, edge: str, wait_s: float) -> None:
         """Wait for a birth, and give it up after `wait_s`."""
-        self._metrics.birth("waited for")
+        self._counts.birth("waited for")
         deadline = self._now() + wait_s
         while edge not in self._births:
             left = deadline - self._now()
@@ -120,7 +120,7 @@ class BirthBook:
             except TimeoutError:
                 break
         if edge not in self._births:
-            self._metrics.birth("missing")
+            self._counts.birth("missing")
             log.warning("no birth of %s came within %g s", edge, wait_s)
             if len(self._missing) >= EDGES_MAX:
                 del self._missing[next(iter(self._missing))]

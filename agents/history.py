@@ -15,7 +15,7 @@ from flashfeed.models.errors import FlashfeedError, WriteUncertain
 from flashfeed.models.messages import Message, encode_message
 
 from .kafka_writer import KafkaWriter, Write, Written
-from .placement import partition_of
+from .key_partition import partition_of
 from .service import NOTED
 
 APPLY_TIMEOUT_S = 30.0

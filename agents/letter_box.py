@@ -16,11 +16,11 @@ from flashfeed.models.messages import encode_message
 
 from .feeds import Feed
 from .kafka_writer import KafkaWriter, Write
+from .key_partition import partition_of
 from .letter_history import Taken
 from .letter_replay import Ready, Rebuilt, rebuild
 from .letters import Chosen, Letter, newest_of_each, read_letter
 from .past import Past, Stretch
-from .placement import partition_of
 from .supplies import Supplies
 
 MARGIN_MS: Final = 60_000

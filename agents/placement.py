@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import uuid
 
-from aiokafka.partitioner import murmur2
-
 from flashfeed.models.errors import FlashfeedError, SessionElsewhere, Unavailable
 from flashfeed.models.ownership import Owner
 
+from .key_partition import partition_of
 from .owners import Owners
 from .partitions import Partitions
 from .service import NOTED
-
-
-def partition_of(session_id: str, partition_count: int) -> int:
-    """The partition that a session's key hashes to (Kafka's default partitioner)."""
-    return int((murmur2(session_id.encode()) & 0x7FFFFFFF) % partition_count)
 
 
 class Placement:

@@ -22,8 +22,8 @@ from flashfeed.models.errors import ConfigError, DecodeFault, Unavailable
 from .births import BirthBook
 from .followed_topic import FollowedTopic
 from .kafka_writer import KafkaWriter, Write
-from .metrics import Metrics
 from .schema_registry import SchemaRegistry
+from .supply_counts import SupplyCounts
 from .topics import wants_births
 from .transport import Batch, source_of
 
@@ -35,14 +35,14 @@ FIRST_WAIT_S: Final = 0.5
 class Supplies:
     """The schema registry and the births of one worker."""
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    def __init__(self, config: Config, counts: SupplyCounts) -> None:
         self._births_topic = config.topics.births
         self._registry = (
-            SchemaRegistry.of(config.schema_registry, metrics.schema_request)
+            SchemaRegistry.of(config.schema_registry, counts.schema_request)
             if config.schema_registry is not None
             else None
         )
-        self._book = BirthBook(metrics) if wants_births(config) else None
+        self._book = BirthBook(counts) if wants_births(config) else None
         self._kafka = config.kafka
         self._topic: FollowedTopic | None = None
         self.outside = Outside(

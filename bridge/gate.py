@@ -1,7 +1,9 @@
 """Who comes in, and how much they may bring: before any route, for HTTP and WebSocket.
 
 Everything wants a key where keys are set, but for the paths in OPEN_PATHS: a route
-that somebody adds is closed until it is named here. Keys are never logged.
+that somebody adds is closed until it is named here. The metrics' key is no tenant's: it
+opens METRICS_PATH and nothing else, for a Prometheus, which has no other business here.
+Keys are never logged.
 """
 
 from __future__ import annotations
@@ -54,7 +56,6 @@ class Gate:
         self._settings = settings
         self._service = service
         self._keys: Keys = settings.keys
-        self._open = OPEN_PATHS | ({METRICS_PATH} if settings.metrics_open else set())
         self._allowances = allowances
         strangers = LimitsConfig(connections=STRANGERS_MAX, requests_per_s=0)
         self._strangers = TenantAllowance("", strangers, time.monotonic)
@@ -106,7 +107,7 @@ class Gate:
                 scope[SERVICE] = self._service.of(tenant, allowance)
             elif scope["type"] == "websocket" and scope["path"] == SELF_AUTHENTICATED:
                 held.enter_context(self._strangers.connection())
-            elif scope["type"] == "http" and scope["path"] in self._open:
+            elif scope["type"] == "http" and self._is_open(scope["path"], headers):
                 scope[TENANT], scope[SERVICE] = "", self._service
             else:
                 message = "expected an API key: Authorization: Bearer KEY, or x-api-key: KEY"
@@ -123,6 +124,13 @@ class Gate:
         found = (self._keys.authenticate(key) for key in _given_keys(headers))
         tenants = {tenant for tenant in found if tenant is not None}
         return tenants.pop() if len(tenants) == 1 else None
+
+    def _is_open(self, path: str, headers: Headers) -> bool:
+        """Whether a path is for whoever is no tenant: for everybody, or by the metrics' key."""
+        if path != METRICS_PATH:
+            return path in OPEN_PATHS
+        known = self._settings.metrics_key
+        return any(known.authenticate(key) is not None for key in _given_keys(headers))
 
     # -- how ----------------------------------------------------------------------
 

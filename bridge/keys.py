@@ -18,6 +18,8 @@ from flashfeed.models.errors import ConfigError
 from flashfeed.models.tenant import TENANT_PATTERN, TENANT_RULE
 
 DEFAULT_TENANT: Final = "default"
+OPERATOR: Final = "operator"
+"""Who a key to the worker's metrics belongs to; no tenant's name is looked up by it."""
 KEY_CHARS_MIN: Final = 16
 KEY_BYTES_MAX: Final = 512
 KEYS_MAX: Final = 1000
@@ -121,6 +123,17 @@ def read_key_list(text: str) -> Keys:
     if not hashes:  # an open bridge is never what somebody meant who named the keys
         raise ConfigError("expected tenant:key[,tenant:key...], got no key")
     return Keys(hashes)
+
+
+def read_metrics_key(text: str) -> Keys:
+    """The key that opens the worker's metrics and nothing else. Raises ConfigError, without it."""
+    key = text.strip().encode()
+    if not KEY_CHARS_MIN <= len(key) <= KEY_BYTES_MAX:
+        raise ConfigError(
+            f"expected a key of {KEY_CHARS_MIN} to {KEY_BYTES_MAX} bytes, got {len(key)}; "
+            "try: openssl rand -hex 32"
+        )
+    return Keys({OPERATOR: [key_hash(key)]})
 
 
 def joined(one: Keys, other: Keys) -> Keys:

@@ -16,19 +16,19 @@ class BridgeSettings:
     """The bridge's own piece of the configuration.
 
     `keys`: with any, every route but health and the API's description wants one of them,
-    and each tenant has its `tenant_limits`, or `limits`. `metrics_open` lets /metrics do
-    without a key. `cors_origins` are the origins whose pages may call. `tls` are a
-    certificate's file and its key's. `pipelines` are what a client may run by name.
-    `body_bytes_max` bounds a request's body and a
-    WebSocket frame, `header_bytes_max` headers, path and query together. `heartbeat_s`: an
-    event stream that was silent this long says so. `stalled_s`: a client that has not
-    read for so long, its buffer full, is cut off.
+    and each tenant has its `tenant_limits`, or `limits`. `metrics_key` opens /metrics
+    alone, and there the worker's own. `cors_origins` are the origins whose pages may call.
+    `tls` are a certificate's file and its key's. `pipelines` are what a client may run by
+    name. `body_bytes_max` bounds a request's body and a WebSocket frame,
+    `header_bytes_max` headers, path and query together. `heartbeat_s`: an event stream
+    that was silent this long says so. `stalled_s`: a client that has not read for so
+    long, its buffer full, is cut off.
     """
 
     keys: Keys = field(default_factory=Keys)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     tenant_limits: Mapping[str, LimitsConfig] = field(default_factory=dict)
-    metrics_open: bool = False
+    metrics_key: Keys = field(default_factory=Keys)
     cors_origins: tuple[str, ...] = ()
     tls: tuple[Path, Path] | None = None
     pipelines: Mapping[str, PipelineConfig] = field(default_factory=dict)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from flashfeed.agents.connection import client_settings
-from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.supply_counts import Uncounted
 
 from .models import catalogue, describe, engine_of
 from .settings import bridge_settings, load
@@ -17,7 +17,7 @@ def check(path: Path) -> int:
     """Print what the configuration says; raises ConfigError with every problem."""
     config = load(path)
     client_settings(config.kafka)  # reads the secrets and certificates that it names
-    Supplies(config, Metrics()).check()
+    Supplies(config, Uncounted()).check()
     if tracing := tracing_of(config):
         tracing.close()
     keyed = bool(bridge_settings(config).keys.tenants)

@@ -18,8 +18,8 @@ import orjson
 from flashfeed.agents.kafka_writer import KafkaWriter
 from flashfeed.agents.letter_box import LetterBox, Report, chosen_letters, read_letters
 from flashfeed.agents.letters import Chosen, Letter
-from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable, WriteUncertain
 
@@ -131,7 +131,7 @@ async def _replay(config: Config, options: LettersOptions) -> int:
     if not letters:
         print("no dead letter is meant")
         return 1
-    supplies = Supplies(config, Metrics())
+    supplies = Supplies(config, Uncounted())
     writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
     await writer.start()
     try:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from flashfeed.agents.feeds import Feed
-from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.sampling import sample_topics
 from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.codec import Outside, Wanted
 from flashfeed.codecs.guess import fitting_presets, guess
 from flashfeed.codecs.json import decode
@@ -109,7 +109,7 @@ def guess_feed(options: FeedsOptions) -> int:
 
 
 async def _try(config: Config, options: FeedsOptions) -> int:
-    supplies = Supplies(config, Metrics())
+    supplies = Supplies(config, Uncounted())
     feeds = _chosen(config, options, supplies.outside)
     count_tokens = _token_count(config)
     faults = seen = 0

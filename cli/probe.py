@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from flashfeed.agents.connection import broker_list, client_settings
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
-from flashfeed.agents.placement import partition_of
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.client import ClientError, FlashReady, TopicEvents
 from flashfeed.models.config import Config
 from flashfeed.models.errors import FlashfeedError, Unavailable

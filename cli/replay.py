@@ -14,10 +14,10 @@ import msgspec
 
 from flashfeed.agents.feeds import Feed
 from flashfeed.agents.kafka_writer import KafkaWriter
-from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.past import Past
 from flashfeed.agents.replay import BATCH_MAX, Replay, Replayed
 from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.agents.topics import list_feed_topics, wants_births
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError
@@ -78,7 +78,7 @@ async def _replay(
         out.write(line(event))
 
     async with contextlib.AsyncExitStack() as open_:
-        supplies = Supplies(config, Metrics())
+        supplies = Supplies(config, Uncounted())
         open_.push_async_callback(supplies.stop)
         writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
         if wants_births(config):  # what it reads there it marks with a message of its own

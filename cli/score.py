@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from flashfeed.agents.feeds import Feed
-from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.presets import codec_of
 from flashfeed.heads.backtest import Backtest
 from flashfeed.heads.outcome_rule import PENDING_MAX
@@ -235,7 +235,7 @@ def _answers(path: Path) -> Iterator[_Answer]:
 async def _records(config: Config, options: ScoreOptions) -> list[_Moment]:
     """The records that the feed makes of a file's messages, the last of the same time and
     name alone: it is the correction."""
-    supplies = Supplies(config, Metrics())
+    supplies = Supplies(config, Uncounted())
     try:
         [feed] = [one for one in feeds_of(config, supplies.outside) if one.name == options.feed]
         form = config.feeds[feed.name]

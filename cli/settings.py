@@ -17,10 +17,10 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from flashfeed.agents.connection import secret
-from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.bridge.forwarded import SECRET_CHARS_MIN
-from flashfeed.bridge.keys import Keys, joined, read_key_list
+from flashfeed.bridge.keys import Keys, joined, read_key_list, read_metrics_key
 from flashfeed.bridge.origins import ANY_ORIGIN
 from flashfeed.bridge.peers import ClusterPeers
 from flashfeed.bridge.server import refuse_open
@@ -117,13 +117,30 @@ def bridge_settings(config: Config) -> BridgeSettings:
         keys=keys,
         limits=bridge.limits,
         tenant_limits=tenant_limits,
-        metrics_open=bridge.metrics_open,
+        metrics_key=_metrics_key(bridge, keys),
         cors_origins=bridge.cors_origins,
         tls=(Path(bridge.tls_cert).expanduser(), Path(bridge.tls_key).expanduser())
         if bridge.tls_cert
         else None,
         pipelines=config.pipelines,
     )
+
+
+def _metrics_key(bridge: BridgeConfig, keys: Keys) -> Keys:
+    """The key to the worker's metrics; none where none is named."""
+    if not bridge.metrics_key_env:
+        return Keys()
+    text = secret(bridge.metrics_key_env)
+    try:
+        found = read_metrics_key(text)
+    except ConfigError as error:
+        raise ConfigError(f"environment variable {bridge.metrics_key_env}: {error}") from None
+    if keys.authenticate(text.strip()) is not None:
+        raise ConfigError(
+            f"environment variable {bridge.metrics_key_env}: this is a tenant's key too; expected "
+            "one of its own: openssl rand -hex 32"
+        )
+    return found
 
 
 def cluster_peers(config: Config) -> ClusterPeers | None:
@@ -339,7 +356,7 @@ def _cross_checks(config: Config) -> list[str]:
 def _check_codec(feed: FeedConfig, config: Config) -> None:
     # What the worker will use is made here as well: it connects to nothing before it starts.
     chosen = codec_of(feed.preset, feed.codec, feed.codec_options)
-    codec(*chosen, Supplies(config, Metrics()).outside)
+    codec(*chosen, Supplies(config, Uncounted()).outside)
 
 
 def _bridge_checks(bridge: BridgeConfig) -> list[str]:
@@ -351,6 +368,11 @@ def _bridge_checks(bridge: BridgeConfig) -> list[str]:
             refuse_open(bridge.host, Keys())
         except ConfigError as error:
             problems.append(str(error))
+    if bridge.metrics_key_env and not has_keys:
+        problems.append(
+            "bridge.metrics_key_env: expected bridge.keys_file or bridge.api_keys_env beside it: "
+            "where no keys are set nobody is asked for one"
+        )
     if bool(bridge.tls_cert) != bool(bridge.tls_key):
         missing = "tls_key" if bridge.tls_cert else "tls_cert"
         problems.append(f"bridge.{missing}: expected a file, as the other of the two is set")

@@ -1,7 +1,7 @@
 """`flashfeed top`: the sessions, lag, tokens a second and answers of workers, in a terminal.
 
 It reads what anybody with the key may: `/metrics`, the sessions' list, and the answers of the
-sessions that it shows.
+sessions that it shows. With the key to the worker's metrics, the figures are all tenants'.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ REST: Final = 4.0
 
 
 class TopOptions(NamedTuple):
-    """Which workers, with whose key, how many sessions are shown, seconds between readings."""
+    """Which workers, by the keys of which variables, how many sessions are shown, seconds
+    between readings."""
 
     urls: tuple[str, ...]
     key_env: str
+    metrics_key_env: str
     rows: int
     every_s: float
     once: bool
@@ -55,7 +57,8 @@ def top(options: TopOptions) -> int:
 async def _top(options: TopOptions, console: Console) -> int:
     async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
         key = os.environ.get(options.key_env, "")
-        workers = [WorkerReader(http, url.rstrip("/"), key) for url in options.urls]
+        metrics_key = os.environ.get(options.metrics_key_env, "")
+        workers = [WorkerReader(http, url.rstrip("/"), key, metrics_key) for url in options.urls]
         if options.once:
             await read_all(workers, 0)
             await asyncio.sleep(options.every_s)
@@ -73,19 +76,20 @@ async def _top(options: TopOptions, console: Console) -> int:
 class WorkerReader:
     """Reads one worker, and remembers its last figures."""
 
-    def __init__(self, http: httpx.AsyncClient, url: str, key: str) -> None:
+    def __init__(self, http: httpx.AsyncClient, url: str, key: str, metrics_key: str = "") -> None:
         self._http = http
         self.url = url
         self._key = {"Authorization": f"Bearer {key}"} if key else {}
-        # Where /metrics is open it says more to nobody than to a tenant.
-        self._open = True
+        self._metrics_key = {"Authorization": f"Bearer {metrics_key}"} if metrics_key else self._key
         self._last: Figures | None = None
 
     async def read(self) -> tuple[Seen, list[SessionRow]]:
         """Its figures and sessions, or why there are none. Raises nothing."""
         before = self._last
         try:
-            page = await self._metrics()
+            page = _good(
+                await self._http.get(f"{self.url}/metrics", headers=self._metrics_key)
+            ).text
             self._last = now = figures(page, time.monotonic())
             rows = session_rows(await self._get("/v1/sessions"))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -104,14 +108,6 @@ class WorkerReader:
             return row._replace(answers=answers(body))
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return row
-
-    async def _metrics(self) -> str:
-        if self._open:
-            answer = await self._http.get(f"{self.url}/metrics")
-            if answer.status_code != httpx.codes.UNAUTHORIZED:
-                return _good(answer).text
-            self._open = False
-        return _good(await self._http.get(f"{self.url}/metrics", headers=self._key)).text
 
     async def _get(self, path: str) -> Any:
         return _good(await self._http.get(self.url + path, headers=self._key)).json()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 URL: Final = "http://127.0.0.1:8080"
 KEY_ENV: Final = "FLASHFEED_API_KEY"
+METRICS_KEY_ENV: Final = "FLASHFEED_METRICS_KEY"
 
 
 def add_top(commands: Any) -> None:
@@ -24,6 +25,11 @@ def add_top(commands: Any) -> None:
     top.add_argument(
         "--key-env", default=KEY_ENV, help=f"the environment variable with the key ({KEY_ENV})"
     )
+    top.add_argument(
+        "--metrics-key-env",
+        default=METRICS_KEY_ENV,
+        help=f"the variable with the key to the worker's metrics, if any ({METRICS_KEY_ENV})",
+    )
     top.add_argument("--rows", type=int, default=12, help="how many sessions are shown (12)")
     top.add_argument("--every", type=float, default=2.0, help="seconds between readings (2)")
     top.add_argument(
@@ -35,6 +41,7 @@ def run_top(args: argparse.Namespace) -> int:
     """Do what the command says; its exit code."""
     from .top import TopOptions, top
 
+    urls = tuple(args.url or (URL,))
     return top(
-        TopOptions(tuple(args.url or (URL,)), args.key_env, args.rows, args.every, args.once)
+        TopOptions(urls, args.key_env, args.metrics_key_env, args.rows, args.every, args.once)
     )

@@ -15,6 +15,8 @@ COMPOSE_PROFILES=kafka,demo
 FLASHFEED_API_KEYS=demo:$(random)
 # what the workers sign passed-on requests with
 FLASHFEED_CLUSTER_SECRET=$(random)
+# what Prometheus reads the workers' metrics with; it opens nothing else
+FLASHFEED_METRICS_KEY=$(random)
 GRAFANA_PASSWORD=$(random)
 END
 echo "wrote $file"

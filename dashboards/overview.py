@@ -43,14 +43,15 @@ BOARD = Board(
                     red_from=1,
                 ),
                 Panel(
-                    "Workers down",
-                    "Scraped workers that did not answer Prometheus' last scrape.",
+                    "Workers up",
+                    "Workers that answered Prometheus' last scrape. One that stopped may be gone "
+                    "from what it discovers: none that is down is not all that are up.",
                     "short",
-                    (Query(or_zero('count(up{job="flashfeed"} == 0)')),),
+                    (Query(or_zero('count(up{job="flashfeed"} == 1)')),),
                     kind="stat",
                     width=4,
                     height=4,
-                    red_from=1,
+                    red_below=1,
                 ),
                 Panel(
                     "End to end",

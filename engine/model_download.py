@@ -13,7 +13,6 @@ checked before the file gets its name.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -22,7 +21,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -30,6 +29,7 @@ from urllib.parse import urlsplit
 
 from flashfeed.models.errors import ModelRefused, ModelUnavailable
 
+from .alone import alone
 from .gguf import MAGIC, read_header
 from .model_hash import write_atomically
 
@@ -103,7 +103,7 @@ def download(
             f"({', '.join(limits.allow_hosts) or 'which is empty'})"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(target):
+    with alone(target):
         if target.is_file():  # another process was faster
             return target
         part = target.with_name(target.name + ".part")
@@ -114,14 +114,6 @@ def download(
         part.with_suffix(".json").unlink(missing_ok=True)
         say(f"flashfeed: kept as {target}")
     return target
-
-
-@contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Only one process and thread downloads a file; the others wait."""
-    with target.with_name(target.name + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _complete(

@@ -10,7 +10,8 @@ forms are made once and measured, and the fastest of the faithful ones is kept:
     <cache>/models/<name>-<key>-<form>.gguf
 
 The key is the source's hash, the CPU and llama.cpp's version. Files come into being
-under other names and are renamed when whole, so two processes at once only work twice.
+under other names and are renamed when whole. Several processes that share the cache look
+for it one at a time: at once they would measure one another.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import llama_cpp.llama_cpp as C
 
 from flashfeed.models.errors import ConfigError, EngineError
 
+from .alone import alone
 from .context import Context
 from .machine import cache_folder, cores, cpu, llama_cpp_build
 from .measure import LOGIT_DIFF_MAX, feed, fork_logit_diff, pass_seconds, sample_tokens
@@ -89,6 +91,12 @@ def fastest_form(
     known = _remembered(record)
     if known is not None:
         return known
+    with alone(record):
+        # Another process may have looked while this one waited.
+        return _remembered(record) or _look(source, folder, name, record, say)
+
+
+def _look(source: Path, folder: Path, name: str, record: Path, say: Callable[[str], None]) -> Path:
     say(f"flashfeed: looking for the fastest form of {source.name} on this machine")
     measured: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as making:

@@ -215,6 +215,7 @@ class BridgeConfig(_Table, frozen=True, kw_only=True):
 
     Keys come from the environment (`tenant:key[,tenant:key...]`), from a file (README.md
     has its format) or from both; without any the bridge listens on loopback only.
+    `metrics_key_env` names a variable with the key that opens the worker's /metrics alone.
     `advertise_url` is where the other workers reach it; "" is its host and port.
     """
 
@@ -226,7 +227,7 @@ class BridgeConfig(_Table, frozen=True, kw_only=True):
     tls_cert: str = ""
     tls_key: str = ""
     cors_origins: tuple[NonEmpty, ...] = ()
-    metrics_open: bool = False
+    metrics_key_env: str = ""
     limits: LimitsConfig = LimitsConfig()
     queue_records_max: Positive = 10_000
     advertise_url: Annotated[str, msgspec.Meta(pattern="^(https?://[^/?#@]+)?$")] = ""

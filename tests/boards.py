@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # last: the rooms' names (codecs!) are others' there
 
 from dashboards import BOARDS  # noqa: E402
-from dashboards.build import FOLDER, text_of  # noqa: E402
+from dashboards.build import FOLDER, rule_text, text_of  # noqa: E402
 
 ALERTS = ROOT / "dashboards" / "alerts.yml"
 RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
@@ -24,6 +24,7 @@ __all__ = [
     "RUNBOOK",
     "expressions",
     "filled_in",
+    "rule_text",
     "rules",
     "series",
     "text_of",

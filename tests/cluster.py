@@ -12,8 +12,8 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.agents.owners import Owners
-from flashfeed.agents.placement import partition_of
 from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.worker_process import start_worker, stop_worker, wait_until_ready
 

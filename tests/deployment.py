@@ -31,6 +31,10 @@ KUBERNETES_VERSION: Final = "v1.34.0"
 KUBERNETES_SCHEMAS: Final = "kubernetes-validate==1.37.0"
 COMPOSE_GO: Final = "github.com/compose-spec/compose-go/v2@v2.16.2"
 OPERATORS: Final = {
+    "PrometheusRule": (
+        "github.com/prometheus-operator/prometheus-operator@v0.85.0",
+        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+    ),
     "PodMonitor": (
         "github.com/prometheus-operator/prometheus-operator@v0.85.0",
         "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
@@ -53,9 +57,9 @@ def manifests() -> list[dict[str, Any]]:
     return [one for name in names for one in yaml.safe_load_all((KUBERNETES / name).read_text())]
 
 
-def manifest(kind: str) -> dict[str, Any]:
-    """The one manifest of a kind."""
-    [found] = [one for one in manifests() if one["kind"] == kind]
+def manifest(kind: str, name: str = "flashfeed") -> dict[str, Any]:
+    """The one manifest of a kind and name."""
+    [found] = [one for one in manifests() if (one["kind"], one["metadata"]["name"]) == (kind, name)]
     return found
 
 

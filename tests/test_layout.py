@@ -55,6 +55,21 @@ def test_the_client_is_light() -> None:
     assert "aiokafka" in ran.stdout
 
 
+@pytest.mark.parametrize("program", ["probe", "targets", "top", "tail", "demo_feed"])
+def test_what_decodes_nothing_does_not_load_llama_cpp(program: str) -> None:
+    # A CUDA build of it cannot be loaded in a container that is given no GPU (compose's probe).
+    script = f"""
+import sys
+from pathlib import Path
+import flashfeed.cli.{program}
+from flashfeed.cli.settings import load
+load(Path({str(ROOT / "compose" / "flashfeed.toml")!r}))
+print("llama_cpp" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+
+
 def test_kafka_and_http_stay_out_of_the_pure_rooms() -> None:
     for room in ("models", "codecs", "engine", "heads"):
         for path in (ROOT / room).rglob("*.py"):

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from layerscale import LayerScale, RateLimitError
 
 from flashfeed.agents.feeds import PACK_RECORDS_MAX
-from flashfeed.agents.placement import partition_of
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.agents.transport import IN_FLIGHT_MAX
 from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.worker_process import wait_until_ready, worker_process

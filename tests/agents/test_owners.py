@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from flashfeed.agents.claims import Claims
 from flashfeed.agents.followed_topic import FollowedTopic
 from flashfeed.agents.kafka_writer import KafkaWriter
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.agents.owners import Owners
-from flashfeed.agents.placement import Placement, partition_of
+from flashfeed.agents.placement import Placement
 from flashfeed.agents.service import NOTED, Noted
 from flashfeed.agents.topics import prepare_topics
 from flashfeed.models.config import Config, KafkaConfig, TopicsConfig

@@ -15,7 +15,7 @@ from llama_stack_client import LlamaStackClient
 from llama_stack_client import NotFoundError as LlamaStackNotFound
 from openai import OpenAI
 
-from flashfeed.agents.placement import partition_of
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.bridge.stats import stream_stats
 
 from cluster import SECRET, group_of, read_owners

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from hmac import compare_digest as hmac_compare
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,7 @@ from starlette.websockets import WebSocket
 from flashfeed.bridge.app import create_app
 from flashfeed.bridge.caller import admit, allowance_of, is_known, service_of, tenant_of
 from flashfeed.bridge.gate import STRANGERS_MAX
-from flashfeed.bridge.keys import Keys, key_hash
+from flashfeed.bridge.keys import OPERATOR, Keys, key_hash
 from flashfeed.bridge.nesting import JSON_DEPTH_MAX, is_deeper
 from flashfeed.bridge.origins import is_loopback
 from flashfeed.bridge.server import BridgeServer
@@ -34,6 +35,7 @@ from flashfeed.models.session import SessionSpec
 from flashfeed.models.tenant import session_key
 
 KEYS = Keys({"a": [key_hash(b"first")], "b": [key_hash("sécond".encode())]})
+METRICS_KEY = Keys({OPERATOR: [key_hash(b"of-metrics")]})
 OPEN = ("/health", "/healthz", "/livez", "/readyz", "/openapi.json", "/docs")
 
 
@@ -103,13 +105,59 @@ async def test_a_key_comes_as_clients_send_it_and_tells_the_tenant(serve, memory
             assert f"flashfeed_sessions {sessions}.0" in metrics.text
 
 
-async def test_metrics_are_open_where_the_configuration_says_so(serve, memory):
-    server = await serve(BridgeSettings(keys=KEYS, metrics_open=True))
+async def test_the_metrics_key_opens_the_workers_metrics_and_nothing_else(serve, memory):
+    server = await serve(BridgeSettings(keys=KEYS, metrics_key=METRICS_KEY))
     async with client(server) as http:
-        assert (await http.get("/metrics")).text.startswith("flashfeed_up 1\n")
-        own = await http.get("/metrics", headers={"x-api-key": "first"})
-        assert "flashfeed_sessions 0.0" in own.text
-        assert "flashfeed_up" not in own.text and "flashfeed_bridge" not in own.text
+        for headers in ({"authorization": "Bearer of-metrics"}, {"x-api-key": "of-metrics"}):
+            mine = await http.get("/metrics", headers=headers)
+            assert mine.text.startswith("flashfeed_up 1\n") and "flashfeed_bridge" in mine.text
+            served = (await http.get("/openapi.json")).json()["paths"]
+            for path, methods in served.items():
+                if path in (*OPEN, "/metrics"):
+                    continue
+                for method in methods:
+                    response = await http.request(method, path, headers=headers)
+                    assert response.status_code == 401, (method, path)
+            for path in ("/metrics/", "//metrics", "/v1/metrics", "/none"):
+                assert (await http.get(path, headers=headers)).status_code == 401, path
+        for key in ("", "of-metric", "of-metrics2", "x" * 2000):
+            assert (await http.get("/metrics", headers={"x-api-key": key})).status_code == 401
+        # A tenant's key beside it: it is the tenant who asks.
+        both = {"x-api-key": "first", "authorization": "Bearer of-metrics"}
+        for headers in ({"x-api-key": "first"}, both):
+            own = await http.get("/metrics", headers=headers)
+            assert "flashfeed_sessions 0.0" in own.text
+            assert "flashfeed_up" not in own.text and "flashfeed_bridge" not in own.text
+    for path in ("/v1/none", "/metrics"):
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await websockets.connect(
+                f"ws://127.0.0.1:{server.port}{path}",
+                additional_headers={"x-api-key": "of-metrics"},
+            )
+        assert refused.value.response.status_code == 401
+
+
+async def test_the_metrics_key_is_compared_in_constant_time(serve, memory, monkeypatch):
+    compared = []
+
+    def compare(one, other):
+        compared.append((one, other))
+        return hmac_compare(one, other)
+
+    monkeypatch.setattr("flashfeed.bridge.keys.hmac.compare_digest", compare)
+    server = await serve(BridgeSettings(keys=KEYS, metrics_key=METRICS_KEY))
+    async with client(server) as http:
+        await http.get("/metrics", headers={"x-api-key": "guess"})
+    # With each that there is, and by the hashes, which are of one length.
+    assert len(compared) == 3
+    assert {one for one, _ in compared} == {key_hash(b"guess")}
+    assert key_hash(b"of-metrics") in {other for _, other in compared}
+
+
+async def test_where_no_key_is_for_the_metrics_none_opens_them(serve, memory):
+    server = await serve(BridgeSettings(keys=KEYS))
+    async with client(server) as http:
+        assert (await http.get("/metrics", headers={"x-api-key": "of-metrics"})).status_code == 401
 
 
 async def test_a_websocket_wants_a_key(serve, memory):
@@ -127,9 +175,10 @@ async def test_a_websocket_wants_a_key(serve, memory):
 
 async def test_no_key_is_ever_logged(serve, memory, caplog):
     caplog.set_level(logging.DEBUG)
-    server = await serve(BridgeSettings(keys=Keys({"a": [key_hash(b"s3cret-of-a")]})))
+    keys, metrics_key = (Keys({"a": [key_hash(b"s3cret-of-" + one)]}) for one in (b"a", b"metrics"))
+    server = await serve(BridgeSettings(keys=keys, metrics_key=metrics_key))
     async with client(server) as http:
-        for key in ("s3cret-of-a", "s3cret-of-nobody"):
+        for key in ("s3cret-of-a", "s3cret-of-metrics", "s3cret-of-nobody"):
             for path in ("/v1/sessions", "/metrics", "/none"):
                 await http.get(path, headers={"x-api-key": key})
                 await http.post(path, headers={"authorization": f"Bearer {key}"}, content=b"{")

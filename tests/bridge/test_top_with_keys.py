@@ -1,4 +1,4 @@
-"""What `flashfeed top` reads where keys are set: with one, without, and with open metrics."""
+"""What `flashfeed top` reads where keys are set: with one, without, and with the metrics' key."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from typing import Any
 
 import httpx
 
-from flashfeed.bridge.keys import Keys, key_hash
+from flashfeed.bridge.keys import OPERATOR, Keys, key_hash
 from flashfeed.bridge.settings import BridgeSettings
 from flashfeed.cli.top import WorkerReader, read_all
 
 KEYS = Keys({"a": [key_hash(b"first")], "b": [key_hash(b"second")]})
 
 
-async def read(port: int, key: str) -> Any:
+async def read(port: int, key: str, metrics_key: str = "") -> Any:
     async with httpx.AsyncClient() as http:
-        return await read_all([WorkerReader(http, f"http://127.0.0.1:{port}", key)], rows=5)
+        worker = WorkerReader(http, f"http://127.0.0.1:{port}", key, metrics_key)
+        return await read_all([worker], rows=5)
 
 
 async def test_a_key_shows_its_tenants_sessions(serve: Any, memory: Any) -> None:
@@ -33,8 +34,11 @@ async def test_a_key_shows_its_tenants_sessions(serve: Any, memory: Any) -> None
     assert "key" in nobodys.workers[0].problem
 
 
-async def test_open_metrics_are_the_workers_whatever_the_key(serve: Any, memory: Any) -> None:
-    server = await serve(BridgeSettings(keys=KEYS, metrics_open=True))
-    view = await read(server.port, "first")
+async def test_with_the_metrics_key_the_figures_are_the_workers(serve: Any, memory: Any) -> None:
+    server = await serve(BridgeSettings(keys=KEYS, metrics_key=Keys({OPERATOR: [key_hash(b"m")]})))
+    view = await read(server.port, "first", "m")
     assert view.workers[0].now is not None
     assert view.workers[0].now.sessions is None  # a tenant's own page has 0
+    wrong = await read(server.port, "first", "n")
+    assert wrong.workers[0].now is None
+    assert "key" in wrong.workers[0].problem

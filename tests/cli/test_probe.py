@@ -11,7 +11,7 @@ import pytest
 from conftest import RunningWorker
 from prometheus_client.parser import text_string_to_metric_families
 
-from flashfeed.agents.placement import partition_of
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.cli.embedded_broker import (
     die_with_parent,
     embedded_broker,

@@ -159,6 +159,10 @@ def test_outcomes_are_the_configurations_and_no_sessions(tmp_path: Path) -> None
             ["bridge.host", "0.0.0.0", "bridge.keys_file", "flashfeed keys new"],
         ),
         (
+            ("[feeds.candles]", "[bridge]\nmetrics_key_env = 'X'\n[feeds.candles]"),
+            ["bridge.metrics_key_env", "bridge.api_keys_env"],
+        ),
+        (
             ("[feeds.candles]", "[bridge]\ntls_cert = 'c.pem'\n[feeds.candles]"),
             ["bridge.tls_key", "expected a file"],
         ),
@@ -260,6 +264,26 @@ def test_keys_come_from_the_environment_and_a_file(
     assert settings.tenant_limits == {"a": LimitsConfig(sessions=1, connections=5)}
     for secret in (in_file, in_variable):
         assert secret not in repr(settings)
+
+
+def test_the_metrics_key_comes_from_the_environment_and_is_no_tenants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = '[bridge]\napi_keys_env = "X_KEYS"\nmetrics_key_env = "X_METRICS"\n'
+    config = load(write(tmp_path, GOOD + table))
+    monkeypatch.setenv("X_KEYS", "b:one-of-a-tenant-s")
+    with pytest.raises(ConfigError, match="X_METRICS is not set"):
+        bridge_settings(config)
+    for wrong, says in ("much-too-short", "16 to 512 bytes"), ("one-of-a-tenant-s", "a tenant's"):
+        monkeypatch.setenv("X_METRICS", wrong)
+        with pytest.raises(ConfigError, match=f"variable X_METRICS: .*{says}") as caught:
+            bridge_settings(config)
+        assert wrong not in str(caught.value)
+    monkeypatch.setenv("X_METRICS", "one-of-the-metrics\n")
+    settings = bridge_settings(config)
+    assert settings.metrics_key.authenticate("one-of-the-metrics") is not None
+    assert settings.keys.authenticate("one-of-the-metrics") is None
+    assert "one-of-the" not in repr(settings)
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:

@@ -111,13 +111,17 @@ def test_the_secrets_are_random_and_stay_out_of_git_and_of_the_image(tmp_path: P
 def test_the_configuration_loads_and_its_secrets_are_enough(monkeypatch) -> None:
     config = load(COMPOSE / "flashfeed.toml")
     environment = SERVICES["flashfeed"]["environment"]
-    assert {config.bridge.api_keys_env, config.cluster.secret_env} == set(environment)
+    bridge = config.bridge
+    secrets = {bridge.api_keys_env, bridge.metrics_key_env, config.cluster.secret_env}
+    assert secrets == set(environment)
+    monkeypatch.setenv(bridge.metrics_key_env, "c" * 64)
     monkeypatch.setenv(config.bridge.api_keys_env, "demo:" + "a" * 64)
     monkeypatch.setenv(config.cluster.secret_env, "b" * 64)
     assert cluster_peers(config) is not None
     # No session of the demo's feeds is out of the key's sight.
     assert {one.tenant for one in config.templates.values()} == {"demo"}
     assert bridge_settings(config).keys.tenants == ["demo"]
+    assert bridge_settings(config).metrics_key
 
 
 def test_the_brokers_are_those_that_the_file_starts() -> None:

@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from flashfeed.bridge.gate import METRICS_PATH, OPEN_PATHS
+from flashfeed.cli.main import parser
 from flashfeed.cli.settings import load
 
+from boards import ALERTS, rule_text
 from deployment import COMPOSE, KUBERNETES, kubernetes_faults, manifest, manifests
 
 CONFIG = load(KUBERNETES / "flashfeed.toml")
@@ -20,12 +22,14 @@ POD = manifest("StatefulSet")["spec"]["template"]
 ENVIRONMENT = {one["name"]: one for one in WORKER["env"]}
 
 
-@pytest.mark.parametrize("document", manifests(), ids=lambda one: one["kind"])
+@pytest.mark.parametrize(
+    "document", manifests(), ids=lambda one: f"{one['kind']} {one['metadata']['name']}"
+)
 def test_the_schemas_have_nothing_against_it(document) -> None:
     assert kubernetes_faults(document) == []
 
 
-@pytest.mark.parametrize("kind", ["StatefulSet", "PodMonitor", "ScaledObject"])
+@pytest.mark.parametrize("kind", ["StatefulSet", "PodMonitor", "PrometheusRule", "ScaledObject"])
 def test_the_schemas_would_say_what_is_wrong(kind: str) -> None:
     document = manifest(kind)
     document["spec"]["replicaz"] = 3
@@ -77,7 +81,8 @@ def test_workers_reach_one_another_by_the_headless_service() -> None:
 
 
 def test_its_secrets_come_from_a_secret_that_no_file_holds() -> None:
-    for name in (CONFIG.bridge.api_keys_env, CONFIG.cluster.secret_env):
+    bridge = CONFIG.bridge
+    for name in (bridge.api_keys_env, bridge.metrics_key_env, CONFIG.cluster.secret_env):
         reference = ENVIRONMENT[name]["valueFrom"]["secretKeyRef"]
         assert f"--from-literal={reference['key']}=" in (COMPOSE / "README.md").read_text()
     assert "Secret" not in {one["kind"] for one in manifests()}
@@ -120,7 +125,47 @@ def test_prometheus_may_scrape_the_pods_under_the_name_of_the_alerts() -> None:
     assert monitor["selector"]["matchLabels"].items() <= POD["metadata"]["labels"].items()
     [endpoint] = monitor["podMetricsEndpoints"]
     assert endpoint["port"] in [one["name"] for one in WORKER["ports"]]
-    assert endpoint["path"] == METRICS_PATH and CONFIG.bridge.metrics_open
-    assert {"job": "flashfeed"}.items() <= {
-        one["targetLabel"]: one.get("replacement") for one in endpoint["relabelings"]
-    }.items()
+    assert endpoint["path"] == METRICS_PATH
+    key = endpoint["authorization"]["credentials"]
+    assert key == ENVIRONMENT[CONFIG.bridge.metrics_key_env]["valueFrom"]["secretKeyRef"]
+    assert job_of(endpoint) == "flashfeed"
+
+
+def test_the_probe_runs_and_is_scraped_under_the_name_of_the_alerts() -> None:
+    deployment = manifest("Deployment", "flashfeed-probe")["spec"]
+    pod = deployment["template"]
+    assert deployment["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    [probe] = pod["spec"]["containers"]
+    words = [*probe["command"], *probe["args"]]
+    assert words[0] == "flashfeed"
+    given = parser().parse_args(words[1:])
+    assert (given.command, given.host) == ("probe", "0.0.0.0")
+    assert 0 < given.every < 300  # FlashfeedProbeFailing takes more for a probe that hangs
+    [port] = probe["ports"]
+    assert port["containerPort"] == given.port
+    assert probe["livenessProbe"]["httpGet"]["port"] == port["name"]
+    # The configuration is where the worker's is.
+    mounts = {one["name"]: one["mountPath"] for one in probe["volumeMounts"]}
+    assert str(given.config) == f"{mounts['config']}/flashfeed.toml"
+    configs = [
+        [one["configMap"] for one in spec["volumes"] if one["name"] == "config"]
+        for spec in (pod["spec"], POD["spec"])
+    ]
+    assert configs[0] == configs[1]
+    monitor = manifest("PodMonitor", "flashfeed-probe")["spec"]
+    assert monitor["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    [endpoint] = monitor["podMetricsEndpoints"]
+    assert (endpoint["port"], job_of(endpoint)) == (port["name"], "flashfeed-probe")
+    # No service of the workers takes it for one.
+    for service in (one for one in manifests() if one["kind"] == "Service"):
+        assert not service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+
+
+def job_of(endpoint) -> str:
+    return {one["targetLabel"]: one.get("replacement") for one in endpoint["relabelings"]}["job"]
+
+
+def test_the_rule_holds_the_alerts() -> None:
+    written = (KUBERNETES / "prometheusrule.yaml").read_text()
+    assert written == rule_text(ALERTS.read_text()), "run: make dashboards"
+    assert manifest("PrometheusRule")["spec"] == yaml.safe_load(ALERTS.read_text())

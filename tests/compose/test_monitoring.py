@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from flashfeed.cli.settings import load
+
 from deployment import COMPOSE, ROOT, read
 from prometheus_tools import amtool, promtool
 
@@ -37,6 +39,13 @@ def flag(service: str, name: str) -> str:
 
 def test_prometheus_reads_its_configuration_and_our_alerts(tmp_path: Path) -> None:
     config = laid_out("prometheus", tmp_path) / flag("prometheus", "--config.file").lstrip("/")
+    text = config.read_text()
+    for name in SERVICES["prometheus"]["secrets"]:
+        place = f"/run/secrets/{name}"
+        assert place in text
+        (tmp_path / name).write_text("k" * 64)
+        text = text.replace(place, str(tmp_path / name))
+    config.write_text(text)
     ran = promtool("check", "config", str(config))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 rule files found" in ran.stdout
@@ -47,6 +56,10 @@ def test_prometheus_scrapes_workers_and_probe_under_the_names_of_the_alerts() ->
     [discovery] = jobs["flashfeed"]["dns_sd_configs"]
     assert discovery["names"] == ["flashfeed"] and "flashfeed" in SERVICES
     assert SERVICES["flashfeed"]["ports"][0].endswith(f":{discovery['port']}")
+    [name] = SERVICES["prometheus"]["secrets"]
+    variable = read("compose.yaml")["secrets"][name]["environment"]
+    assert variable == load(COMPOSE / "flashfeed.toml").bridge.metrics_key_env
+    assert variable in SERVICES["flashfeed"]["environment"]
     [probe] = jobs["flashfeed-probe"]["static_configs"][0]["targets"]
     command = SERVICES["probe"]["command"]
     assert probe == f"probe:{command[command.index('--port') + 1]}"

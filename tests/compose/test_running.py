@@ -4,17 +4,22 @@ worker by start.sh, the demo's feed."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import pytest
+import yaml
 from aiokafka.admin import AIOKafkaAdminClient
 
 from flashfeed.cli.embedded_broker import die_with_parent, free_port
@@ -23,15 +28,16 @@ from flashfeed.cli.worker_process import stop_worker, wait_until_ready
 from flashfeed.client import TopicEvents
 from flashfeed.models.errors import Unavailable
 
-from apache_kafka import available, kafka_process
+from apache_kafka import available, jars, kafka_process
 from deployment import COMPOSE, read
+from prometheus_tools import prometheus
 
 pytestmark = [
     pytest.mark.broker,
     pytest.mark.model,
     pytest.mark.skipif(not available(), reason="needs java, mvn and openssl"),
 ]
-KEY = "k" * 64
+KEY, METRICS_KEY = "k" * 64, "m" * 64
 MEMBER = "flashfeed-0"
 
 
@@ -86,6 +92,7 @@ def started(home: Path, brokers: str) -> Iterator[Running]:
                 "FLASHFEED_SELF": "127.0.0.1",
                 "FLASHFEED_API_KEYS": f"demo:{KEY}",
                 "FLASHFEED_CLUSTER_SECRET": "s" * 64,
+                "FLASHFEED_METRICS_KEY": METRICS_KEY,
                 "CONSUMER_GROUP_INSTANCE_ID": MEMBER,
             },
             preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
@@ -150,15 +157,51 @@ async def test_every_session_of_the_feed_is_answered(running: Running) -> None:
     assert "cgm-01" in str(answered)
 
 
-def test_what_health_checks_and_prometheus_ask_wants_no_key_and_all_else_does(
+def test_health_checks_want_no_key_and_the_metrics_key_opens_the_metrics_alone(
     running: Running,
 ) -> None:
     status, text = get(running.port, "/readyz")
     assert status == 200, text
     assert get(running.port, "/livez")[0] == 200
-    assert "flashfeed_build_info" in get(running.port, "/metrics")[1]
-    assert get(running.port, "/v1/models")[0] == 401
+    assert "flashfeed_build_info" in get(running.port, "/metrics", METRICS_KEY)[1]
+    assert "flashfeed_build_info" not in get(running.port, "/metrics", KEY)[1]
+    for path, key in (("/metrics", ""), ("/v1/models", ""), ("/v1/models", METRICS_KEY)):
+        assert get(running.port, path, key)[0] == 401
     assert get(running.port, "/v1/models", KEY)[0] == 200
+
+
+def test_prometheus_reads_the_worker_as_its_file_says(running: Running, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(METRICS_KEY)
+    config = read("prometheus.yml")
+    [job] = [one for one in config["scrape_configs"] if one["job_name"] == "flashfeed"]
+    del job["dns_sd_configs"]  # there is no such name here
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{running.port}"]}]
+    job["authorization"]["credentials_file"] = str(tmp_path / "key")
+    text = yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]})
+    with prometheus(tmp_path, text) as url:
+        deadline = time.monotonic() + 60
+        found: list[Any] = []
+        while not found and time.monotonic() < deadline:
+            asked = quote('flashfeed_build_info{job="flashfeed"}')
+            with urllib.request.urlopen(f"{url}/api/v1/query?query={asked}", timeout=10) as answer:
+                found = json.load(answer)["data"]["result"]
+            time.sleep(0.2)
+    assert found, "Prometheus read nothing"
+
+
+def test_kafka_s_health_check_does_with_the_heap_that_it_is_given(running: Running) -> None:
+    kind, line = read("compose.yaml")["services"]["kafka"]["healthcheck"]["test"]
+    asked = re.fullmatch(
+        r"KAFKA_HEAP_OPTS=(-Xmx\d+m) \S+/kafka-broker-api-versions.sh --bootstrap-server \S+", line
+    )
+    assert kind == "CMD-SHELL" and asked is not None
+    program = "org.apache.kafka.tools.BrokerApiVersionsCommand"  # what the script runs
+    java = ["java", asked[1], "-cp", f"{jars()}/*", program, "--bootstrap-server"]
+    for brokers, healthy in ((running.brokers, True), ("127.0.0.1:9", False)):
+        ran = subprocess.run(
+            [*java, brokers], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (ran.returncode == 0) is healthy, ran.stderr
 
 
 async def test_the_worker_is_a_static_member_of_its_group(running: Running) -> None:

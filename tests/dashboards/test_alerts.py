@@ -4,6 +4,7 @@ and resolved when the cause ends."""
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +52,11 @@ def gauge(name: str, before: float, during: float, labels: str = W) -> dict[str,
 WORKER = {"instance": "w:1"}
 DECODED = f'flashfeed_engine_decode_seconds_total{{{W},kind="flash"}}'
 RESTORES = f'flashfeed_engine_restores_total{{{W},source="decode"}}'
+SNAPSHOTS = f'flashfeed_engine_restores_total{{{W},source="snapshot"}}'
+CHATS = f"flashfeed_generations_total{{{W}}}"
 UPDATES = f'flashfeed_updates_total{{{W},tenant="",feed="f",type="ohlcv"}}'
+PROBE = 'instance="p:1",job="flashfeed-probe"'
+PROBE_LABELS = {"instance": "p:1", "job": "flashfeed-probe"}
 PLACE = f'{W},topic="ticks",partition="3"'
 CASES = {
     "FlashfeedFreshnessBurnFast": Case(late("60 70 120", 0), {}, 59, None, 125, 150),
@@ -93,7 +98,8 @@ CASES = {
         WORKER, 9, 13, 17, 52,
     ),
     "FlashfeedRestoreStorm": Case(
-        {UPDATES: "0+60x120", RESTORES: "0x9 60+60x39 2400x60"}, WORKER, 9, 15, 25, 58
+        {UPDATES: "0+60x120", CHATS: "0x120", RESTORES: "0x9 60+60x39 2400x60"},
+        WORKER, 9, 15, 25, 58,
     ),
     "FlashfeedKvPressure": Case(
         {
@@ -112,6 +118,16 @@ CASES = {
     "FlashfeedWorkerDown": Case(
         gauge("up", 1, 0), {**WORKER, "job": "flashfeed"}, 9, 10, 12, 50
     ),
+    # A target that discovery no longer finds: its series end.
+    "FlashfeedNoWorker": Case({f"up{{{W}}}": "1x9 stale _x39 1x60"}, {}, 9, 10, 12, 51),
+    "FlashfeedWorkerGone": Case(
+        {f"up{{{W}}}": "1x120", 'up{instance="w:2",job="flashfeed"}': "1x9 stale _x39 1x60"},
+        {}, 9, 11, 14, 51,
+    ),
+    "FlashfeedWorkerRestarts": Case(
+        {f"process_start_time_seconds{{{W}}}": "100x9 700 760x2 940x60"},
+        {**WORKER, "job": "flashfeed"}, 11, None, 14, 30,
+    ),
     "FlashfeedPartitionNotServed": Case(
         gauge("flashfeed_partitions", 0, 1, f'{W},state="recovering"'), WORKER, 9, 12, 17, 50
     ),
@@ -119,7 +135,33 @@ CASES = {
         gauge("flashfeed_probe_success", 1, 0, 'partition="0",job="flashfeed-probe"'),
         {"partition": "0"}, 9, 11, 13, 50,
     ),
+    "FlashfeedProbeSilent": Case(gauge("up", 1, 0, PROBE), PROBE_LABELS, 9, 12, 17, 50),
 }  # fmt: skip
+OTHER_CAUSES = [
+    # It hangs and is scraped: what it said last stands.
+    ("FlashfeedProbeFailing", Case(
+        {
+            'flashfeed_probe_success{partition="0",job="flashfeed-probe"}': "1x120",
+            'flashfeed_probe_last_success_timestamp_seconds{partition="0",job="flashfeed-probe"}':
+                "0+60x9 540x40 3000+60x60",
+        },
+        {"partition": "0"}, 14, 15, 18, 51,
+    )),
+    # Chats alone, over a worker that never had an update.
+    ("FlashfeedRestoreStorm", Case(
+        {CHATS: "0+60x120", RESTORES: "0x9 60+60x39 2400x60"}, WORKER, 9, 15, 25, 58
+    )),
+    ("FlashfeedProbeSilent", Case(
+        {f"up{{{PROBE}}}": "1x9 stale _x39 1x60"}, {"job": "flashfeed-probe"}, 9, 12, 17, 51
+    )),
+]  # fmt: skip
+"""What an alert says beside its case."""
+HARMLESS = [
+    ("FlashfeedRestoreStorm", {UPDATES: "0+60x60", CHATS: "0x60", SNAPSHOTS: "0+60x60"}),
+    ("FlashfeedRestoreStorm", {UPDATES: "0x60", CHATS: "0+60x60", RESTORES: "0+20x60"}),
+    ("FlashfeedRestoreStorm", {UPDATES: "0x60", CHATS: "0x60", RESTORES: "0+1x60"}),
+]
+"""Series of an hour that an alert has nothing to say about."""
 ALERTING = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
@@ -135,6 +177,18 @@ def test_every_alert_has_a_case_and_an_entry_in_the_runbook() -> None:
 def test_promtool_reads_the_rules() -> None:
     checked = promtool("check", "rules", str(ALERTS))
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_readme_s_command_makes_links_of_the_runbook_s_paths(tmp_path: Path) -> None:
+    [command] = re.findall(r"```sh\n(sed .*?)```", (ALERTS.parent / "README.md").read_text(), re.S)
+    (tmp_path / "dashboards").mkdir()
+    (tmp_path / "dashboards" / "alerts.yml").write_text(ALERTS.read_text())
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+    written = tmp_path / "alerts-linked.yml"
+    links = re.findall(r"runbook_url: (.*)", written.read_text())
+    paths = [rule["annotations"]["runbook_url"] for rule in ALERTING.values()]
+    assert links == [f"https://wiki.example.com/{path}" for path in paths]
+    assert promtool("check", "rules", str(written)).returncode == 0
 
 
 def annotations(name: str, labels: dict[str, str]) -> dict[str, str]:
@@ -175,14 +229,35 @@ def rule_test(name: str, case: Case) -> dict[str, Any]:
     return test
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_alert_fires_for_its_cause_and_ends_with_it(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "case"), [*CASES.items(), *OTHER_CAUSES])
+def test_an_alert_fires_for_its_cause_and_ends_with_it(
+    name: str, case: Case, tmp_path: Path
+) -> None:
     file = tmp_path / "test.yml"
     tests = {
         "rule_files": [str(ALERTS)],
         "evaluation_interval": "1m",
-        "tests": [rule_test(name, CASES[name])],
+        "tests": [rule_test(name, case)],
     }
+    file.write_text(yaml.safe_dump(tests))
+    ran = promtool("test", "rules", str(file))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(("name", "series"), HARMLESS)
+def test_an_alert_keeps_quiet_where_nothing_is_wrong(
+    name: str, series: dict[str, str], tmp_path: Path
+) -> None:
+    minutes = range(0, 60, 5)
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "alert_rule_test": [
+            {"eval_time": f"{minute}m", "alertname": name, "exp_alerts": []} for minute in minutes
+        ],
+    }
+    file = tmp_path / "test.yml"
+    tests = {"rule_files": [str(ALERTS)], "evaluation_interval": "1m", "tests": [test]}
     file.write_text(yaml.safe_dump(tests))
     ran = promtool("test", "rules", str(file))
     assert ran.returncode == 0, ran.stdout + ran.stderr

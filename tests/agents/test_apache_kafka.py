@@ -181,6 +181,11 @@ async def test_what_ends_with_a_transactions_marker_does_not_stand_still(node: N
     try:
         await until(lambda: all(set(records_of(got, n)) >= {0, 1} for n in (0, 1)))
         await asyncio.sleep(2)  # twenty looks
+        behind = app.consumer.behind()
+        assert {(tp.topic, tp.partition): one.records for tp, one in behind.items()} == {
+            (topic, 0): 0,
+            (topic, 1): 0,
+        }
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -33,6 +33,7 @@ from flashfeed.models.messages import (
     Records,
     RemoveQuery,
 )
+from flashfeed.models.probe_session import refuse_probe
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
@@ -213,6 +214,7 @@ class LiveSessions:
         if session_id is None:
             session_id = self.new_id()
         check_session_id(session_id.removeprefix(scope_of(spec.tenant)))
+        refuse_probe(session_id)
         if self._find(session_id) is not None:
             raise SessionExists(f"session {session_id} exists already")
         if len(self._partitions.live()) >= self.sessions_max:

@@ -63,9 +63,6 @@ class SilentMetrics(Metrics):
     def dead_letters(self, *_: Any) -> None:
         pass
 
-    def latencies(self, *_: Any) -> None:
-        pass
-
 
 def cpu_in_process(side: str, broker: str) -> float:
     """CPU seconds a record of one side, in a fresh process."""

@@ -1,8 +1,8 @@
 """`flashfeed probe`: does the whole work? A known record goes to a session of the probe's own in
 every partition of `flashfeed.records`, and its answer is awaited at the output topic.
 
-The sessions are called flashfeed-probe-N; the worker has no code for them. Each round costs
-one small update a partition.
+The sessions are called flashfeed-probe-N (models/probe_session.py), a name that nobody else may
+give. Each round costs one small update a partition, and counts in the worker's costs alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from flashfeed.client import ClientError, FlashReady, TopicEvents
 from flashfeed.models.config import Config
 from flashfeed.models.errors import FlashfeedError, Unavailable
 from flashfeed.models.messages import Create, PackedRecord, Records, encode_message
+from flashfeed.models.probe_session import PROBE_PREFIX
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 
 from .settings import load
@@ -92,7 +93,7 @@ class ProbeMetrics:
 
 def session_of(partition: int, partitions: int) -> str:
     """The probe's session of a partition: the first of its names that hashes there."""
-    names = (f"flashfeed-probe-{number}" for number in itertools.count())
+    names = (f"{PROBE_PREFIX}{number}" for number in itertools.count())
     return next(name for name in names if partition_of(name, partitions) == partition)
 
 

@@ -112,21 +112,22 @@ BOARD = Board(
                     "Seconds from a source record's Kafka "
                     "timestamp to its flash_ready acknowledged.",
                     "s",
-                    quantiles(LATENCY, WORKER),
+                    quantiles(LATENCY, ALL_SCOPE),
                     width=12,
                 ),
                 Panel(
                     "Fresh within 5 s",
                     "Share of the records whose answers were out within 5 "
-                    "seconds: what the freshness objective counts.",
+                    "seconds, by feed (nameless: what was pushed): what the freshness objective "
+                    "counts.",
                     "percentunit",
                     (
                         Query(
                             share(
-                                rate(f"{LATENCY}_bucket", WORKER + ',le="5.0"'),
-                                rate(f"{LATENCY}_count", WORKER),
+                                rate(f"{LATENCY}_bucket", ALL_SCOPE + ',le="5.0"', "feed"),
+                                rate(f"{LATENCY}_count", ALL_SCOPE, "feed"),
                             ),
-                            "within 5 s",
+                            "{{feed}} within 5 s",
                         ),
                     ),
                     width=6,

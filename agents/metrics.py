@@ -76,8 +76,10 @@ class Metrics:
             registry.register(collector)
         ProcessCollector(registry=registry)
         self._records = Counter(
-            "flashfeed_records", "Source records by feed and result.", ["feed", "result"],
-            registry=registry,
+            "flashfeed_records",
+            "What came from the source by feed and result. read: messages; the others: the "
+            "records in them.",
+            ["feed", "result"], registry=registry,
         )  # fmt: skip
         self._batches = PlainHistogram(
             "flashfeed_batch_records", "Records of a fetched partition batch.", ["feed"],

@@ -75,14 +75,15 @@ BOARD = Board(
                 ),
                 Panel(
                     "Dead letters",
-                    "Share of the source records that became dead letters.",
+                    "Share of the source records that became dead letters, in the last 5 "
+                    "minutes. One message may hold several.",
                     "percentunit",
                     (
                         Query(
                             or_zero(
                                 share(
                                     increase(READ, FEED_SCOPE + ',result="dead_letter"', "5m"),
-                                    increase(READ, FEED_SCOPE + ',result="read"', "5m"),
+                                    increase(READ, FEED_SCOPE + ',result!="read"', "5m"),
                                 )
                             )
                         ),

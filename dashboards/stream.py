@@ -34,14 +34,14 @@ BOARD = Board(
             (
                 Panel(
                     "Records by result",
-                    "Source records a second: read, mapped to a session, "
-                    "skipped by the feed's own rule, or made a dead letter.",
+                    "A second: messages read, and of the records in them those mapped to a "
+                    "session, skipped by the feed's own rule, or made a dead letter.",
                     "cps",
                     (Query(rate(READ, FEED_SCOPE, "result"), "{{result}}"),),
                 ),
                 Panel(
                     "Records by feed",
-                    "Source records read a second, by feed.",
+                    "Source messages read a second, by feed.",
                     "cps",
                     (Query(rate(READ, FEED_SCOPE + ',result="read"', "feed"), "{{feed}}"),),
                 ),

@@ -66,9 +66,15 @@ CASES = {
     ),
     "FlashfeedDeadLetters": Case(
         {
+            # A message a second with a hundred records: two bad ones a second are 2%.
             f'flashfeed_records_total{{{W},feed="f",result="read"}}': "0+60x120",
+            f'flashfeed_records_total{{{W},feed="f",result="mapped"}}': "0+6000x120",
             f'flashfeed_records_total{{{W},feed="f",result="dead_letter"}}':
-                "0x10 6+6x38 240x70",
+                "0x10 120+120x38 4800x70",
+            # Six bad records of six thousand are not worth a ticket.
+            f'flashfeed_records_total{{{W},feed="many",result="read"}}': "0+60x120",
+            f'flashfeed_records_total{{{W},feed="many",result="mapped"}}': "0+6000x120",
+            f'flashfeed_records_total{{{W},feed="many",result="dead_letter"}}': "0+6x120",
         },
         {"feed": "f"}, 9, 13, 20, 60,
     ),

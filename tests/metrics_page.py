@@ -40,7 +40,7 @@ GPU = (
 )
 """Only with the `gpu` extra and NVIDIA's driver."""
 ELSEWHERE = {"flashfeed_silent_partitions": ("topic",)}
-"""Labels of what agents/stall_watch.py registers, which nothing may have moved yet."""
+"""Labels of what agents/stall_watch.py registers, before its first look."""
 PROBE = "flashfeed_probe"
 """How the names of what `flashfeed probe --every` exports begin."""
 

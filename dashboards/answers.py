@@ -8,6 +8,7 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
     mean,
     quantile,
     rate,
@@ -26,17 +27,13 @@ BOARD = Board(
         Row(
             "$query",
             (
-                Panel(
+                by(
+                    "value",
                     "$query: answers over time",
                     "Share of each answer among those given.",
                     "percentunit",
-                    (
-                        Query(
-                            f"{rate(ANSWERS, ASKED, 'value')} / ignoring (value) group_left () "
-                            f"({rate(ANSWERS, ASKED)} > 0)",
-                            "{{value}}",
-                        ),
-                    ),
+                    f"{rate(ANSWERS, ASKED, 'value')} / ignoring (value) group_left () "
+                    f"({rate(ANSWERS, ASKED)} > 0)",
                     stacked=True,
                     maximum=1,
                 ),
@@ -73,24 +70,21 @@ BOARD = Board(
         Row(
             "All questions",
             (
-                Panel(
+                by(
+                    "query",
                     "Answers",
                     "Answers a second, by question.",
                     "cps",
-                    (Query(rate(ANSWERS, ALL_SCOPE, "query"), "{{query}}"),),
+                    rate(ANSWERS, ALL_SCOPE, "query"),
                 ),
-                Panel(
+                by(
+                    "query",
                     "Corrected by the prior",
                     "Answers a second whose choice the prior correction "
                     "changed: what the model would have said whatever the data.",
                     "cps",
-                    (
-                        Query(
-                            f"({rate('flashfeed_corrected_answers_total', ALL_SCOPE, 'query')}) "
-                            "or on () vector(0)",
-                            "{{query}}",
-                        ),
-                    ),
+                    f"({rate('flashfeed_corrected_answers_total', ALL_SCOPE, 'query')}) "
+                    "or on () vector(0)",
                 ),
                 Panel(
                     "Given since the start",

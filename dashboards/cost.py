@@ -8,6 +8,7 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
     increase,
     or_zero,
     rate,
@@ -30,16 +31,12 @@ BOARD = Board(
         Row(
             "A day",
             (
-                Panel(
+                by(
+                    "currency",
                     "Money a day",
                     "At the configuration's prices; 0 where it has none.",
                     "short",
-                    (
-                        Query(
-                            or_zero(increase(MONEY, COST_SCOPE, "1d", "currency")),
-                            "{{currency}}",
-                        ),
-                    ),
+                    or_zero(increase(MONEY, COST_SCOPE, "1d", "currency")),
                     kind="stat",
                     height=4,
                 ),
@@ -59,16 +56,12 @@ BOARD = Board(
                     kind="stat",
                     height=4,
                 ),
-                Panel(
+                by(
+                    "query",
                     "What does this question cost a day",
                     f"Device seconds of the last day. {KINDS}",
                     "s",
-                    (
-                        Query(
-                            f"sort_desc(sum by (query) (increase({SECONDS}{{{COST_SCOPE}}}[1d])))",
-                            "{{query}}",
-                        ),
-                    ),
+                    f"sort_desc(sum by (query) (increase({SECONDS}{{{COST_SCOPE}}}[1d])))",
                     kind="bars",
                     width=12,
                 ),
@@ -85,42 +78,41 @@ BOARD = Board(
         Row(
             "Over time",
             (
-                Panel(
+                by(
+                    "query",
                     "Tokens by question",
                     f"Tokens decoded a second. {KINDS}",
                     "cps",
-                    (Query(rate(TOKENS, COST_SCOPE, "query"), "{{query}}"),),
+                    rate(TOKENS, COST_SCOPE, "query"),
                     stacked=True,
                     width=12,
                 ),
-                Panel(
+                by(
+                    "tenant",
                     "Device time by tenant",
                     "Share of the time inside llama_decode, by tenant "
                     "(nameless where there are no tenants).",
                     "percentunit",
-                    (Query(rate(SECONDS, COST_SCOPE, "tenant"), "{{tenant}}"),),
+                    rate(SECONDS, COST_SCOPE, "tenant"),
                     stacked=True,
                     width=12,
                 ),
-                Panel(
+                by(
+                    "feed",
                     "Device time by feed",
                     "Share of the time inside llama_decode, by feed "
                     "(nameless: what no feed brought).",
                     "percentunit",
-                    (Query(rate(SECONDS, COST_SCOPE, "feed"), "{{feed}}"),),
+                    rate(SECONDS, COST_SCOPE, "feed"),
                     stacked=True,
                     width=12,
                 ),
-                Panel(
+                by(
+                    "query",
                     "Money an hour",
                     "At the configuration's prices, by question; 0 where it has none.",
                     "short",
-                    (
-                        Query(
-                            or_zero(f"3600 * {rate(MONEY, COST_SCOPE, 'query')}"),
-                            "{{query}}",
-                        ),
-                    ),
+                    or_zero(f"3600 * {rate(MONEY, COST_SCOPE, 'query')}"),
                     stacked=True,
                     width=12,
                 ),

@@ -10,6 +10,7 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
     increase,
     or_zero,
     quantiles,
@@ -152,11 +153,12 @@ BOARD = Board(
         Row(
             "What is it saying",
             (
-                Panel(
+                by(
+                    "query",
                     "Answers by question",
                     "Answers a second of each standing question.",
                     "cps",
-                    (Query(rate("flashfeed_answers_total", ALL_SCOPE, "query"), "{{query}}"),),
+                    rate("flashfeed_answers_total", ALL_SCOPE, "query"),
                 ),
                 Panel(
                     "Answers of the last hour",
@@ -171,11 +173,12 @@ BOARD = Board(
                     ),
                     kind="bars",
                 ),
-                Panel(
+                by(
+                    "instance",
                     "Live sessions",
                     "Sessions that are live, by worker.",
                     "short",
-                    (Query(total("flashfeed_sessions", WORKER, "instance"), "{{instance}}"),),
+                    total("flashfeed_sessions", WORKER, "instance"),
                 ),
             ),
         ),

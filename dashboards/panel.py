@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+import re
+from typing import Any, Final, Literal, NamedTuple
 
 Kind = Literal["timeseries", "stat", "table", "bars"]
 
@@ -57,6 +58,18 @@ class Board(NamedTuple):
     def panels(self) -> list[Panel]:
         """Every panel."""
         return [panel for row in self.rows for panel in row.panels]
+
+
+def by(label: str, title: str, description: str, unit: str, expr: str, **more: Any) -> Panel:
+    """A panel of one query with a line a value of that label; `more` is the panel's."""
+    legend = "{{" + label + "}}"
+    return Panel(title, description, unit, (Query(expr, legend),), **more)
+
+
+def filled_in(expr: str, window: str) -> str:
+    """An expression as Grafana sends it with `All` chosen everywhere."""
+    expr = expr.replace(RATE, window)
+    return re.sub(r"\$(worker|tenant|feed|type|query)\b", ".*", expr)
 
 
 def rate(name: str, scope: str, by: str = "") -> str:

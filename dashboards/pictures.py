@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from . import BOARDS
-from .panel import Board, Panel
+from .panel import Board, Panel, filled_in
 
 WINDOW: Final = "30s"
 COLUMNS: Final = 24
@@ -52,12 +52,6 @@ def placed(board: Board) -> tuple[list[Placed], int]:
             x, highest = x + panel.width, max(highest, panel.height)
         y += highest
     return found, y
-
-
-def filled_in(expression: str) -> str:
-    """An expression with `All` chosen everywhere. Pure."""
-    expression = expression.replace("$__rate_interval", WINDOW)
-    return re.sub(r"\$(worker|tenant|feed|type|query)\b", ".*", expression)
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
@@ -97,14 +91,14 @@ class Source(NamedTuple):
 
     def now(self, expression: str) -> list[Any]:
         """Each series' labels and its value at the end."""
-        return self.ask("query", query=filled_in(expression), time=self.end_s)
+        return self.ask("query", query=filled_in(expression, WINDOW), time=self.end_s)
 
     def lines(self, expression: str) -> list[Any]:
         """Each series' labels and its values over time."""
         step = max(1.0, (self.end_s - self.start_s) / 240)
         return self.ask(
             "query_range",
-            query=filled_in(expression),
+            query=filled_in(expression, WINDOW),
             start=self.start_s,
             end=self.end_s,
             step=step,

@@ -8,6 +8,7 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
     increase,
     or_zero,
     quantile,
@@ -50,11 +51,12 @@ BOARD = Board(
                         ),
                     ),
                 ),
-                Panel(
+                by(
+                    "result",
                     "Known records",
                     "Records that `flashfeed probe` sent, a second: answered in time, or lost.",
                     "cps",
-                    (Query(rate("flashfeed_probes_total", "", "result"), "{{result}}"),),
+                    rate("flashfeed_probes_total", "", "result"),
                 ),
                 Panel(
                     "Since the last success",
@@ -86,23 +88,20 @@ BOARD = Board(
         Row(
             "Workers",
             (
-                Panel(
+                by(
+                    "state",
                     "Partitions",
                     "Partitions of flashfeed.records, by state. Each is live at one worker.",
                     "short",
-                    (Query(total("flashfeed_partitions", WORKER, "state"), "{{state}}"),),
+                    total("flashfeed_partitions", WORKER, "state"),
                     stacked=True,
                 ),
-                Panel(
+                by(
+                    "instance",
                     "Rebalances",
                     "Times in the last hour that a worker was given its partitions anew.",
                     "short",
-                    (
-                        Query(
-                            increase("flashfeed_rebalances_total", WORKER, "1h", "instance"),
-                            "{{instance}}",
-                        ),
-                    ),
+                    increase("flashfeed_rebalances_total", WORKER, "1h", "instance"),
                 ),
                 Panel(
                     "Takeover",
@@ -116,16 +115,13 @@ BOARD = Board(
         Row(
             "Failures",
             (
-                Panel(
+                by(
+                    "reason",
                     "Writes that failed",
                     "Writes to Kafka a second: refused, too large, or not "
                     "acknowledged (the worker then starts again).",
                     "cps",
-                    (
-                        Query(
-                            rate("flashfeed_publish_failures_total", WORKER, "reason"), "{{reason}}"
-                        ),
-                    ),
+                    rate("flashfeed_publish_failures_total", WORKER, "reason"),
                 ),
                 Panel(
                     "Sessions",
@@ -161,30 +157,28 @@ BOARD = Board(
         Row(
             "The bridge",
             (
-                Panel(
+                by(
+                    "code",
                     "Requests by code",
                     "Requests and WebSockets that ended, a second, by code.",
                     "cps",
-                    (Query(rate("flashfeed_bridge_requests_total", WORKER, "code"), "{{code}}"),),
+                    rate("flashfeed_bridge_requests_total", WORKER, "code"),
                     width=6,
                 ),
-                Panel(
+                by(
+                    "route",
                     "Requests by route",
                     "Requests a second of the ten busiest routes.",
                     "cps",
-                    (
-                        Query(
-                            f"topk(10, {rate('flashfeed_bridge_requests_total', WORKER, 'route')})",
-                            "{{route}}",
-                        ),
-                    ),
+                    f"topk(10, {rate('flashfeed_bridge_requests_total', WORKER, 'route')})",
                     width=6,
                 ),
-                Panel(
+                by(
+                    "kind",
                     "Streams open",
                     "Event streams and WebSockets that are open.",
                     "short",
-                    (Query(total("flashfeed_bridge_streams", WORKER, "kind"), "{{kind}}"),),
+                    total("flashfeed_bridge_streams", WORKER, "kind"),
                     width=6,
                 ),
                 Panel(

@@ -12,6 +12,7 @@ sys.path.append(str(ROOT))  # last: the rooms' names (codecs!) are others' there
 
 from dashboards import BOARDS  # noqa: E402
 from dashboards.build import FOLDER, text_of  # noqa: E402
+from dashboards.panel import filled_in  # noqa: E402
 
 ALERTS = ROOT / "dashboards" / "alerts.yml"
 RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
@@ -47,12 +48,6 @@ def expressions() -> list[tuple[str, str, str]]:
         for panel in board.panels
         for query in panel.queries
     ]
-
-
-def filled_in(expression: str, window: str) -> str:
-    """An expression as Grafana sends it with `All` chosen everywhere."""
-    expression = expression.replace("$__rate_interval", window)
-    return re.sub(r"\$(worker|tenant|feed|type|query)\b", ".*", expression)
 
 
 def rules() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from .panel import (
     by,
     quantile,
     quantiles,
+    rare_quantile,
     rate,
     share,
     total,
@@ -70,13 +71,18 @@ BOARD = Board(
                 ),
                 Panel(
                     "Generations",
-                    "Seconds to the first token, and from token to token, that 95% stay within.",
+                    "Seconds to the first token, and from token to token, that 95% stayed within "
+                    "in the hour before.",
                     "s",
                     (
                         Query(
-                            quantile(0.95, "flashfeed_first_token_seconds", WORKER), "first token"
+                            rare_quantile(0.95, "flashfeed_first_token_seconds", WORKER),
+                            "first token",
                         ),
-                        Query(quantile(0.95, "flashfeed_next_token_seconds", WORKER), "next token"),
+                        Query(
+                            rare_quantile(0.95, "flashfeed_next_token_seconds", WORKER),
+                            "next token",
+                        ),
                     ),
                 ),
             ),

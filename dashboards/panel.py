@@ -83,6 +83,12 @@ def quantile(q: float, name: str, scope: str, by: str = "") -> str:
     return f"histogram_quantile({q}, {inner})"
 
 
+def rare_quantile(q: float, name: str, scope: str) -> str:
+    """A quantile of what happens seldom: of the last hour, as a rate would mostly be of none."""
+    inner = f"sum by (le) (increase({name}_bucket{{{scope}}}[1h]))"
+    return f"histogram_quantile({q}, {inner})"
+
+
 def grouped(by: str) -> str:
     """The `by` of an aggregation; "" for none."""
     return f"by ({by}) " if by else ""

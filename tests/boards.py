@@ -25,6 +25,7 @@ __all__ = [
     "RUNBOOK",
     "expressions",
     "filled_in",
+    "grouping",
     "rules",
     "series",
     "text_of",
@@ -38,6 +39,12 @@ def series(expression: str) -> list[tuple[str, set[str]]]:
         labels = set(re.findall(r'(\w+)\s*(?:=~|!~|!=|=)\s*"', selector))
         found.append((name, labels))
     return found
+
+
+def grouping(expression: str) -> list[tuple[str, set[str]]]:
+    """The series that are aggregated `by` labels, and these."""
+    found = re.findall(r"\bby \(([\w, ]+)\)\s*\((?:\w*\()*(flashfeed_\w+)", expression)
+    return [(name, set(re.findall(r"\w+", labels))) for labels, name in found]
 
 
 def expressions() -> list[tuple[str, str, str]]:

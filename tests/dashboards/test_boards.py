@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boards import BOARDS, FOLDER, expressions, filled_in, rules, series, text_of
+from boards import BOARDS, FOLDER, expressions, filled_in, grouping, rules, series, text_of
 from metrics_page import documented, sample_names
 from prometheus_tools import promtool
 
@@ -64,6 +64,12 @@ def test_a_query_names_metrics_and_labels_that_exist(expression: str) -> None:
         if name.startswith("process_"):
             continue
         assert name in sample_names(), name
+        assert labels <= own_labels(name) | PROMETHEUS_OWN, name
+
+
+@pytest.mark.parametrize("expression", [one[2] for one in expressions()] + RULES)
+def test_a_query_groups_by_labels_that_its_metric_has(expression: str) -> None:
+    for name, labels in grouping(expression):
         assert labels <= own_labels(name) | PROMETHEUS_OWN, name
 
 

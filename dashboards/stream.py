@@ -69,10 +69,10 @@ BOARD = Board(
                 by(
                     "topic",
                     "Lag",
-                    "Records behind the end, by topic. It grows where the engine is slower "
-                    "than the feed.",
+                    "Records behind the end, of the twenty topics that are furthest behind. It "
+                    "grows where the engine is slower than the feed.",
                     "short",
-                    total("flashfeed_consumer_lag_records", WORKER, "topic"),
+                    f"topk(20, {total('flashfeed_consumer_lag_records', WORKER, 'topic')})",
                 ),
                 Panel(
                     "Age of the oldest waiting record",
@@ -88,10 +88,10 @@ BOARD = Board(
                 by(
                     "topic",
                     "Silence",
-                    "Seconds since the newest record of each topic. A feed that stopped "
-                    "rises steadily.",
+                    "Seconds since the newest record, of the twenty topics that are longest "
+                    "silent. A feed that stopped rises steadily.",
                     "s",
-                    f"time() - max by (topic) ({NEWEST}{{{WORKER},{SOURCE}}})",
+                    f"topk(20, time() - max by (topic) ({NEWEST}{{{WORKER},{SOURCE}}}))",
                 ),
             ),
         ),

@@ -10,6 +10,7 @@ from .panel import (
     Row,
     by,
     mean,
+    or_zero,
     quantile,
     rate,
     share,
@@ -83,8 +84,7 @@ BOARD = Board(
                     "Answers a second whose choice the prior correction "
                     "changed: what the model would have said whatever the data.",
                     "cps",
-                    f"({rate('flashfeed_corrected_answers_total', ALL_SCOPE, 'query')}) "
-                    "or on () vector(0)",
+                    or_zero(rate("flashfeed_corrected_answers_total", ALL_SCOPE, "query"), "query"),
                 ),
                 Panel(
                     "Given since the start",

@@ -102,9 +102,11 @@ def quantiles(name: str, scope: str) -> tuple[Query, ...]:
     )
 
 
-def or_zero(expr: str) -> str:
-    """0 where nothing happened yet: a counter that has no series is not `No data`."""
-    return f"({expr}) or on () vector(0)"
+def or_zero(expr: str, label: str = "", value: str = "none") -> str:
+    """0 where nothing happened yet: a counter that has no series is not `No data`. Where the
+    series have names by a label, that one has the name `value`."""
+    zero = f'label_replace(vector(0), "{label}", "{value}", "", "")' if label else "vector(0)"
+    return f"({expr}) or on () {zero}"
 
 
 def total(name: str, scope: str, by: str = "") -> str:

@@ -79,7 +79,7 @@ BOARD = Board(
                     "short",
                     (
                         Query(
-                            or_zero(f"count by (alertname, alertstate) ({FLASHFEED})"),
+                            or_zero(f"count by (alertname, alertstate) ({FLASHFEED})", "alertname"),
                             "{{alertname}} {{alertstate}}",
                         ),
                     ),
@@ -133,7 +133,8 @@ BOARD = Board(
                     (
                         Query(
                             or_zero(
-                                rate("flashfeed_session_failures_total", WORKER, "reason") + " > 0"
+                                rate("flashfeed_session_failures_total", WORKER, "reason") + " > 0",
+                                "reason",
                             ),
                             "failed {{reason}}",
                         ),

@@ -122,7 +122,9 @@ BOARD = Board(
                     "Dead letters by reason",
                     "Records that became dead letters, a second.",
                     "cps",
-                    or_zero(rate("flashfeed_dead_letters_total", WORKER, "reason") + " > 0"),
+                    or_zero(
+                        rate("flashfeed_dead_letters_total", WORKER, "reason") + " > 0", "reason"
+                    ),
                     width=6,
                 ),
                 by(
@@ -131,7 +133,7 @@ BOARD = Board(
                     "Candles written as lines a second: final ones, and open ones each "
                     "time they changed.",
                     "cps",
-                    or_zero(rate("flashfeed_candles_total", WORKER, "result")),
+                    rate("flashfeed_candles_total", WORKER, "result"),
                     width=6,
                 ),
             ),
@@ -159,14 +161,18 @@ BOARD = Board(
                     "Fetched anew",
                     "Times an hour that a silent partition was sought and resumed, by topic.",
                     "short",
-                    or_zero(increase("flashfeed_silent_partitions_total", WORKER, "1h", "topic")),
+                    or_zero(
+                        increase("flashfeed_silent_partitions_total", WORKER, "1h", "topic")
+                        + " > 0",
+                        "topic",
+                    ),
                 ),
                 by(
                     "result",
                     "Schema registry",
                     "Requests a second to the schema registry, by result.",
                     "cps",
-                    or_zero(rate("flashfeed_schema_requests_total", WORKER, "result")),
+                    rate("flashfeed_schema_requests_total", WORKER, "result"),
                     width=12,
                 ),
                 Panel(
@@ -175,7 +181,7 @@ BOARD = Board(
                     "cps",
                     (
                         Query(
-                            or_zero(rate("flashfeed_births_total", WORKER, "result")),
+                            rate("flashfeed_births_total", WORKER, "result"),
                             "birth {{result}}",
                         ),
                         Query(

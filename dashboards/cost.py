@@ -11,6 +11,7 @@ from .panel import (
     by,
     increase,
     or_zero,
+    per_worker,
     rate,
 )
 
@@ -87,25 +88,20 @@ BOARD = Board(
                     stacked=True,
                     width=12,
                 ),
-                by(
-                    "tenant",
-                    "Device time by tenant",
-                    "Share of the time inside llama_decode, by tenant "
-                    "(nameless where there are no tenants).",
-                    "percentunit",
-                    rate(SECONDS, COST_SCOPE, "tenant"),
-                    stacked=True,
-                    width=12,
-                ),
-                by(
-                    "feed",
-                    "Device time by feed",
-                    "Share of the time inside llama_decode, by feed "
-                    "(nameless: what no feed brought).",
-                    "percentunit",
-                    rate(SECONDS, COST_SCOPE, "feed"),
-                    stacked=True,
-                    width=12,
+                *(
+                    by(
+                        label,
+                        f"Device time by {label}",
+                        f"Share of a worker's time inside llama_decode, by {label} ({nameless}).",
+                        "percentunit",
+                        per_worker(rate(SECONDS, COST_SCOPE, label)),
+                        stacked=True,
+                        width=12,
+                    )
+                    for label, nameless in (
+                        ("tenant", "nameless where there are no tenants"),
+                        ("feed", "nameless: what no feed brought"),
+                    )
                 ),
                 by(
                     "query",

@@ -11,6 +11,7 @@ from .panel import (
     Query,
     Row,
     by,
+    per_worker,
     quantile,
     quantiles,
     rare_quantile,
@@ -40,10 +41,10 @@ BOARD = Board(
                 by(
                     "kind",
                     "Device busy",
-                    "Share of the time inside llama_decode, by kind. At 100% the "
-                    "worker is full: lag will grow.",
+                    "Share of a worker's time inside llama_decode, by kind; of all that are "
+                    "chosen, on average. At 100% they are full: lag will grow.",
                     "percentunit",
-                    rate("flashfeed_engine_decode_seconds_total", WORKER, "kind"),
+                    per_worker(rate("flashfeed_engine_decode_seconds_total", WORKER, "kind")),
                     stacked=True,
                 ),
                 by(

@@ -77,6 +77,12 @@ def rate(name: str, scope: str, by: str = "") -> str:
     return f"sum {grouped(by)}(rate({name}{{{scope}}}[{RATE}]))"
 
 
+def per_worker(expr: str) -> str:
+    """A sum over the chosen workers as what it is of one of them: three that are full are at
+    100%, not at 300%."""
+    return f"({expr}) / scalar(count(flashfeed_build_info{{{WORKER}}}))"
+
+
 def quantile(q: float, name: str, scope: str, by: str = "") -> str:
     """A quantile of a classic histogram."""
     inner = f"sum by (le{', ' + by if by else ''}) (rate({name}_bucket{{{scope}}}[{RATE}]))"

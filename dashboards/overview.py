@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .panel import (
     ALL_SCOPE,
+    COST_SCOPE,
     FEED_SCOPE,
     WORKER,
     Board,
@@ -23,12 +24,13 @@ LATENCY = "flashfeed_update_latency_seconds"
 READ = "flashfeed_records_total"
 APPLIED = "flashfeed_applied_records_total"
 FIRING = 'count(ALERTS{alertstate="firing",alertname=~"Flashfeed.+"})'
+BUSY = "flashfeed_engine_decode_seconds_total"
 FAILED = "flashfeed_session_failures_total"
 
 BOARD = Board(
     "overview",
     "flashfeed / Overview",
-    "Ten seconds: anything red at the top is wrong. Freshness and answers stand below it.",
+    "Ten seconds: anything red at the top is wrong. Freshness, cost and answers stand below it.",
     (
         Row(
             "Is it working",
@@ -147,6 +149,60 @@ BOARD = Board(
                         ),
                     ),
                     width=6,
+                ),
+            ),
+        ),
+        Row(
+            "Is it right-sized and affordable",
+            (
+                Panel(
+                    "Device busy",
+                    "Share of the time inside llama_decode, of the worker that is busiest. At "
+                    "100% it is full: its answers come late.",
+                    "percentunit",
+                    (Query(f"max({rate(BUSY, WORKER, 'instance')})"),),
+                    kind="stat",
+                    width=6,
+                    height=4,
+                    red_from=0.9,
+                ),
+                Panel(
+                    "Seats taken",
+                    "Share of the resident sequences that there may be, of the worker that is "
+                    "fullest. At 100% a session that comes evicts one that is idle.",
+                    "percentunit",
+                    (
+                        Query(
+                            f"max(flashfeed_engine_seats{{{WORKER}}} "
+                            f"/ flashfeed_engine_seats_limit{{{WORKER}}})"
+                        ),
+                    ),
+                    kind="stat",
+                    width=6,
+                    height=4,
+                ),
+                by(
+                    "currency",
+                    "Money a day",
+                    "What was decoded in the last 24 hours, at the configuration's prices.",
+                    "short",
+                    or_zero(
+                        increase("flashfeed_cost_money_total", COST_SCOPE, "1d", "currency"),
+                        "currency",
+                        "(no prices)",
+                    ),
+                    kind="stat",
+                    width=6,
+                    height=4,
+                ),
+                Panel(
+                    "Tokens a day",
+                    "Tokens decoded in the last 24 hours.",
+                    "short",
+                    (Query(or_zero(increase("flashfeed_cost_tokens_total", COST_SCOPE, "1d"))),),
+                    kind="stat",
+                    width=6,
+                    height=4,
                 ),
             ),
         ),

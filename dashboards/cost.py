@@ -20,14 +20,18 @@ TOKENS, SECONDS, MONEY = (
 )
 KINDS = (
     "`(data)`: the new records, which all questions of a session share; `(asked)`: questions asked "
-    "once; `(generate)`: what somebody read; `(background)`: prefixes, windows, returns."
+    "once; `(generate)`: what somebody read; `(background)`: prefixes, windows, returns; "
+    "`(probe)`: the end to end check."
 )
+DAY = "What was decoded within the last 24 hours: a run of an hour shows an hour's."
+NO_PRICES = "(no prices)"
+EACH = "tenant, feed, query"
 
 BOARD = Board(
     "cost",
     "flashfeed / Cost",
     "Tokens, device seconds and (with [prices] in the configuration) money, by tenant, feed and "
-    "question. A day's figures are the last day's.",
+    "question.",
     (
         Row(
             "A day",
@@ -35,44 +39,67 @@ BOARD = Board(
                 by(
                     "currency",
                     "Money a day",
-                    "At the configuration's prices; 0 where it has none.",
+                    f"At the configuration's prices; 0 where it has none. {DAY}",
                     "short",
-                    or_zero(increase(MONEY, COST_SCOPE, "1d", "currency")),
+                    or_zero(increase(MONEY, COST_SCOPE, "1d", "currency"), "currency", NO_PRICES),
                     kind="stat",
                     height=4,
                 ),
                 Panel(
                     "Device time a day",
-                    "Seconds inside llama_decode.",
+                    f"Seconds inside llama_decode. {DAY}",
                     "s",
-                    (Query(increase(SECONDS, COST_SCOPE, "1d")),),
+                    (Query(or_zero(increase(SECONDS, COST_SCOPE, "1d"))),),
                     kind="stat",
                     height=4,
                 ),
                 Panel(
                     "Tokens a day",
-                    "Tokens decoded.",
+                    f"Tokens decoded. {DAY}",
                     "short",
-                    (Query(increase(TOKENS, COST_SCOPE, "1d")),),
+                    (Query(or_zero(increase(TOKENS, COST_SCOPE, "1d"))),),
                     kind="stat",
                     height=4,
                 ),
                 by(
                     "query",
-                    "What does this question cost a day",
-                    f"Device seconds of the last day. {KINDS}",
-                    "s",
-                    f"sort_desc(sum by (query) (increase({SECONDS}{{{COST_SCOPE}}}[1d])))",
+                    "What does this question cost a day: money",
+                    f"At the configuration's prices; 0 where it has none. {DAY} {KINDS}",
+                    "short",
+                    or_zero(
+                        f"sort_desc({increase(MONEY, COST_SCOPE, '1d', 'query')})",
+                        "query",
+                        NO_PRICES,
+                    ),
                     kind="bars",
-                    width=12,
+                ),
+                by(
+                    "query",
+                    "What does this question cost a day: device time",
+                    f"Seconds inside llama_decode. {DAY} {KINDS}",
+                    "s",
+                    f"sort_desc({increase(SECONDS, COST_SCOPE, '1d', 'query')})",
+                    kind="bars",
+                ),
+                by(
+                    "query",
+                    "What does this question cost a day: tokens",
+                    f"Tokens decoded. {DAY} {KINDS}",
+                    "short",
+                    f"sort_desc({increase(TOKENS, COST_SCOPE, '1d', 'query')})",
+                    kind="bars",
                 ),
                 Panel(
                     "By tenant, feed and question",
-                    f"Device seconds of the last day. {KINDS}",
-                    "s",
-                    (Query(increase(SECONDS, COST_SCOPE, "1d", "tenant, feed, query")),),
+                    f"Money (where there are prices), device seconds and tokens. {DAY} {KINDS}",
+                    "short",
+                    (
+                        Query(increase(MONEY, COST_SCOPE, "1d", EACH), "Money"),
+                        Query(increase(SECONDS, COST_SCOPE, "1d", EACH), "Device time", "s"),
+                        Query(increase(TOKENS, COST_SCOPE, "1d", EACH), "Tokens"),
+                    ),
                     kind="table",
-                    width=12,
+                    width=24,
                 ),
             ),
         ),
@@ -108,7 +135,7 @@ BOARD = Board(
                     "Money an hour",
                     "At the configuration's prices, by question; 0 where it has none.",
                     "short",
-                    or_zero(f"3600 * {rate(MONEY, COST_SCOPE, 'query')}"),
+                    or_zero(f"3600 * {rate(MONEY, COST_SCOPE, 'query')}", "query", NO_PRICES),
                     stacked=True,
                     width=12,
                 ),

@@ -218,17 +218,20 @@ BOARD = Board(
                     ),
                     maximum=1,
                 ),
-                Panel(
-                    "Builds",
-                    "What each worker is, and the models it has loaded.",
-                    "short",
-                    (
-                        Query(f"flashfeed_build_info{{{WORKER}}}"),
-                        Query(f"flashfeed_model_info{{{WORKER}}}"),
-                        Query(f"flashfeed_device_info{{{WORKER}}}"),
-                    ),
-                    kind="table",
-                    width=24,
+                *(
+                    Panel(
+                        title,
+                        description,
+                        "short",
+                        (Query(f"{name}{{{WORKER}}}"),),
+                        kind="table",
+                        labels_only=True,
+                    )
+                    for title, description, name in (
+                        ("Builds", "What each worker is.", "flashfeed_build_info"),
+                        ("Models", "The models that each has loaded.", "flashfeed_model_info"),
+                        ("Devices", "What each can compute on.", "flashfeed_device_info"),
+                    )
                 ),
             ),
         ),

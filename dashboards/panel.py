@@ -16,15 +16,17 @@ RATE: Final = "$__rate_interval"
 
 
 class Query(NamedTuple):
-    """A PromQL expression and what its series are called."""
+    """A PromQL expression and what its series are called. In a table `legend` is the name of
+    the column, and `unit` is its own where it is not the panel's."""
 
     expr: str
     legend: str = ""
+    unit: str = ""
 
 
 class Panel(NamedTuple):
     """A panel. `unit` is Grafana's name of it; `width` of 24; `red_from` and `red_below` colour
-    a stat; `maximum` ends the axis."""
+    a stat; `maximum` ends the axis; a table of `labels_only` shows no value (of an info)."""
 
     title: str
     description: str
@@ -37,6 +39,7 @@ class Panel(NamedTuple):
     red_below: float | None = None
     stacked: bool = False
     maximum: float | None = None
+    labels_only: bool = False
 
 
 class Row(NamedTuple):

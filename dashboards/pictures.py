@@ -166,7 +166,11 @@ def _lines(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> 
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     if any(name for name, _ in series):
-        axes.legend(fontsize=6.5, loc="upper left", frameon=False, ncols=2)
+        # Below the plot: nothing hides a line.
+        axes.legend(
+            fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False,
+            ncols=max(2, panel.width // 3), borderaxespad=0.2, columnspacing=1.0, handlelength=1.2,
+        )  # fmt: skip
 
 
 def _stat(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
@@ -203,12 +207,28 @@ def _bars(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> N
         spine.set_visible(False)
 
 
-def _table(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
-    rows = [
-        f"{shown(float(one['value'][1]), panel.unit):>10}   {legend('', one['metric'])}"
-        for query in panel.queries
-        for one in source.now(query.expr)
+def table_rows(panel: Panel, found: list[list[Any]]) -> list[str]:
+    """The lines of a table, of each query's series: one for each set of labels, with a column
+    for each query. Pure."""
+    columns: dict[str, list[str]] = {}
+    for number, (query, series) in enumerate(zip(panel.queries, found, strict=True)):
+        for one in series:
+            hidden = {"__name__", "job"}
+            labels = {key: value for key, value in one["metric"].items() if key not in hidden}
+            cells = columns.setdefault(legend("", labels), ["-"] * len(panel.queries))
+            cells[number] = shown(float(one["value"][1]), query.unit or panel.unit)
+    if panel.labels_only:
+        return list(columns)
+    head = [query.legend or "Value" for query in panel.queries]
+    rows = [*columns.items()]
+    return [
+        "".join(f"{cell:>12}" for cell in cells) + f"   {labels}"
+        for labels, cells in ([("", head)] if any(q.legend for q in panel.queries) else []) + rows
     ]
+
+
+def _table(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
+    rows = table_rows(panel, [source.now(query.expr) for query in panel.queries])
     if not rows:
         _nothing(back)
         return

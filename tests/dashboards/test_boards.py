@@ -58,6 +58,27 @@ def test_every_panel_of_the_file_says_what_it_is_and_in_what_unit(board) -> None
             assert used <= have
 
 
+def test_a_table_is_one_table_without_what_nobody_reads() -> None:
+    panels = [one for board in BOARDS for one in board.panels if one.kind == "table"]
+    made = {
+        one["title"]: one
+        for board in BOARDS
+        for one in json.loads((FOLDER / f"{board.name}.json").read_text())["panels"]
+        if one["type"] == "table"
+    }
+    assert made.keys() == {one.title for one in panels}
+    for panel in panels:
+        *merges, organize = made[panel.title]["transformations"]
+        several = len(panel.queries) > 1
+        assert [one["id"] for one in merges] == ["merge"] * several, panel.title
+        hidden = organize["options"]["excludeByName"].keys()
+        assert {"Time", "__name__"} <= hidden
+        assert ("Value" in hidden) == panel.labels_only
+        if several:
+            columns = [f"Value #{one['refId']}" for one in made[panel.title]["targets"]]
+            assert [*organize["options"]["renameByName"]] == columns
+
+
 @pytest.mark.parametrize("expression", [one[2] for one in expressions()] + RULES)
 def test_a_query_names_metrics_and_labels_that_exist(expression: str) -> None:
     for name, labels in series(expression):

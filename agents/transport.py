@@ -294,6 +294,9 @@ class BatchApp(faust.App):
 
     begins_at_end: Callable[[str], bool] = staticmethod(lambda _topic: False)
 
+    def _create_directories(self) -> None:
+        """Faust would make `<group>-data` where the process runs, for tables; there are none."""
+
 
 class GrowingConductor(Conductor):
     """Faust's router of topics to agents, which can take in topics that come later."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -17,7 +18,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from aiokafka.errors import KafkaError
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 
 from flashfeed.agents.connection import broker_list, client_settings
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
@@ -29,7 +38,10 @@ from flashfeed.models.messages import Create, PackedRecord, Records, encode_mess
 from flashfeed.models.probe_session import PROBE_PREFIX
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 
+from .logs import set_up
 from .settings import load
+
+log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 BOUNDS_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)
@@ -59,6 +71,7 @@ class ProbeMetrics:
     """What the rounds found, for a Prometheus to scrape."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         self._success = Gauge(
             "flashfeed_probe_success",
@@ -121,7 +134,10 @@ class Prober:
         Unavailable where answers cannot be read any more, or nothing can be written."""
         if self.reading.done():
             raise Unavailable(f"the answers' topic cannot be read: {self.reading.exception()}")
-        count = await self._writer.partitions(self._topic)
+        try:
+            count = await self._writer.partitions(self._topic)
+        except KafkaError as error:  # no worker has made it yet, or the broker is away
+            raise Unavailable(f"{self._topic}: its partitions are not known: {error}") from error
         self.sessions = {number: session_of(number, count) for number in range(count)}
         found = await asyncio.gather(
             *(self._probe(one, timeout_s) for one in self.sessions.values())
@@ -185,9 +201,10 @@ def probe(options: ProbeOptions) -> int:
         config = msgspec.structs.replace(config, kafka=kafka)
     if not options.every_s:
         return asyncio.run(_once(config, options.timeout_s))
+    set_up(config.log)
     metrics = ProbeMetrics()
     server, _ = start_http_server(options.port, addr=options.host, registry=metrics.registry)
-    print(f"metrics on http://{options.host}:{server.server_port}/metrics", flush=True)
+    log.info("metrics on http://%s:%d/metrics", options.host, server.server_port)
     asyncio.run(_for_ever(config, options, metrics))
     return 0
 
@@ -213,10 +230,16 @@ async def _for_ever(config: Config, options: ProbeOptions, metrics: ProbeMetrics
                     known = list(found)
                     for partition, seconds in found.items():
                         metrics.found(partition, seconds)
+                        if seconds is None:
+                            log.warning(
+                                "partition %d: not answered within %g s", partition,
+                                options.timeout_s,
+                                extra={"partition": partition, "session": one.sessions[partition]},
+                            )  # fmt: skip
                     rest = options.every_s - (time.monotonic() - began)
                     await asyncio.sleep(max(0.0, rest))
         except FlashfeedError as error:
-            print(f"no round: {error}", flush=True)
+            log.warning("no round: %s", error)
             for partition in known or [0]:
                 metrics.found(partition, None)
             await asyncio.sleep(options.every_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import urllib.request
@@ -84,12 +85,14 @@ def test_it_serves_what_it_found(worker: RunningWorker) -> None:
     command = [*COMMAND, "--brokers", worker.brokers, "--every", "0.1", "--port", "0"]
     with subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
     ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
+        assert process.stderr is not None
+        line = json.loads(process.stderr.readline())  # not a terminal: the structured log
+        assert (line["level"], line["logger"]) == ("info", "flashfeed.cli.probe")
+        url = line["message"].split()[-1]
         try:
             found: dict[str, float] = {}
             while not found.get("flashfeed_probe_seconds_count"):
@@ -102,6 +105,7 @@ def test_it_serves_what_it_found(worker: RunningWorker) -> None:
                 }
             assert found["flashfeed_probe_success"] == 1
             assert text.count("flashfeed_probe_success{") == 4
+            assert "_created" not in text
         finally:
             process.terminate()
 

@@ -49,7 +49,8 @@ class SessionMetrics:
         self._costs = costs
         self._applied = Counter(
             "flashfeed_applied_records",
-            "Records that came to sessions, by result; a correction is applied too.",
+            "Records that came to sessions, by result; a correction is applied too. Where two "
+            "feeds share a session, what waited together counts for the feed that came first.",
             (*SCOPE, "result"), registry=registry,
         )  # fmt: skip
         self._updates = Counter(

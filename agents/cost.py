@@ -6,10 +6,11 @@
 (asked)       questions that were asked once, of a session's data
 (generate)    what was generated for somebody to read
 (background)  prefixes, the next generations of windows, sessions that came back
+(embed)       texts that somebody wanted the vectors of
 (probe)       what `flashfeed probe` asked, of no tenant and no feed
 
-(generate) and (background) are known by tenant alone. All of them together are what the
-engine decoded for sessions and chats.
+(generate), (background) and (embed) are known by tenant alone. All of them together are what
+the engine decoded.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ from .metric_names import MetricNames
 DATA: Final = "(data)"
 ASKED: Final = "(asked)"
 PROBE: Final = "(probe)"
-BY_TENANT: Final = {"generate": "(generate)", "background": "(background)"}
+BY_TENANT: Final = {
+    "generate": "(generate)",
+    "background": "(background)",
+    "embed": "(embed)",
+}
 HOUR_S: Final = 3600.0
 MILLION: Final = 1_000_000.0
 

@@ -308,7 +308,11 @@ class LiveSessions:
 
     async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
         """Texts as vectors."""
-        return await self._talks.embed(texts, model)
+        return await self.embed_of("", texts, model)
+
+    async def embed_of(self, tenant: str, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts of one tenant as vectors."""
+        return await self._talks.embed(tenant, texts, model)
 
     async def answer(
         self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0

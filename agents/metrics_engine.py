@@ -41,7 +41,8 @@ class EngineCollector(Collector):
         )
         yield _filled(
             CounterMetricFamily(
-                "flashfeed_engine_decode_seconds", "Time inside llama_decode by kind.",
+                "flashfeed_engine_decode_seconds",
+                "Time inside llama_decode by kind; of embeddings with what makes their context.",
                 labels=("kind",),
             ),
             {kind: spent.seconds for kind, spent in by_kind.items()},

@@ -21,7 +21,7 @@ TOKENS, SECONDS, MONEY = (
 KINDS = (
     "`(data)`: the new records, which all questions of a session share; `(asked)`: questions asked "
     "once; `(generate)`: what somebody read; `(background)`: prefixes, windows, returns; "
-    "`(probe)`: the end to end check."
+    "`(embed)`: texts for their vectors; `(probe)`: the end to end check."
 )
 DAY = "What was decoded within the last 24 hours: a run of an hour shows an hour's."
 NO_PRICES = "(no prices)"

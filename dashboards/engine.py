@@ -33,7 +33,7 @@ BOARD = Board(
                     "Tokens by kind",
                     "Tokens decoded a second. ingest: new data; flash: questions "
                     "and their answers; generate: what somebody reads; background: prefixes, next "
-                    "windows, sessions that come back.",
+                    "windows, sessions that come back; embed: texts for their vectors.",
                     "cps",
                     rate("flashfeed_engine_tokens_total", WORKER, "kind"),
                     stacked=True,

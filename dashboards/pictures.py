@@ -3,6 +3,8 @@ plotted. No Grafana: colours and shapes are like its own, not the same.
 
     pip install matplotlib
     python -m dashboards.pictures http://127.0.0.1:9090 SECONDS [FOLDER]
+
+pictured_run.py makes the run and calls this.
 """
 
 from __future__ import annotations

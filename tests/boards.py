@@ -12,7 +12,8 @@ sys.path.append(str(ROOT))  # last: the rooms' names (codecs!) are others' there
 
 from dashboards import BOARDS  # noqa: E402
 from dashboards.build import FOLDER, text_of  # noqa: E402
-from dashboards.panel import filled_in  # noqa: E402
+from dashboards.panel import Panel, Query, filled_in  # noqa: E402
+from dashboards.pictures import table_rows  # noqa: E402
 
 ALERTS = ROOT / "dashboards" / "alerts.yml"
 RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
@@ -23,11 +24,14 @@ __all__ = [
     "FOLDER",
     "ROOT",
     "RUNBOOK",
+    "Panel",
+    "Query",
     "expressions",
     "filled_in",
     "grouping",
     "rules",
     "series",
+    "table_rows",
     "text_of",
 ]
 

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boards import BOARDS, FOLDER, expressions, filled_in, grouping, rules, series, text_of
+from boards import (
+    BOARDS,
+    FOLDER,
+    Panel,
+    Query,
+    expressions,
+    filled_in,
+    grouping,
+    rules,
+    series,
+    table_rows,
+    text_of,
+)
 from metrics_page import documented, sample_names
 from prometheus_tools import promtool
 
@@ -120,3 +132,16 @@ def test_prometheus_reads_every_query(tmp_path: Path) -> None:
     checked = promtool("check", "rules", str(file))
     assert checked.returncode == 0, checked.stderr
     assert f"{len(asked)} rules found" in checked.stdout
+
+
+def test_a_picture_of_a_table_has_a_line_for_each_set_of_labels() -> None:
+    panel = Panel("t", "d", "short", (Query("m", "Money"), Query("s", "Time", "s")), kind="table")
+    labels = {"__name__": "m", "job": "flashfeed", "query": "trend"}
+    found = [
+        [{"metric": labels, "value": [0, "2"]}],
+        [{"metric": labels, "value": [0, "3"]}, {"metric": {"query": "x"}, "value": [0, "1"]}],
+    ]
+    rows = [row.split() for row in table_rows(panel, found)]
+    assert rows == [["Money", "Time"], ["2", "3", "s", "query=trend"], ["-", "1", "s", "query=x"]]
+    info = panel._replace(queries=(Query("m"),), labels_only=True)
+    assert table_rows(info, found[:1]) == ["query=trend"]

@@ -100,6 +100,7 @@ BOARD = Board(
                     ),
                     kind="table",
                     width=24,
+                    height=9,
                 ),
             ),
         ),

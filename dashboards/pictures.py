@@ -24,6 +24,7 @@ from .panel import Board, Panel, filled_in
 
 WINDOW: Final = "30s"
 COLUMNS: Final = 24
+LEGEND_MAX: Final = 12
 ROW_INCHES, WIDTH_INCHES = 0.36, 16.0
 BACK, FRONT, TEXT = "#f4f5f5", "#ffffff", "#24292e"
 GREEN, RED = "#37872d", "#c4162a"
@@ -149,6 +150,11 @@ def _lines(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> 
     if not series:
         _nothing(back)
         return
+    if any(name for name, _ in series):  # nameless among others: no tenant, no feed
+        series = [(name or "(none)", points) for name, points in series]
+    columns, rows = legend_shape([name for name, _ in series], panel)
+    lift = 0.12 * max(0, rows - 1) / figure.get_figheight()
+    inner = (inner[0], inner[1] + lift, inner[2], inner[3] - lift)
     axes = figure.add_axes(inner, facecolor=FRONT)
     if panel.stacked:
         times = sorted({at for _, points in series for at, _ in points})
@@ -167,12 +173,24 @@ def _lines(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> 
     axes.grid(color="#ececec", linewidth=0.6)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    if any(name for name, _ in series):
-        # Below the plot: nothing hides a line.
+    if columns:
+        handles, names = axes.get_legend_handles_labels()
         axes.legend(
-            fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False,
-            ncols=max(2, panel.width // 3), borderaxespad=0.2, columnspacing=1.0, handlelength=1.2,
+            handles[:LEGEND_MAX], names[:LEGEND_MAX], fontsize=6, loc="upper center", ncols=columns,
+            bbox_to_anchor=(0.5, -0.17 / (inner[3] * figure.get_figheight())), frameon=False,
+            borderaxespad=0, columnspacing=1.0, handlelength=1.2,
         )  # fmt: skip
+
+
+def legend_shape(names: list[str], panel: Panel) -> tuple[int, int]:
+    """Columns and rows of the legend below a plot; no row where nothing has a name. Pure."""
+    shown_names = names[:LEGEND_MAX]
+    if not any(shown_names):
+        return 0, 0
+    inches = panel.width / COLUMNS * WIDTH_INCHES - 0.5
+    columns = max(1, int(inches / (0.4 + 0.055 * max(map(len, shown_names)))))
+    columns = min(columns, len(shown_names))
+    return columns, -(-len(shown_names) // columns)
 
 
 def _stat(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
@@ -234,8 +252,10 @@ def _table(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
     if not rows:
         _nothing(back)
         return
-    back.text(0.015, 0.86, "\n".join(rows[:14]), va="top", fontsize=7, family="monospace",
-              color=TEXT, transform=back.transAxes)  # fmt: skip
+    wide = panel.width * 10  # characters
+    text = "\n".join(row[:wide] for row in rows[: 2 * panel.height + 1])
+    back.text(0.015, 0.86, text, va="top", fontsize=7, family="monospace", color=TEXT,
+              transform=back.transAxes)  # fmt: skip
 
 
 def main() -> None:

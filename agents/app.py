@@ -18,6 +18,7 @@ from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.event_format import EventEncoding
+from flashfeed.models.probe_session import is_probe
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.views import SessionEvent
 
@@ -194,7 +195,9 @@ class Worker:
         return self.service
 
     def _watch_metrics(self) -> None:
-        self._metrics.watch(lambda: len(self.partitions.live()))
+        self._metrics.watch(
+            lambda: sum(not is_probe(one.session_id) for one in self.partitions.live())
+        )
         self._metrics.watch_engine(self._engine)
         self._metrics.kafka.behind = self._behind
         self._metrics.kafka.partitions = self.partitions.states

@@ -108,7 +108,7 @@ class BirthBook:
 
     async def wait(self, edge: str, wait_s: float) -> None:
         """Wait for a birth, and give it up after `wait_s`."""
-        self._counts.birth("waited for")
+        self._counts.birth("waited")
         deadline = self._now() + wait_s
         while edge not in self._births:
             left = deadline - self._now()

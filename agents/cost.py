@@ -6,8 +6,11 @@
 (asked)       questions that were asked once, of a session's data
 (generate)    what was generated for somebody to read
 (background)  prefixes, the next generations of windows, sessions that came back
+(embed)       texts that somebody wanted the vectors of
+(probe)       what `flashfeed probe` asked, of no tenant and no feed
 
-The last two are known by tenant alone. All of them together are what the engine decoded.
+(generate), (background) and (embed) are known by tenant alone. All of them together are what
+the engine decoded.
 """
 
 from __future__ import annotations
@@ -27,19 +30,28 @@ from .metric_names import MetricNames
 
 DATA: Final = "(data)"
 ASKED: Final = "(asked)"
-BY_TENANT: Final = {"generate": "(generate)", "background": "(background)"}
+PROBE: Final = "(probe)"
+BY_TENANT: Final = {
+    "generate": "(generate)",
+    "background": "(background)",
+    "embed": "(embed)",
+}
 HOUR_S: Final = 3600.0
 MILLION: Final = 1_000_000.0
 
 
 class Costs(Collector):
-    """Counted where an update ends; the engine adds what it alone knows."""
+    """Counted where an update ends; the engine adds what it alone knows. What the configuration
+    names is there from the start: an increase does not see a series' first value."""
 
     def __init__(self, names: MetricNames, prices: PricesConfig) -> None:
         self._names = names
         self._prices = prices
         self._spent: dict[tuple[str, str, str], Spent] = {}
         self.engine: Callable[[], EngineStats | None] = lambda: None
+        for (tenant, feed, _), questions in names.scopes.items():
+            for query in (DATA, ASKED, *questions):
+                self._spent[tenant, feed, query] = Spent()
 
     def add(self, tenant: str, feed: str, queries: Iterable[FlashQuery], update: Update) -> None:
         """An update's tokens; its device seconds are shared by them."""
@@ -55,6 +67,11 @@ class Costs(Collector):
         """A question that is no session's own."""
         tokens = sum(update.query_tokens)
         self._add(tenant, feed, ASKED, tokens, update.decode_s / max(1, tokens))
+
+    def probed(self, update: Update) -> None:
+        """A session of the probe's had an update."""
+        tokens = update.ingest_tokens + sum(update.query_tokens)
+        self._add("", "", PROBE, tokens, update.decode_s / max(1, tokens))
 
     def _add(self, tenant: str, feed: str, query: str, tokens: int, share: float) -> None:
         spent = self._spent.get((tenant, feed, query))
@@ -78,6 +95,8 @@ class Costs(Collector):
 
     def _all(self) -> dict[tuple[str, str, str], Spent]:
         every = dict(self._spent)
+        for tenant in self._names.tenants:
+            every |= {(tenant, "", query): Spent() for query in BY_TENANT.values()}
         stats = self.engine()
         for (tenant, kind), spent in (stats.spent if stats is not None else {}).items():
             if query := BY_TENANT.get(kind):

@@ -34,6 +34,7 @@ from flashfeed.models.messages import (
     Records,
     RemoveQuery,
 )
+from flashfeed.models.probe_session import refuse_probe
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.trace_context import Followed
@@ -220,6 +221,7 @@ class LiveSessions:
         if session_id is None:
             session_id = self.new_id()
         check_session_id(session_id.removeprefix(scope_of(spec.tenant)))
+        refuse_probe(session_id)
         if self._find(session_id) is not None:
             raise SessionExists(f"session {session_id} exists already")
         if len(self._partitions.live()) >= self.sessions_max:
@@ -318,7 +320,11 @@ class LiveSessions:
 
     async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
         """Texts as vectors."""
-        return await self._talks.embed(texts, model)
+        return await self.embed_of("", texts, model)
+
+    async def embed_of(self, tenant: str, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts of one tenant as vectors."""
+        return await self._talks.embed(tenant, texts, model)
 
     async def answer(
         self, session_id: str, prompt: str, choices: Sequence[str], gap_threshold: float = 0.0

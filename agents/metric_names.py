@@ -7,38 +7,72 @@ that somebody makes up would be a series for ever: these are all `other`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from flashfeed.models.config import Config
 
 from .tenancy import PART_SEPARATOR
 
 OTHER: Final = "other"
+Scope: TypeAlias = tuple[str, str, str]
+"""Tenant, feed and type: the labels of what sessions do."""
 
 
 class MetricNames:
     """The tenants, feeds and questions that have labels of their own; of each question the
-    choices that it may be answered with."""
+    choices that it may be answered with, and of each feed's scope the questions asked there."""
 
     def __init__(
         self,
         tenants: Collection[str] = (),
         feeds: Collection[str] = (),
         queries: Mapping[str, Collection[str]] | None = None,
+        scopes: Mapping[Scope, Collection[str]] | None = None,
     ) -> None:
         self._tenants = frozenset(tenants)
         self._feeds = frozenset(feeds)
+        self._scopes = {scope: frozenset(labels) for scope, labels in (scopes or {}).items()}
         self._queries = {name: frozenset(values) for name, values in (queries or {}).items()}
 
     @classmethod
     def of(cls, config: Config, tenants: Collection[str] = ()) -> MetricNames:
         """The configuration's names; `tenants` are those that have keys."""
         queries: dict[str, set[str]] = {}
-        for template in config.templates.values():
-            for query in template.spec().flash:
+        specs = {name: template.spec() for name, template in config.templates.items()}
+        for spec in specs.values():
+            for query in spec.flash:
                 queries.setdefault(query.label, set()).update(query.choices)
-        own = {template.tenant for template in config.templates.values()}
-        return cls({*tenants, *own}, config.feeds, queries)
+        scopes: dict[Scope, list[str]] = {}
+        for name, feed in config.feeds.items():
+            # A template that is not there is told by what reads the feed.
+            fed = specs.get(feed.template)
+            if fed is not None:
+                scopes[fed.tenant, name, fed.type] = [query.label for query in fed.flash]
+        own = {spec.tenant for spec in specs.values()}
+        return cls({*tenants, *own}, config.feeds, queries, scopes)
+
+    # -- what there will be, so that its series are there from the start --------------
+
+    @property
+    def tenants(self) -> list[str]:
+        """Every tenant, and "" for none."""
+        return sorted({"", *self._tenants})
+
+    @property
+    def feeds(self) -> list[str]:
+        """Every feed."""
+        return sorted(self._feeds)
+
+    @property
+    def scopes(self) -> dict[Scope, list[str]]:
+        """What each feed's sessions are, and their questions."""
+        return {scope: sorted(labels) for scope, labels in self._scopes.items()}
+
+    def values(self, label: str) -> list[str]:
+        """What a question's answers may be as a label."""
+        return sorted(self._queries.get(label, ())) or [""]
+
+    # -- what may be a label ------------------------------------------------------------
 
     def tenant(self, name: str) -> str:
         """A tenant; a part of one is the whole tenant."""

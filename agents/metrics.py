@@ -3,7 +3,7 @@
 SI base units; labels bounded: never a session id, and only names that metric_names.py lets
 through. docs/METRICS.md has every series.
 
-metrics_sessions.py  records applied, updates, answers; cost.py: what they cost
+metrics_sessions.py  records applied, updates, answers, freshness; cost.py: what they cost
 metrics_engine.py    the engine's, read from its numbers at a scrape
 metrics_kafka.py     partitions and failed writes, read at a scrape
 metrics_machine.py   build, process, GPUs
@@ -39,10 +39,6 @@ from .metrics_machine import BuildCollector, GpuCollector
 from .metrics_sessions import SessionMetrics
 from .plain_histogram import PlainHistogram
 
-LATENCY_BOUNDS_S = (
-    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0,
-    7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0,
-)  # fmt: skip
 BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 TAKEOVER_BOUNDS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 FIRST_TOKEN_BOUNDS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -80,8 +76,10 @@ class Metrics:
             registry.register(collector)
         ProcessCollector(registry=registry)
         self._records = Counter(
-            "flashfeed_records", "Source records by feed and result.", ["feed", "result"],
-            registry=registry,
+            "flashfeed_records",
+            "What came from the source by feed and result. read: messages; the others: the "
+            "records in them.",
+            ["feed", "result"], registry=registry,
         )  # fmt: skip
         self._batches = PlainHistogram(
             "flashfeed_batch_records", "Records of a fetched partition batch.", ["feed"],
@@ -113,12 +111,10 @@ class Metrics:
             "From a partition's assignment to its sessions being served.", (), TAKEOVER_BOUNDS_S,
             registry,
         )  # fmt: skip
-        self._latency = PlainHistogram(
-            "flashfeed_update_latency_seconds",
-            "From a source record's Kafka timestamp to its flash_ready acknowledged.", (),
-            LATENCY_BOUNDS_S, registry,
+        self._sessions = Gauge(
+            "flashfeed_sessions", "Live sessions, those of the probe not among them.",
+            registry=registry,
         )  # fmt: skip
-        self._sessions = Gauge("flashfeed_sessions", "Live sessions.", registry=registry)
         self._failures = Counter(
             "flashfeed_session_failures", "Sessions that failed, by reason.", ["reason"],
             registry=registry,
@@ -127,6 +123,10 @@ class Metrics:
         for reason in reasons():
             self._failures.labels(reason)
             self._dead_letters.labels(reason)
+        for feed in self._names.feeds:
+            self._batches.of(feed)
+            for result in ("read", "mapped", "skipped", "dead_letter"):
+                self._records.labels(feed, result)
         self._dropped_subscribers = Counter(
             "flashfeed_subscribers_dropped",
             "Readers of a session's events let go because a whole queue waited for them.",
@@ -151,10 +151,14 @@ class Metrics:
             "Requests to the schema registry: fetched, unknown or failed.", ["result"],
             registry=registry,
         )  # fmt: skip
+        for result in ("fetched", "unknown", "failed"):
+            self._schemas.labels(result)
         self._births = Counter(
-            "flashfeed_births", "Sparkplug births: read, waited for, missing.", ["result"],
+            "flashfeed_births", "Sparkplug births: read, waited (for), missing.", ["result"],
             registry=registry,
         )  # fmt: skip
+        for result in ("read", "waited", "missing"):
+            self._births.labels(result)
         self._sequence_gaps = Counter(
             "flashfeed_sparkplug_sequence_gaps",
             "Sparkplug messages that do not follow their node's last one.", registry=registry,
@@ -173,7 +177,7 @@ class Metrics:
         self._schemas.labels(result).inc()
 
     def birth(self, result: str) -> None:
-        """A Sparkplug birth was read, waited for, or did not come."""
+        """A Sparkplug birth was `read`, `waited` for, or `missing`."""
         self._births.labels(result).inc()
 
     def sequence_gap(self) -> None:
@@ -226,13 +230,6 @@ class Metrics:
     def took_over(self, seconds: float) -> None:
         """A partition is served, that long after it was assigned."""
         self._takeovers.of().add(seconds)
-
-    def latencies(self, now_ms: float, received_ms: Sequence[int]) -> None:
-        """The answers of records of those times are out, at `now_ms`."""
-        if received_ms:
-            self._latency.of().add_all(
-                [(now_ms - one) / 1000 if one < now_ms else 0.0 for one in received_ms]
-            )
 
     def session_failed(self, reason: str) -> None:
         """A session takes no more records."""

@@ -33,16 +33,25 @@ class EngineCollector(Collector):
         for (_, kind), spent in stats.spent.items():
             by_kind[kind].tokens += spent.tokens
             by_kind[kind].seconds += spent.seconds
-        yield _counters(
-            "flashfeed_engine_tokens", "Tokens decoded by kind.", "kind",
+        yield _filled(
+            CounterMetricFamily(
+                "flashfeed_engine_tokens", "Tokens decoded by kind.", labels=("kind",)
+            ),
             {kind: spent.tokens for kind, spent in by_kind.items()},
-        )  # fmt: skip
-        yield _counters(
-            "flashfeed_engine_decode_seconds", "Time inside llama_decode by kind.", "kind",
+        )
+        yield _filled(
+            CounterMetricFamily(
+                "flashfeed_engine_decode_seconds",
+                "Time inside llama_decode by kind; of embeddings with what makes their context.",
+                labels=("kind",),
+            ),
             {kind: spent.seconds for kind, spent in by_kind.items()},
         )  # fmt: skip
-        yield _gauges(
-            "flashfeed_engine_jobs", "Jobs that wait for the engine or run in it.", "kind",
+        yield _filled(
+            GaugeMetricFamily(
+                "flashfeed_engine_jobs", "Jobs that wait for the engine or run in it.",
+                labels=("kind",),
+            ),
             stats.jobs,
         )  # fmt: skip
         yield _histograms(
@@ -52,16 +61,25 @@ class EngineCollector(Collector):
         yield _histograms(
             "flashfeed_engine_wait_seconds", "From a job's coming to its first pass.", stats.waits
         )
-        yield _gauges(
-            "flashfeed_engine_sessions", "Open sessions by state.", "state", stats.sessions
+        yield _filled(
+            GaugeMetricFamily(
+                "flashfeed_engine_sessions", "Open sessions by state.", labels=("state",)
+            ),
+            stats.sessions,
         )
-        yield _counters(
-            "flashfeed_engine_restores",
-            "Sessions that came back to memory, by source; decode: also windows that moved "
-            "without a second seat.", "source", stats.restores,
+        yield _filled(
+            CounterMetricFamily(
+                "flashfeed_engine_restores",
+                "Sessions that came back to memory, by source; decode: also windows that moved "
+                "without a second seat.", labels=("source",),
+            ),
+            stats.restores,
         )  # fmt: skip
-        yield _counters(
-            "flashfeed_engine_snapshots", "Snapshots by what became of them.", "result",
+        yield _filled(
+            CounterMetricFamily(
+                "flashfeed_engine_snapshots", "Snapshots by what became of them.",
+                labels=("result",),
+            ),
             stats.snapshots,
         )  # fmt: skip
         yield CounterMetricFamily(
@@ -102,15 +120,8 @@ def _models(stats: EngineStats) -> Iterable[Metric]:
     return info, weights, kv, devices
 
 
-def _counters(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = CounterMetricFamily(name, what, labels=(label,))
-    for value, number in values.items():
-        family.add_metric((value,), number)
-    return family
-
-
-def _gauges(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(name, what, labels=(label,))
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, values: Mapping[str, float]) -> Metric:
+    """The family with each value of its one label."""
     for value, number in values.items():
         family.add_metric((value,), number)
     return family

@@ -35,23 +35,18 @@ class BuildCollector(Collector):
 
 
 class GpuCollector(Collector):
-    """NVIDIA's GPUs by NVML; none where pynvml (the `gpu` extra) or the driver is missing."""
+    """NVIDIA's GPUs by NVML; none where pynvml (the `gpu` extra) or the driver is missing. It
+    begins at the first scrape: who makes metrics to count nothing wakes no driver."""
 
     def __init__(self) -> None:
         self._nvml: Any = None
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-        except ImportError:
-            return
-        except pynvml.NVMLError as error:
-            log.info("no GPU metrics: %s", error)
-            return
-        self._nvml = pynvml
+        self._began = False
 
     def collect(self) -> Iterable[Metric]:
-        """The families, for a scrape."""
+        """The families, for a scrape. A GPU that does not answer has no values, and the
+        others' stand."""
+        if not self._began:
+            self._began, self._nvml = True, _nvml()
         if self._nvml is None:
             return ()
         nvml = self._nvml
@@ -63,10 +58,15 @@ class GpuCollector(Collector):
                 ("busy_ratio", "Share of the last moments in which a GPU computed."),
             )
         )
-        for number in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(number)
-            labels = (str(number), str(nvml.nvmlDeviceGetName(handle)))
+        try:
+            count = nvml.nvmlDeviceGetCount()
+        except nvml.NVMLError as error:
+            log.debug("no GPU can be counted: %s", error)
+            count = 0
+        for number in range(count):
             try:
+                handle = nvml.nvmlDeviceGetHandleByIndex(number)
+                labels = (str(number), str(nvml.nvmlDeviceGetName(handle)))
                 memory = nvml.nvmlDeviceGetMemoryInfo(handle)
                 used.add_metric(labels, memory.used)
                 total.add_metric(labels, memory.total)
@@ -74,3 +74,17 @@ class GpuCollector(Collector):
             except nvml.NVMLError as error:  # MIG tells no use
                 log.debug("GPU %d: %s", number, error)
         return used, total, busy
+
+
+def _nvml() -> Any:
+    """NVML, begun; None where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except ImportError:
+        return None
+    except pynvml.NVMLError as error:
+        log.info("no GPU metrics: %s", error)
+        return None
+    return pynvml

@@ -15,9 +15,10 @@ from flashfeed.engine import Update
 from flashfeed.engine.stats import Buckets
 from flashfeed.models.events import FlashReady
 from flashfeed.models.messages import Records
+from flashfeed.models.probe_session import is_probe
 
 from .cost import Costs
-from .metric_names import MetricNames
+from .metric_names import MetricNames, Scope
 from .plain_histogram import PlainHistogram
 from .session_step import Step
 
@@ -32,18 +33,24 @@ RECEIPT_BOUNDS_S: Final = (
     60.0, 120.0, 300.0,
 )  # fmt: skip
 CONFIDENCE_BOUNDS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-Scope = tuple[str, str, str]
+FRESH_BOUNDS_S: Final = (
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0,
+    7.5, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0,
+)  # fmt: skip
 
 
 class SessionMetrics:
-    """What steps and their answers move."""
+    """What steps and their answers move. The series of every feed's sessions are there from the
+    start: a rate does not see a series' first value. Those of `flashfeed probe` are no work of
+    anybody's, and count in what they cost alone."""
 
     def __init__(self, names: MetricNames, costs: Costs, registry: CollectorRegistry) -> None:
         self._names = names
         self._costs = costs
         self._applied = Counter(
             "flashfeed_applied_records",
-            "Records that came to sessions, by result; a correction is applied too.",
+            "Records that came to sessions, by result; a correction is applied too. Where two "
+            "feeds share a session, what waited together counts for the feed that came first.",
             (*SCOPE, "result"), registry=registry,
         )  # fmt: skip
         self._updates = Counter(
@@ -78,7 +85,23 @@ class SessionMetrics:
             "From a message on flashfeed.records to its answers acknowledged.",
             SCOPE, RECEIPT_BOUNDS_S, registry,
         )  # fmt: skip
+        self._fresh = PlainHistogram(
+            "flashfeed_update_latency_seconds",
+            "From a source record's Kafka timestamp to its flash_ready acknowledged, of sessions "
+            "with a standing question.",
+            SCOPE, FRESH_BOUNDS_S, registry,
+        )  # fmt: skip
         self._scopes: dict[Scope, _Counts] = {}
+        for result in ("final", "live"):
+            self._candles.labels(result)
+        for scope, questions in names.scopes.items():
+            counts = self._scopes[scope] = self._counts(scope)
+            for label in questions:
+                self._confidence.of(*scope, label)
+                self._corrected.labels(*scope, label)
+                for value in names.values(label):
+                    self._answer(scope, counts, label, value, changed=False)
+                    self._answer(scope, counts, label, value, changed=True)
 
     def stepped(
         self, step: Step, update: Update, answers: Iterable[FlashReady], now_ms: float
@@ -86,6 +109,9 @@ class SessionMetrics:
         """A step is durable and its answers are out, at `now_ms`: its records count, what
         the engine did for it, and what it was answered."""
         feed, spec = _feed(step), step.head.spec
+        if not feed and is_probe(step.head.session_id):
+            self._costs.probed(update)
+            return
         scope = (self._names.tenant(spec.tenant), self._names.feed(feed), spec.type)
         counts = self._scopes.get(scope)
         if counts is None:
@@ -100,6 +126,10 @@ class SessionMetrics:
         for message in step.messages:
             if message.written_ms and message.records:
                 counts.receipt_s.add(max(0.0, (now_ms - message.written_ms) / 1000))
+        if step.received_ms and spec.flash:
+            counts.fresh_s.add_all(
+                [(now_ms - one) / 1000 if one < now_ms else 0.0 for one in step.received_ms]
+            )
 
     def _count_records(self, step: Step, counts: _Counts) -> None:
         numbers = (
@@ -117,15 +147,21 @@ class SessionMetrics:
     def _answered(self, scope: Scope, counts: _Counts, one: FlashReady) -> None:
         names = self._names
         label = names.query(one.name)
-        key = (label, names.value(one.name, one.value), one.changed)
-        counter = counts.answers.get(key)
-        if counter is None:
-            changed = "true" if one.changed else "false"
-            counter = counts.answers[key] = self._answers.labels(*scope, *key[:2], changed)
-        counter.inc()
+        value = names.value(one.name, one.value)
+        self._answer(scope, counts, label, value, changed=one.changed).inc()
         self._confidence.of(*scope, label).add(one.confidence)
         if one.raw is not None and one.raw.value != one.value:
             self._corrected.labels(*scope, label).inc()
+
+    def _answer(
+        self, scope: Scope, counts: _Counts, label: str, value: str, *, changed: bool
+    ) -> Counter:
+        key = (label, value, changed)
+        counter = counts.answers.get(key)
+        if counter is None:
+            word = "true" if changed else "false"
+            counter = counts.answers[key] = self._answers.labels(*scope, label, value, word)
+        return counter
 
     def _counts(self, scope: Scope) -> _Counts:
         return _Counts(
@@ -133,6 +169,7 @@ class SessionMetrics:
             self._updates.labels(*scope),
             self._update.of(*scope),
             self._receipt.of(*scope),
+            self._fresh.of(*scope),
             {},
         )
 
@@ -144,6 +181,7 @@ class _Counts(NamedTuple):
     updates: Counter
     update_s: Buckets
     receipt_s: Buckets
+    fresh_s: Buckets
     answers: dict[tuple[str, str, bool], Counter]
 
 

@@ -353,7 +353,6 @@ class SessionOwner:
         now_ms = time.time() * 1000
         answers = (event for event in events if isinstance(event, FlashReady))
         metrics.sessions.stepped(step, update, answers, now_ms)
-        metrics.latencies(now_ms, step.received_ms)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

@@ -42,6 +42,7 @@ class StallWatch:
         self._healed = Counter(
             "flashfeed_silent_partitions",
             "Times a partition with records was not fetched, and was sought and resumed.",
+            ["topic"],
             registry=registry,
         )
         still = Gauge(
@@ -99,6 +100,8 @@ class StallWatch:
             return
         self._stopped_s, self._rebalance = None, False
         seen = await self._seen(ends)
+        for topic in {tp.topic for tp in seen}:
+            self._healed.labels(topic)  # there before it moves: a rate does not see a first value
         silent, held = self._detector.look(now_s, seen)
         for tp in held:
             log.warning(
@@ -112,7 +115,7 @@ class StallWatch:
                 "there and resumed", _name(tp), seen[tp].position, self._after_s, seen[tp].end,
                 extra=_where(tp, seen[tp].position),
             )  # fmt: skip
-            self._healed.inc()
+            self._healed.labels(tp.topic).inc()
             await self._heal(tp, seen[tp].position)
 
     async def _seen(self, ends: AIOKafkaConsumer) -> dict[TP, Seen]:

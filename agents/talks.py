@@ -136,12 +136,12 @@ class Talks:
         """How many tokens `chat` would read of it."""
         return await self._engine.count_prompt(asked, self._reference(model))
 
-    async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
-        """Texts as vectors."""
+    async def embed(self, tenant: str, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts of one tenant as vectors."""
         known = await asyncio.to_thread(embedding_models, self._config)
         named = model or next(iter(known), "")
         try:
-            rows, n_tokens = await self._engine.embed(texts, self._reference(named))
+            rows, n_tokens = await self._engine.embed(texts, self._reference(named), tenant)
         except ModelRefused as refused:
             names = ", ".join(known) or "none; give one a [model.NAME] table"
             raise ModelRefused(f"{refused}; configured for embeddings: {names}") from refused

@@ -58,6 +58,9 @@ class WorkerSessions(SessionService, Protocol):
     ) -> AsyncGenerator[GeneratedPiece]:
         """A chat of one tenant; its KV is shared with no other."""
 
+    async def embed_of(self, tenant: str, texts: Sequence[str], model: str = "") -> Embeddings:
+        """Texts of one tenant as vectors."""
+
 
 class TenantSessions:
     """One tenant's sessions: a SessionService."""
@@ -229,7 +232,7 @@ class TenantSessions:
     async def embed(self, texts: Sequence[str], model: str = "") -> Embeddings:
         """Texts as vectors."""
         self._check_tokens()
-        embedded = await self._worker.embed(texts, model)
+        embedded = await self._worker.embed_of(self._tenant, texts, model)
         self._spend(embedded.n_tokens)
         return embedded
 

@@ -273,15 +273,22 @@ class BatchConsumer(driver.Consumer):
         """How far each assigned partition is behind its end, as far as fetches told."""
         behind: dict[TP, Behind] = {}
         for tp in self.assignment():
-            end = self.highwater(tp)
-            partition = self._partition(tp)
-            done = partition.committable
-            if done is None:
-                done = self._committed_offset[tp]
-            if end is not None:
-                records = max(0, end - (done or 0))
+            end, done = self.highwater(tp), self._done_to(tp)
+            if end is not None and done is not None:
+                partition = self._partition(tp)
+                records = max(0, end - done)
                 behind[tp] = Behind(records, partition.oldest_ms, partition.newest_ms)
         return behind
+
+    def _done_to(self, tp: TP) -> int | None:
+        """The first offset that is not done; None where nothing is known yet. With nothing in
+        flight it is where the client stands, not behind the last record: the end counts the
+        markers of transactions, aborted records, and what was deleted before it was read."""
+        undone = self.undone(tp)
+        done = undone if undone is not None else self.position_now(tp)
+        if done is None:
+            done = self._partition(tp).committable
+        return done if done is not None else self._committed_offset[tp]
 
 
 class BatchApp(faust.App):
@@ -293,6 +300,9 @@ class BatchApp(faust.App):
     """
 
     begins_at_end: Callable[[str], bool] = staticmethod(lambda _topic: False)
+
+    def _create_directories(self) -> None:
+        """Faust would make `<group>-data` where the process runs, for tables; there are none."""
 
 
 class GrowingConductor(Conductor):

@@ -1,14 +1,15 @@
 """`flashfeed probe`: does the whole work? A known record goes to a session of the probe's own in
 every partition of `flashfeed.records`, and its answer is awaited at the output topic.
 
-The sessions are called flashfeed-probe-N; the worker has no code for them. Each round costs
-one small update a partition.
+The sessions are called flashfeed-probe-N (models/probe_session.py), a name that nobody else may
+give. Each round costs one small update a partition, and counts in the worker's costs alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -17,7 +18,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from aiokafka.errors import KafkaError
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 
 from flashfeed.agents.connection import broker_list, client_settings
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
@@ -26,9 +35,13 @@ from flashfeed.client import ClientError, FlashReady, TopicEvents
 from flashfeed.models.config import Config
 from flashfeed.models.errors import FlashfeedError, Unavailable
 from flashfeed.models.messages import Create, PackedRecord, Records, encode_message
+from flashfeed.models.probe_session import PROBE_PREFIX
 from flashfeed.models.session import FlashQuery, SessionSpec, WindowSpec
 
+from .logs import set_up
 from .settings import load
+
+log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 STOP_S: Final = 3.0
@@ -59,6 +72,7 @@ class ProbeMetrics:
     """What the rounds found, for a Prometheus to scrape."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         self._success = Gauge(
             "flashfeed_probe_success",
@@ -93,7 +107,7 @@ class ProbeMetrics:
 
 def session_of(partition: int, partitions: int) -> str:
     """The probe's session of a partition: the first of its names that hashes there."""
-    names = (f"flashfeed-probe-{number}" for number in itertools.count())
+    names = (f"{PROBE_PREFIX}{number}" for number in itertools.count())
     return next(name for name in names if partition_of(name, partitions) == partition)
 
 
@@ -121,7 +135,10 @@ class Prober:
         Unavailable where answers cannot be read any more, or nothing can be written."""
         if self.reading.done():
             raise Unavailable(f"the answers' topic cannot be read: {self.reading.exception()}")
-        count = await self._writer.partitions(self._topic)
+        try:
+            count = await self._writer.partitions(self._topic)
+        except KafkaError as error:  # no worker has made it yet, or the broker is away
+            raise Unavailable(f"{self._topic}: its partitions are not known: {error}") from error
         self.sessions = {number: session_of(number, count) for number in range(count)}
         found = await asyncio.gather(
             *(self._probe(one, timeout_s) for one in self.sessions.values())
@@ -194,9 +211,10 @@ def probe(options: ProbeOptions) -> int:
         config = msgspec.structs.replace(config, kafka=kafka)
     if not options.every_s:
         return asyncio.run(_once(config, options.timeout_s))
+    set_up(config.log)
     metrics = ProbeMetrics()
     server, _ = start_http_server(options.port, addr=options.host, registry=metrics.registry)
-    print(f"metrics on http://{options.host}:{server.server_port}/metrics", flush=True)
+    log.info("metrics on http://%s:%d/metrics", options.host, server.server_port)
     asyncio.run(_for_ever(config, options, metrics))
     return 0
 
@@ -222,10 +240,16 @@ async def _for_ever(config: Config, options: ProbeOptions, metrics: ProbeMetrics
                     known = list(found)
                     for partition, seconds in found.items():
                         metrics.found(partition, seconds)
+                        if seconds is None:
+                            log.warning(
+                                "partition %d: not answered within %g s", partition,
+                                options.timeout_s,
+                                extra={"partition": partition, "session": one.sessions[partition]},
+                            )  # fmt: skip
                     rest = options.every_s - (time.monotonic() - began)
                     await asyncio.sleep(max(0.0, rest))
         except FlashfeedError as error:
-            print(f"no round: {error}", flush=True)
+            log.warning("no round: %s", error)
             for partition in known or [0]:
                 metrics.found(partition, None)
             await asyncio.sleep(options.every_s)

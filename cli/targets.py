@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -27,7 +28,10 @@ from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
 from flashfeed.models.ownership import Owner
 
+from .logs import set_up
 from .settings import load
+
+log = logging.getLogger(__name__)
 
 SILENCE_S: Final = 1.0
 """Beside the end offset, which the embedded broker may say too low: so long nothing came."""
@@ -47,6 +51,8 @@ def targets(options: TargetsOptions) -> int:
     if options.every_s < 0 or (options.every_s and options.out is None):
         raise ConfigError("--every: expected seconds from 0, and with them --out FILE")
     config = load(options.config)
+    if options.every_s:
+        set_up(config.log)
     while True:
         try:
             text = file_sd(asyncio.run(live_owners(config)), config.kafka.group)
@@ -55,7 +61,7 @@ def targets(options: TargetsOptions) -> int:
             if not options.every_s:
                 raise
             # The last list stands: workers do not vanish because a broker is away.
-            print(f"flashfeed targets: {error}", file=sys.stderr, flush=True)
+            log.warning("the list stands as it is: %s", error)
         if not options.every_s:
             return 0
         time.sleep(options.every_s)

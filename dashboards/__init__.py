@@ -4,7 +4,7 @@ panel.py     what a panel is here, and the PromQL that many share
 overview.py stream.py engine.py answers.py cost.py reliability.py   a dashboard each
 grafana.py   makes Grafana's JSON of them
 build.py     writes json/; `make dashboards`
-pictures.py  plots the panels of a real run, for README.md
+pictures.py  plots the panels of a real run (pictured_run.py), for README.md
 alerts.yml   recording rules and alerts; tests/dashboards/ forces each (promtool)
 """
 

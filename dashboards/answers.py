@@ -8,7 +8,9 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
     mean,
+    or_zero,
     quantile,
     rate,
     share,
@@ -26,17 +28,13 @@ BOARD = Board(
         Row(
             "$query",
             (
-                Panel(
+                by(
+                    "value",
                     "$query: answers over time",
                     "Share of each answer among those given.",
                     "percentunit",
-                    (
-                        Query(
-                            f"{rate(ANSWERS, ASKED, 'value')} / ignoring (value) group_left () "
-                            f"({rate(ANSWERS, ASKED)} > 0)",
-                            "{{value}}",
-                        ),
-                    ),
+                    f"{rate(ANSWERS, ASKED, 'value')} / ignoring (value) group_left () "
+                    f"({rate(ANSWERS, ASKED)} > 0)",
                     stacked=True,
                     maximum=1,
                 ),
@@ -73,24 +71,20 @@ BOARD = Board(
         Row(
             "All questions",
             (
-                Panel(
+                by(
+                    "query",
                     "Answers",
                     "Answers a second, by question.",
                     "cps",
-                    (Query(rate(ANSWERS, ALL_SCOPE, "query"), "{{query}}"),),
+                    rate(ANSWERS, ALL_SCOPE, "query"),
                 ),
-                Panel(
+                by(
+                    "query",
                     "Corrected by the prior",
                     "Answers a second whose choice the prior correction "
                     "changed: what the model would have said whatever the data.",
                     "cps",
-                    (
-                        Query(
-                            f"({rate('flashfeed_corrected_answers_total', ALL_SCOPE, 'query')}) "
-                            "or on () vector(0)",
-                            "{{query}}",
-                        ),
-                    ),
+                    or_zero(rate("flashfeed_corrected_answers_total", ALL_SCOPE, "query"), "query"),
                 ),
                 Panel(
                     "Given since the start",

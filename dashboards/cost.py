@@ -8,8 +8,10 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
     increase,
     or_zero,
+    per_worker,
     rate,
 )
 
@@ -18,109 +20,123 @@ TOKENS, SECONDS, MONEY = (
 )
 KINDS = (
     "`(data)`: the new records, which all questions of a session share; `(asked)`: questions asked "
-    "once; `(generate)`: what somebody read; `(background)`: prefixes, windows, returns."
+    "once; `(generate)`: what somebody read; `(background)`: prefixes, windows, returns; "
+    "`(embed)`: texts for their vectors; `(probe)`: the end to end check."
 )
+DAY = "What was decoded within the last 24 hours: a run of an hour shows an hour's."
+NO_PRICES = "(no prices)"
+EACH = "tenant, feed, query"
 
 BOARD = Board(
     "cost",
     "flashfeed / Cost",
     "Tokens, device seconds and (with [prices] in the configuration) money, by tenant, feed and "
-    "question. A day's figures are the last day's.",
+    "question.",
     (
         Row(
             "A day",
             (
-                Panel(
+                by(
+                    "currency",
                     "Money a day",
-                    "At the configuration's prices; 0 where it has none.",
+                    f"At the configuration's prices; 0 where it has none. {DAY}",
                     "short",
-                    (
-                        Query(
-                            or_zero(increase(MONEY, COST_SCOPE, "1d", "currency")),
-                            "{{currency}}",
-                        ),
-                    ),
+                    or_zero(increase(MONEY, COST_SCOPE, "1d", "currency"), "currency", NO_PRICES),
                     kind="stat",
                     height=4,
                 ),
                 Panel(
                     "Device time a day",
-                    "Seconds inside llama_decode.",
+                    f"Seconds inside llama_decode. {DAY}",
                     "s",
-                    (Query(increase(SECONDS, COST_SCOPE, "1d")),),
+                    (Query(or_zero(increase(SECONDS, COST_SCOPE, "1d"))),),
                     kind="stat",
                     height=4,
                 ),
                 Panel(
                     "Tokens a day",
-                    "Tokens decoded.",
+                    f"Tokens decoded. {DAY}",
                     "short",
-                    (Query(increase(TOKENS, COST_SCOPE, "1d")),),
+                    (Query(or_zero(increase(TOKENS, COST_SCOPE, "1d"))),),
                     kind="stat",
                     height=4,
                 ),
-                Panel(
-                    "What does this question cost a day",
-                    f"Device seconds of the last day. {KINDS}",
-                    "s",
-                    (
-                        Query(
-                            f"sort_desc(sum by (query) (increase({SECONDS}{{{COST_SCOPE}}}[1d])))",
-                            "{{query}}",
-                        ),
+                by(
+                    "query",
+                    "What does this question cost a day: money",
+                    f"At the configuration's prices; 0 where it has none. {DAY} {KINDS}",
+                    "short",
+                    or_zero(
+                        f"sort_desc({increase(MONEY, COST_SCOPE, '1d', 'query')})",
+                        "query",
+                        NO_PRICES,
                     ),
                     kind="bars",
-                    width=12,
+                ),
+                by(
+                    "query",
+                    "What does this question cost a day: device time",
+                    f"Seconds inside llama_decode. {DAY} {KINDS}",
+                    "s",
+                    f"sort_desc({increase(SECONDS, COST_SCOPE, '1d', 'query')})",
+                    kind="bars",
+                ),
+                by(
+                    "query",
+                    "What does this question cost a day: tokens",
+                    f"Tokens decoded. {DAY} {KINDS}",
+                    "short",
+                    f"sort_desc({increase(TOKENS, COST_SCOPE, '1d', 'query')})",
+                    kind="bars",
                 ),
                 Panel(
                     "By tenant, feed and question",
-                    f"Device seconds of the last day. {KINDS}",
-                    "s",
-                    (Query(increase(SECONDS, COST_SCOPE, "1d", "tenant, feed, query")),),
+                    f"Money (where there are prices), device seconds and tokens. {DAY} {KINDS}",
+                    "short",
+                    (
+                        Query(increase(MONEY, COST_SCOPE, "1d", EACH), "Money"),
+                        Query(increase(SECONDS, COST_SCOPE, "1d", EACH), "Device time", "s"),
+                        Query(increase(TOKENS, COST_SCOPE, "1d", EACH), "Tokens"),
+                    ),
                     kind="table",
-                    width=12,
+                    width=24,
+                    height=9,
                 ),
             ),
         ),
         Row(
             "Over time",
             (
-                Panel(
+                by(
+                    "query",
                     "Tokens by question",
                     f"Tokens decoded a second. {KINDS}",
                     "cps",
-                    (Query(rate(TOKENS, COST_SCOPE, "query"), "{{query}}"),),
+                    rate(TOKENS, COST_SCOPE, "query"),
                     stacked=True,
                     width=12,
                 ),
-                Panel(
-                    "Device time by tenant",
-                    "Share of the time inside llama_decode, by tenant "
-                    "(nameless where there are no tenants).",
-                    "percentunit",
-                    (Query(rate(SECONDS, COST_SCOPE, "tenant"), "{{tenant}}"),),
-                    stacked=True,
-                    width=12,
+                *(
+                    by(
+                        label,
+                        f"Device time by {label}",
+                        f"Share of a worker's time inside llama_decode, by {label} ({nameless}).",
+                        "percentunit",
+                        per_worker(rate(SECONDS, COST_SCOPE, label)),
+                        stacked=True,
+                        width=12,
+                    )
+                    for label, nameless in (
+                        ("tenant", "nameless where there are no tenants"),
+                        ("feed", "nameless: what no feed brought"),
+                    )
                 ),
-                Panel(
-                    "Device time by feed",
-                    "Share of the time inside llama_decode, by feed "
-                    "(nameless: what no feed brought).",
-                    "percentunit",
-                    (Query(rate(SECONDS, COST_SCOPE, "feed"), "{{feed}}"),),
-                    stacked=True,
-                    width=12,
-                ),
-                Panel(
+                by(
+                    "query",
                     "Money an hour",
                     "At the configuration's prices, by question; 0 where it has none.",
                     "short",
-                    (
-                        Query(
-                            or_zero(f"3600 * {rate(MONEY, COST_SCOPE, 'query')}"),
-                            "{{query}}",
-                        ),
-                    ),
+                    or_zero(f"3600 * {rate(MONEY, COST_SCOPE, 'query')}", "query", NO_PRICES),
                     stacked=True,
                     width=12,
                 ),

@@ -10,8 +10,11 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
+    per_worker,
     quantile,
     quantiles,
+    rare_quantile,
     rate,
     share,
     total,
@@ -25,52 +28,41 @@ BOARD = Board(
         Row(
             "Work",
             (
-                Panel(
+                by(
+                    "kind",
                     "Tokens by kind",
                     "Tokens decoded a second. ingest: new data; flash: questions "
                     "and their answers; generate: what somebody reads; background: prefixes, next "
-                    "windows, sessions that come back.",
+                    "windows, sessions that come back; embed: texts for their vectors.",
                     "cps",
-                    (Query(rate("flashfeed_engine_tokens_total", WORKER, "kind"), "{{kind}}"),),
+                    rate("flashfeed_engine_tokens_total", WORKER, "kind"),
                     stacked=True,
                 ),
-                Panel(
+                by(
+                    "kind",
                     "Device busy",
-                    "Share of the time inside llama_decode, by kind. At 100% the "
-                    "worker is full: lag will grow.",
+                    "Share of a worker's time inside llama_decode, by kind; of all that are "
+                    "chosen, on average. At 100% they are full: lag will grow.",
                     "percentunit",
-                    (
-                        Query(
-                            rate("flashfeed_engine_decode_seconds_total", WORKER, "kind"),
-                            "{{kind}}",
-                        ),
-                    ),
+                    per_worker(rate("flashfeed_engine_decode_seconds_total", WORKER, "kind")),
                     stacked=True,
                 ),
-                Panel(
+                by(
+                    "kind",
                     "Tokens a device second",
                     "How fast the device decodes while it does.",
                     "short",
-                    (
-                        Query(
-                            share(
-                                rate("flashfeed_engine_tokens_total", WORKER, "kind"),
-                                rate("flashfeed_engine_decode_seconds_total", WORKER, "kind"),
-                            ),
-                            "{{kind}}",
-                        ),
+                    share(
+                        rate("flashfeed_engine_tokens_total", WORKER, "kind"),
+                        rate("flashfeed_engine_decode_seconds_total", WORKER, "kind"),
                     ),
                 ),
-                Panel(
+                by(
+                    "kind",
                     "Forward pass",
                     "Seconds of a pass that 95% stay within, by the kind of work that led it.",
                     "s",
-                    (
-                        Query(
-                            quantile(0.95, "flashfeed_engine_step_seconds", WORKER, "kind"),
-                            "{{kind}}",
-                        ),
-                    ),
+                    quantile(0.95, "flashfeed_engine_step_seconds", WORKER, "kind"),
                 ),
                 Panel(
                     "Update",
@@ -80,13 +72,18 @@ BOARD = Board(
                 ),
                 Panel(
                     "Generations",
-                    "Seconds to the first token, and from token to token, that 95% stay within.",
+                    "Seconds to the first token, and from token to token, that 95% stayed within "
+                    "in the hour before.",
                     "s",
                     (
                         Query(
-                            quantile(0.95, "flashfeed_first_token_seconds", WORKER), "first token"
+                            rare_quantile(0.95, "flashfeed_first_token_seconds", WORKER),
+                            "first token",
                         ),
-                        Query(quantile(0.95, "flashfeed_next_token_seconds", WORKER), "next token"),
+                        Query(
+                            rare_quantile(0.95, "flashfeed_next_token_seconds", WORKER),
+                            "next token",
+                        ),
                     ),
                 ),
             ),
@@ -94,22 +91,19 @@ BOARD = Board(
         Row(
             "Who waits",
             (
-                Panel(
+                by(
+                    "kind",
                     "Jobs",
                     "Jobs that wait for the engine or run in it, by kind.",
                     "short",
-                    (Query(total("flashfeed_engine_jobs", WORKER, "kind"), "{{kind}}"),),
+                    total("flashfeed_engine_jobs", WORKER, "kind"),
                 ),
-                Panel(
+                by(
+                    "kind",
                     "Wait for a turn",
                     "Seconds from a job's coming to its first pass that 95% stay within, by kind.",
                     "s",
-                    (
-                        Query(
-                            quantile(0.95, "flashfeed_engine_wait_seconds", WORKER, "kind"),
-                            "{{kind}}",
-                        ),
-                    ),
+                    quantile(0.95, "flashfeed_engine_wait_seconds", WORKER, "kind"),
                 ),
                 Panel(
                     "Generated tokens",
@@ -122,42 +116,35 @@ BOARD = Board(
         Row(
             "Who is resident",
             (
-                Panel(
+                by(
+                    "state",
                     "Sessions by state",
                     "resident: in the KV cache; evicted: gave up its seats, "
                     "comes back when it is used; rebuilding: on its way.",
                     "short",
-                    (Query(total("flashfeed_engine_sessions", WORKER, "state"), "{{state}}"),),
+                    total("flashfeed_engine_sessions", WORKER, "state"),
                     stacked=True,
                 ),
-                Panel(
+                by(
+                    "instance",
                     "KV cells in use",
                     "Share of the cells of all KV caches that hold a token.",
                     "percentunit",
-                    (
-                        Query(
-                            share(
-                                total("flashfeed_engine_kv_cells_used", WORKER, "instance"),
-                                total("flashfeed_engine_kv_cells", WORKER, "instance"),
-                            ),
-                            "{{instance}}",
-                        ),
+                    share(
+                        total("flashfeed_engine_kv_cells_used", WORKER, "instance"),
+                        total("flashfeed_engine_kv_cells", WORKER, "instance"),
                     ),
                     maximum=1,
                 ),
-                Panel(
+                by(
+                    "instance",
                     "Seats taken",
                     "Share of the resident sequences that there may be. At 100% a "
                     "session that comes evicts one that is idle.",
                     "percentunit",
-                    (
-                        Query(
-                            share(
-                                total("flashfeed_engine_seats", WORKER, "instance"),
-                                total("flashfeed_engine_seats_limit", WORKER, "instance"),
-                            ),
-                            "{{instance}}",
-                        ),
+                    share(
+                        total("flashfeed_engine_seats", WORKER, "instance"),
+                        total("flashfeed_engine_seats_limit", WORKER, "instance"),
                     ),
                     maximum=1,
                 ),
@@ -174,16 +161,13 @@ BOARD = Board(
                         ),
                     ),
                 ),
-                Panel(
+                by(
+                    "result",
                     "Snapshots",
                     "KV snapshots a second: saved, refused because they did not fit "
                     "their session any more, skipped because the disk was slow.",
                     "cps",
-                    (
-                        Query(
-                            rate("flashfeed_engine_snapshots_total", WORKER, "result"), "{{result}}"
-                        ),
-                    ),
+                    rate("flashfeed_engine_snapshots_total", WORKER, "result"),
                 ),
                 Panel(
                     "Memory",
@@ -203,27 +187,19 @@ BOARD = Board(
         Row(
             "Machine",
             (
-                Panel(
+                by(
+                    "instance",
                     "Process CPU",
                     "Cores that a worker uses.",
                     "short",
-                    (
-                        Query(
-                            f'rate(process_cpu_seconds_total{{job="flashfeed",{WORKER}}}[{RATE}])',
-                            "{{instance}}",
-                        ),
-                    ),
+                    f'rate(process_cpu_seconds_total{{job="flashfeed",{WORKER}}}[{RATE}])',
                 ),
-                Panel(
+                by(
+                    "instance",
                     "Process memory",
                     "Resident bytes of a worker.",
                     "bytes",
-                    (
-                        Query(
-                            f'process_resident_memory_bytes{{job="flashfeed",{WORKER}}}',
-                            "{{instance}}",
-                        ),
-                    ),
+                    f'process_resident_memory_bytes{{job="flashfeed",{WORKER}}}',
                 ),
                 Panel(
                     "GPU",
@@ -242,17 +218,20 @@ BOARD = Board(
                     ),
                     maximum=1,
                 ),
-                Panel(
-                    "Builds",
-                    "What each worker is, and the models it has loaded.",
-                    "short",
-                    (
-                        Query(f"flashfeed_build_info{{{WORKER}}}"),
-                        Query(f"flashfeed_model_info{{{WORKER}}}"),
-                        Query(f"flashfeed_device_info{{{WORKER}}}"),
-                    ),
-                    kind="table",
-                    width=24,
+                *(
+                    Panel(
+                        title,
+                        description,
+                        "short",
+                        (Query(f"{name}{{{WORKER}}}"),),
+                        kind="table",
+                        labels_only=True,
+                    )
+                    for title, description, name in (
+                        ("Builds", "What each worker is.", "flashfeed_build_info"),
+                        ("Models", "The models that each has loaded.", "flashfeed_model_info"),
+                        ("Devices", "What each can compute on.", "flashfeed_device_info"),
+                    )
                 ),
             ),
         ),

@@ -30,6 +30,9 @@ VARIABLES: Final = (
 """`All` matches whatever there is, nothing (no tenant, no feed) included."""
 GREEN, RED = "green", "red"
 LAST: Final = ["lastNotNull"]
+LETTERS: Final = "ABCDEF"
+UNSAID: Final = ("Time", "__name__", "job")
+"""What a table of series has and nobody reads."""
 
 
 def made(board: Board) -> Any:
@@ -104,9 +107,9 @@ def _panel(panel: Panel) -> Any:
     )
     if panel.maximum is not None:
         builder.max(panel.maximum)
-    for letter, query in zip("ABCDEF", panel.queries, strict=False):
+    for letter, query in zip(LETTERS, panel.queries, strict=False):
         target = prometheus.Dataquery().expr(query.expr).ref_id(letter).datasource(SOURCE)
-        if query.legend:
+        if query.legend and panel.kind != "table":
             target.legend_format(query.legend)
         if panel.kind == "timeseries":
             target.range()
@@ -159,8 +162,25 @@ def _stat(panel: Panel) -> Any:
     )
 
 
-def _table(_: Panel) -> Any:
-    return table.Panel()
+def _table(panel: Panel) -> Any:
+    """One table: Grafana shows one frame of several, so those of several queries are merged."""
+    builder = table.Panel()
+    several = len(panel.queries) > 1
+    if several:
+        builder.with_transformation(models.DataTransformerConfig(id_val="merge", options={}))
+    columns = {
+        f"Value #{letter}" if several else "Value": query
+        for letter, query in zip(LETTERS, panel.queries, strict=False)
+    }
+    hidden = (*UNSAID, *columns) if panel.labels_only else UNSAID
+    names = {column: query.legend for column, query in columns.items() if query.legend}
+    options = {"excludeByName": dict.fromkeys(hidden, True), "renameByName": names}
+    builder.with_transformation(models.DataTransformerConfig(id_val="organize", options=options))
+    for query in panel.queries:
+        if query.unit:
+            unit = models.DynamicConfigValue(id_val="unit", value=query.unit)
+            builder.override_by_name(query.legend, [unit])
+    return builder
 
 
 def _bars(_: Panel) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from .panel import (
     ALL_SCOPE,
+    COST_SCOPE,
     FEED_SCOPE,
     WORKER,
     Board,
     Panel,
     Query,
     Row,
+    by,
     increase,
     or_zero,
     quantiles,
@@ -22,12 +24,13 @@ LATENCY = "flashfeed_update_latency_seconds"
 READ = "flashfeed_records_total"
 APPLIED = "flashfeed_applied_records_total"
 FIRING = 'count(ALERTS{alertstate="firing",alertname=~"Flashfeed.+"})'
+BUSY = "flashfeed_engine_decode_seconds_total"
 FAILED = "flashfeed_session_failures_total"
 
 BOARD = Board(
     "overview",
     "flashfeed / Overview",
-    "Ten seconds: anything red at the top is wrong. Freshness and answers stand below it.",
+    "Ten seconds: anything red at the top is wrong. Freshness, cost and answers stand below it.",
     (
         Row(
             "Is it working",
@@ -76,14 +79,15 @@ BOARD = Board(
                 ),
                 Panel(
                     "Dead letters",
-                    "Share of the source records that became dead letters.",
+                    "Share of the source records that became dead letters, in the last 5 "
+                    "minutes. One message may hold several.",
                     "percentunit",
                     (
                         Query(
                             or_zero(
                                 share(
                                     increase(READ, FEED_SCOPE + ',result="dead_letter"', "5m"),
-                                    increase(READ, FEED_SCOPE + ',result="read"', "5m"),
+                                    increase(READ, FEED_SCOPE + ',result!="read"', "5m"),
                                 )
                             )
                         ),
@@ -113,21 +117,22 @@ BOARD = Board(
                     "Seconds from a source record's Kafka "
                     "timestamp to its flash_ready acknowledged.",
                     "s",
-                    quantiles(LATENCY, WORKER),
+                    quantiles(LATENCY, ALL_SCOPE),
                     width=12,
                 ),
                 Panel(
                     "Fresh within 5 s",
                     "Share of the records whose answers were out within 5 "
-                    "seconds: what the freshness objective counts.",
+                    "seconds, by feed (nameless: what was pushed): what the freshness objective "
+                    "counts.",
                     "percentunit",
                     (
                         Query(
                             share(
-                                rate(f"{LATENCY}_bucket", WORKER + ',le="5.0"'),
-                                rate(f"{LATENCY}_count", WORKER),
+                                rate(f"{LATENCY}_bucket", ALL_SCOPE + ',le="5.0"', "feed"),
+                                rate(f"{LATENCY}_count", ALL_SCOPE, "feed"),
                             ),
-                            "within 5 s",
+                            "{{feed}} within 5 s",
                         ),
                     ),
                     width=6,
@@ -149,13 +154,68 @@ BOARD = Board(
             ),
         ),
         Row(
-            "What is it saying",
+            "Is it right-sized and affordable",
             (
                 Panel(
+                    "Device busy",
+                    "Share of the time inside llama_decode, of the worker that is busiest. At "
+                    "100% it is full: its answers come late.",
+                    "percentunit",
+                    (Query(f"max({rate(BUSY, WORKER, 'instance')})"),),
+                    kind="stat",
+                    width=6,
+                    height=4,
+                    red_from=0.9,
+                ),
+                Panel(
+                    "Seats taken",
+                    "Share of the resident sequences that there may be, of the worker that is "
+                    "fullest. At 100% a session that comes evicts one that is idle.",
+                    "percentunit",
+                    (
+                        Query(
+                            f"max(flashfeed_engine_seats{{{WORKER}}} "
+                            f"/ flashfeed_engine_seats_limit{{{WORKER}}})"
+                        ),
+                    ),
+                    kind="stat",
+                    width=6,
+                    height=4,
+                ),
+                by(
+                    "currency",
+                    "Money a day",
+                    "What was decoded in the last 24 hours, at the configuration's prices.",
+                    "short",
+                    or_zero(
+                        increase("flashfeed_cost_money_total", COST_SCOPE, "1d", "currency"),
+                        "currency",
+                        "(no prices)",
+                    ),
+                    kind="stat",
+                    width=6,
+                    height=4,
+                ),
+                Panel(
+                    "Tokens a day",
+                    "Tokens decoded in the last 24 hours.",
+                    "short",
+                    (Query(or_zero(increase("flashfeed_cost_tokens_total", COST_SCOPE, "1d"))),),
+                    kind="stat",
+                    width=6,
+                    height=4,
+                ),
+            ),
+        ),
+        Row(
+            "What is it saying",
+            (
+                by(
+                    "query",
                     "Answers by question",
                     "Answers a second of each standing question.",
                     "cps",
-                    (Query(rate("flashfeed_answers_total", ALL_SCOPE, "query"), "{{query}}"),),
+                    rate("flashfeed_answers_total", ALL_SCOPE, "query"),
                 ),
                 Panel(
                     "Answers of the last hour",
@@ -170,11 +230,12 @@ BOARD = Board(
                     ),
                     kind="bars",
                 ),
-                Panel(
+                by(
+                    "instance",
                     "Live sessions",
                     "Sessions that are live, by worker.",
                     "short",
-                    (Query(total("flashfeed_sessions", WORKER, "instance"), "{{instance}}"),),
+                    total("flashfeed_sessions", WORKER, "instance"),
                 ),
             ),
         ),

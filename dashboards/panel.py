@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+import re
+from typing import Any, Final, Literal, NamedTuple
 
 Kind = Literal["timeseries", "stat", "table", "bars"]
 
@@ -15,15 +16,17 @@ RATE: Final = "$__rate_interval"
 
 
 class Query(NamedTuple):
-    """A PromQL expression and what its series are called."""
+    """A PromQL expression and what its series are called. In a table `legend` is the name of
+    the column, and `unit` is its own where it is not the panel's."""
 
     expr: str
     legend: str = ""
+    unit: str = ""
 
 
 class Panel(NamedTuple):
     """A panel. `unit` is Grafana's name of it; `width` of 24; `red_from` and `red_below` colour
-    a stat; `maximum` ends the axis."""
+    a stat; `maximum` ends the axis; a table of `labels_only` shows no value (of an info)."""
 
     title: str
     description: str
@@ -36,6 +39,7 @@ class Panel(NamedTuple):
     red_below: float | None = None
     stacked: bool = False
     maximum: float | None = None
+    labels_only: bool = False
 
 
 class Row(NamedTuple):
@@ -59,14 +63,38 @@ class Board(NamedTuple):
         return [panel for row in self.rows for panel in row.panels]
 
 
+def by(label: str, title: str, description: str, unit: str, expr: str, **more: Any) -> Panel:
+    """A panel of one query with a line a value of that label; `more` is the panel's."""
+    legend = "{{" + label + "}}"
+    return Panel(title, description, unit, (Query(expr, legend),), **more)
+
+
+def filled_in(expr: str, window: str) -> str:
+    """An expression as Grafana sends it with `All` chosen everywhere."""
+    expr = expr.replace(RATE, window)
+    return re.sub(r"\$(worker|tenant|feed|type|query)\b", ".*", expr)
+
+
 def rate(name: str, scope: str, by: str = "") -> str:
     """A counter a second, summed."""
     return f"sum {grouped(by)}(rate({name}{{{scope}}}[{RATE}]))"
 
 
+def per_worker(expr: str) -> str:
+    """A sum over the chosen workers as what it is of one of them: three that are full are at
+    100%, not at 300%."""
+    return f"({expr}) / scalar(count(flashfeed_build_info{{{WORKER}}}))"
+
+
 def quantile(q: float, name: str, scope: str, by: str = "") -> str:
     """A quantile of a classic histogram."""
     inner = f"sum by (le{', ' + by if by else ''}) (rate({name}_bucket{{{scope}}}[{RATE}]))"
+    return f"histogram_quantile({q}, {inner})"
+
+
+def rare_quantile(q: float, name: str, scope: str) -> str:
+    """A quantile of what happens seldom: of the last hour, as a rate would mostly be of none."""
+    inner = f"sum by (le) (increase({name}_bucket{{{scope}}}[1h]))"
     return f"histogram_quantile({q}, {inner})"
 
 
@@ -83,9 +111,11 @@ def quantiles(name: str, scope: str) -> tuple[Query, ...]:
     )
 
 
-def or_zero(expr: str) -> str:
-    """0 where nothing happened yet: a counter that has no series is not `No data`."""
-    return f"({expr}) or on () vector(0)"
+def or_zero(expr: str, label: str = "", value: str = "none") -> str:
+    """0 where nothing happened yet: a counter that has no series is not `No data`. Where the
+    series have names by a label, that one has the name `value`."""
+    zero = f'label_replace(vector(0), "{label}", "{value}", "", "")' if label else "vector(0)"
+    return f"({expr}) or on () {zero}"
 
 
 def total(name: str, scope: str, by: str = "") -> str:

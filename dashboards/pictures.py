@@ -3,6 +3,8 @@ plotted. No Grafana: colours and shapes are like its own, not the same.
 
     pip install matplotlib
     python -m dashboards.pictures http://127.0.0.1:9090 SECONDS [FOLDER]
+
+pictured_run.py makes the run and calls this.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from . import BOARDS
-from .panel import Board, Panel
+from .panel import Board, Panel, filled_in
 
 WINDOW: Final = "30s"
 COLUMNS: Final = 24
+LEGEND_MAX: Final = 12
 ROW_INCHES, WIDTH_INCHES = 0.36, 16.0
 BACK, FRONT, TEXT = "#f4f5f5", "#ffffff", "#24292e"
 GREEN, RED = "#37872d", "#c4162a"
@@ -52,12 +55,6 @@ def placed(board: Board) -> tuple[list[Placed], int]:
             x, highest = x + panel.width, max(highest, panel.height)
         y += highest
     return found, y
-
-
-def filled_in(expression: str) -> str:
-    """An expression with `All` chosen everywhere. Pure."""
-    expression = expression.replace("$__rate_interval", WINDOW)
-    return re.sub(r"\$(worker|tenant|feed|type|query)\b", ".*", expression)
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
@@ -97,14 +94,14 @@ class Source(NamedTuple):
 
     def now(self, expression: str) -> list[Any]:
         """Each series' labels and its value at the end."""
-        return self.ask("query", query=filled_in(expression), time=self.end_s)
+        return self.ask("query", query=filled_in(expression, WINDOW), time=self.end_s)
 
     def lines(self, expression: str) -> list[Any]:
         """Each series' labels and its values over time."""
         step = max(1.0, (self.end_s - self.start_s) / 240)
         return self.ask(
             "query_range",
-            query=filled_in(expression),
+            query=filled_in(expression, WINDOW),
             start=self.start_s,
             end=self.end_s,
             step=step,
@@ -153,6 +150,11 @@ def _lines(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> 
     if not series:
         _nothing(back)
         return
+    if any(name for name, _ in series):  # nameless among others: no tenant, no feed
+        series = [(name or "(none)", points) for name, points in series]
+    columns, rows = legend_shape([name for name, _ in series], panel)
+    lift = 0.12 * max(0, rows - 1) / figure.get_figheight()
+    inner = (inner[0], inner[1] + lift, inner[2], inner[3] - lift)
     axes = figure.add_axes(inner, facecolor=FRONT)
     if panel.stacked:
         times = sorted({at for _, points in series for at, _ in points})
@@ -171,8 +173,24 @@ def _lines(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> 
     axes.grid(color="#ececec", linewidth=0.6)
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
-    if any(name for name, _ in series):
-        axes.legend(fontsize=6.5, loc="upper left", frameon=False, ncols=2)
+    if columns:
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(
+            handles[:LEGEND_MAX], names[:LEGEND_MAX], fontsize=6, loc="upper center", ncols=columns,
+            bbox_to_anchor=(0.5, -0.17 / (inner[3] * figure.get_figheight())), frameon=False,
+            borderaxespad=0, columnspacing=1.0, handlelength=1.2,
+        )  # fmt: skip
+
+
+def legend_shape(names: list[str], panel: Panel) -> tuple[int, int]:
+    """Columns and rows of the legend below a plot; no row where nothing has a name. Pure."""
+    shown_names = names[:LEGEND_MAX]
+    if not any(shown_names):
+        return 0, 0
+    inches = panel.width / COLUMNS * WIDTH_INCHES - 0.5
+    columns = max(1, int(inches / (0.4 + 0.055 * max(map(len, shown_names)))))
+    columns = min(columns, len(shown_names))
+    return columns, -(-len(shown_names) // columns)
 
 
 def _stat(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
@@ -209,17 +227,35 @@ def _bars(figure: Any, back: Any, inner: Any, panel: Panel, source: Source) -> N
         spine.set_visible(False)
 
 
-def _table(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
-    rows = [
-        f"{shown(float(one['value'][1]), panel.unit):>10}   {legend('', one['metric'])}"
-        for query in panel.queries
-        for one in source.now(query.expr)
+def table_rows(panel: Panel, found: list[list[Any]]) -> list[str]:
+    """The lines of a table, of each query's series: one for each set of labels, with a column
+    for each query. Pure."""
+    columns: dict[str, list[str]] = {}
+    for number, (query, series) in enumerate(zip(panel.queries, found, strict=True)):
+        for one in series:
+            hidden = {"__name__", "job"}
+            labels = {key: value for key, value in one["metric"].items() if key not in hidden}
+            cells = columns.setdefault(legend("", labels), ["-"] * len(panel.queries))
+            cells[number] = shown(float(one["value"][1]), query.unit or panel.unit)
+    if panel.labels_only:
+        return list(columns)
+    head = [query.legend or "Value" for query in panel.queries]
+    rows = [*columns.items()]
+    return [
+        "".join(f"{cell:>12}" for cell in cells) + f"   {labels}"
+        for labels, cells in ([("", head)] if any(q.legend for q in panel.queries) else []) + rows
     ]
+
+
+def _table(_: Any, back: Any, __: Any, panel: Panel, source: Source) -> None:
+    rows = table_rows(panel, [source.now(query.expr) for query in panel.queries])
     if not rows:
         _nothing(back)
         return
-    back.text(0.015, 0.86, "\n".join(rows[:14]), va="top", fontsize=7, family="monospace",
-              color=TEXT, transform=back.transAxes)  # fmt: skip
+    wide = panel.width * 10  # characters
+    text = "\n".join(row[:wide] for row in rows[: 2 * panel.height + 1])
+    back.text(0.015, 0.86, text, va="top", fontsize=7, family="monospace", color=TEXT,
+              transform=back.transAxes)  # fmt: skip
 
 
 def main() -> None:

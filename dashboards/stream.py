@@ -10,6 +10,7 @@ from .panel import (
     Panel,
     Query,
     Row,
+    by,
     increase,
     mean,
     or_zero,
@@ -32,18 +33,20 @@ BOARD = Board(
         Row(
             "In",
             (
-                Panel(
+                by(
+                    "result",
                     "Records by result",
-                    "Source records a second: read, mapped to a session, "
-                    "skipped by the feed's own rule, or made a dead letter.",
+                    "A second: messages read, and of the records in them those mapped to a "
+                    "session, skipped by the feed's own rule, or made a dead letter.",
                     "cps",
-                    (Query(rate(READ, FEED_SCOPE, "result"), "{{result}}"),),
+                    rate(READ, FEED_SCOPE, "result"),
                 ),
-                Panel(
+                by(
+                    "feed",
                     "Records by feed",
-                    "Source records read a second, by feed.",
+                    "Source messages read a second, by feed.",
                     "cps",
-                    (Query(rate(READ, FEED_SCOPE + ',result="read"', "feed"), "{{feed}}"),),
+                    rate(READ, FEED_SCOPE + ',result="read"', "feed"),
                 ),
                 Panel(
                     "Batch size",
@@ -63,12 +66,13 @@ BOARD = Board(
         Row(
             "Behind",
             (
-                Panel(
+                by(
+                    "topic",
                     "Lag",
-                    "Records behind the end, by topic. It grows where the engine is slower "
-                    "than the feed.",
+                    "Records behind the end, of the twenty topics that are furthest behind. It "
+                    "grows where the engine is slower than the feed.",
                     "short",
-                    (Query(total("flashfeed_consumer_lag_records", WORKER, "topic"), "{{topic}}"),),
+                    f"topk(20, {total('flashfeed_consumer_lag_records', WORKER, 'topic')})",
                 ),
                 Panel(
                     "Age of the oldest waiting record",
@@ -81,69 +85,55 @@ BOARD = Board(
                         ),
                     ),
                 ),
-                Panel(
+                by(
+                    "topic",
                     "Silence",
-                    "Seconds since the newest record of each topic. A feed that stopped "
-                    "rises steadily.",
+                    "Seconds since the newest record, of the twenty topics that are longest "
+                    "silent. A feed that stopped rises steadily.",
                     "s",
-                    (
-                        Query(
-                            f"time() - max by (topic) ({NEWEST}{{{WORKER},{SOURCE}}})",
-                            "{{topic}}",
-                        ),
-                    ),
+                    f"topk(20, time() - max by (topic) ({NEWEST}{{{WORKER},{SOURCE}}}))",
                 ),
             ),
         ),
         Row(
             "What became of it",
             (
-                Panel(
+                by(
+                    "feed",
                     "From receipt to answers",
                     "Seconds from a message on flashfeed.records to its answers acknowledged, 95% "
                     "within, by feed (nameless: what was pushed).",
                     "s",
-                    (
-                        Query(
-                            quantile(0.95, "flashfeed_receipt_latency_seconds", ALL_SCOPE, "feed"),
-                            "{{feed}}",
-                        ),
-                    ),
+                    quantile(0.95, "flashfeed_receipt_latency_seconds", ALL_SCOPE, "feed"),
                     width=6,
                 ),
-                Panel(
+                by(
+                    "result",
                     "Applied to sessions",
                     "Records that came to sessions, a second, by result: "
                     "applied (corrections among them), duplicate, late, correction, dropped or "
                     "coalesced by overflow.",
                     "cps",
-                    (Query(rate(APPLIED, ALL_SCOPE, "result"), "{{result}}"),),
+                    rate(APPLIED, ALL_SCOPE, "result"),
                     width=6,
                 ),
-                Panel(
+                by(
+                    "reason",
                     "Dead letters by reason",
                     "Records that became dead letters, a second.",
                     "cps",
-                    (
-                        Query(
-                            or_zero(
-                                rate("flashfeed_dead_letters_total", WORKER, "reason") + " > 0"
-                            ),
-                            "{{reason}}",
-                        ),
+                    or_zero(
+                        rate("flashfeed_dead_letters_total", WORKER, "reason") + " > 0", "reason"
                     ),
                     width=6,
                 ),
-                Panel(
+                by(
+                    "result",
                     "Candles",
                     "Candles written as lines a second: final ones, and open ones each "
                     "time they changed.",
                     "cps",
-                    (
-                        Query(
-                            or_zero(rate("flashfeed_candles_total", WORKER, "result")), "{{result}}"
-                        ),
-                    ),
+                    rate("flashfeed_candles_total", WORKER, "result"),
                     width=6,
                 ),
             ),
@@ -151,46 +141,38 @@ BOARD = Board(
         Row(
             "Standing still",
             (
-                Panel(
+                by(
+                    "instance",
                     "Paused partitions",
                     "Feed partitions that wait for a schema or a Sparkplug birth.",
                     "short",
-                    (
-                        Query(
-                            total("flashfeed_paused_partitions", WORKER, "instance"), "{{instance}}"
-                        ),
-                    ),
+                    total("flashfeed_paused_partitions", WORKER, "instance"),
                 ),
-                Panel(
+                by(
+                    "why",
                     "Standing still",
                     "Partitions that have records and do not move. silent: not fetched, which the "
                     "worker mends by itself; held: it waits for the engine, a schema or a birth.",
                     "short",
-                    (Query(total("flashfeed_still_partitions", WORKER, "why"), "{{why}}"),),
+                    total("flashfeed_still_partitions", WORKER, "why"),
                 ),
-                Panel(
+                by(
+                    "topic",
                     "Fetched anew",
                     "Times an hour that a silent partition was sought and resumed, by topic.",
                     "short",
-                    (
-                        Query(
-                            or_zero(
-                                increase("flashfeed_silent_partitions_total", WORKER, "1h", "topic")
-                            ),
-                            "{{topic}}",
-                        ),
+                    or_zero(
+                        increase("flashfeed_silent_partitions_total", WORKER, "1h", "topic")
+                        + " > 0",
+                        "topic",
                     ),
                 ),
-                Panel(
+                by(
+                    "result",
                     "Schema registry",
                     "Requests a second to the schema registry, by result.",
                     "cps",
-                    (
-                        Query(
-                            or_zero(rate("flashfeed_schema_requests_total", WORKER, "result")),
-                            "{{result}}",
-                        ),
-                    ),
+                    rate("flashfeed_schema_requests_total", WORKER, "result"),
                     width=12,
                 ),
                 Panel(
@@ -199,7 +181,7 @@ BOARD = Board(
                     "cps",
                     (
                         Query(
-                            or_zero(rate("flashfeed_births_total", WORKER, "result")),
+                            rate("flashfeed_births_total", WORKER, "result"),
                             "birth {{result}}",
                         ),
                         Query(

@@ -1,8 +1,10 @@
-"""Requests for embeddings, one after the other, in a thread beside the sessions' own."""
+"""Requests for embeddings, one after the other, in a thread beside the sessions' own; what they
+took is counted by tenant."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -11,6 +13,7 @@ from flashfeed.models.errors import Overloaded
 
 from .embed import Vectors
 from .homes import Homes
+from .stats import Spent
 
 EMBEDDINGS_WAITING_MAX: Final = 32
 
@@ -22,8 +25,12 @@ class EmbeddingQueue:
         self._threads: Final = threads
         self._thread: Final = ThreadPoolExecutor(1, "flashfeed-embeddings")
         self._waiting = 0
+        self.spent: dict[str, Spent] = {}
+        """Tokens, and the seconds that llama.cpp worked on them. Written in the thread alone."""
 
-    async def embed(self, homes: Homes, texts: Sequence[str], model: str) -> tuple[Vectors, int]:
+    async def embed(
+        self, homes: Homes, texts: Sequence[str], model: str, tenant: str = ""
+    ) -> tuple[Vectors, int]:
         """A vector of length 1 for each text, and how many tokens they were. Raises
         Overloaded where too many wait, and what `embed.py` raises."""
         if self._waiting >= EMBEDDINGS_WAITING_MAX:
@@ -35,8 +42,12 @@ class EmbeddingQueue:
             with homes.embedding(model) as (embedding, settings, charge):
                 tokens = [embedding.tokens(text, place) for place, text in enumerate(texts)]
                 charge(embedding.context_bytes(tokens))
+                began, n_tokens = time.perf_counter(), sum(map(len, tokens))
                 vectors = embedding.embed(tokens, settings.threads or self._threads)
-                return vectors, sum(map(len, tokens))
+                spent = self.spent.setdefault(tenant, Spent())
+                spent.tokens += n_tokens
+                spent.seconds += time.perf_counter() - began
+                return vectors, n_tokens
 
         self._waiting += 1
         work = asyncio.get_running_loop().run_in_executor(self._thread, run)

@@ -274,14 +274,16 @@ class Engine:
         finally:
             homes.release(home)
 
-    async def embed(self, texts: Sequence[str], model: str = "") -> tuple[Vectors, int]:
+    async def embed(
+        self, texts: Sequence[str], model: str = "", tenant: str = ""
+    ) -> tuple[Vectors, int]:
         """A vector of length 1 for each text, and how many tokens they were.
 
         Requests run one after the other, beside the sessions. Raises Overloaded where too
         many wait, RequestError for a text that is empty or too long, ModelRefused where
         the model gives no embeddings, and what a `model` by name raises.
         """
-        return await self._embeddings.embed(self._open_homes(), texts, model)
+        return await self._embeddings.embed(self._open_homes(), texts, model, tenant)
 
     async def count_turn(self, session_id: str, asked: ChatRequest) -> int:
         """How many tokens `generate` would read after what the session holds; nothing is
@@ -433,7 +435,10 @@ class Engine:
         hashes = homes.hashes()
         return replace(
             self._open_sessions().stats(),
-            spent=dict(meters.spent),
+            spent={
+                **meters.spent,
+                **{(tenant, "embed"): one for tenant, one in self._embeddings.spent.copy().items()},
+            },
             jobs={OF_PRIORITY[one]: n for one, n in meters.jobs.items()},
             steps={OF_PRIORITY[one]: buckets for one, buckets in meters.steps.items()},
             waits={OF_PRIORITY[one]: buckets for one, buckets in meters.waits.items()},

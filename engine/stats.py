@@ -2,7 +2,8 @@
 
 kind       what tokens were decoded for. ingest: new data; flash: questions and their
            answers; generate: what somebody reads; background: prefixes, a window's next
-           generation, sessions that come back
+           generation, sessions that come back; embed: texts for their vectors, counted beside
+           the Meters (embedding_queue.py)
 Meters     counted in the engine's thread alone; any thread may read them
 EngineStats   everything at one moment, for a scrape
 """
@@ -17,8 +18,8 @@ from typing import Final, Literal, TypeAlias
 
 from .turns import Ask, Part, Priority
 
-Kind: TypeAlias = Literal["ingest", "flash", "generate", "background"]
-KINDS: Final[tuple[Kind, ...]] = ("ingest", "flash", "generate", "background")
+Kind: TypeAlias = Literal["ingest", "flash", "generate", "background", "embed"]
+KINDS: Final[tuple[Kind, ...]] = ("ingest", "flash", "generate", "background", "embed")
 STEP_BOUNDS_S: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 )  # fmt: skip

@@ -17,6 +17,7 @@ import orjson
 
 from . import messages
 from .errors import DecodeFault, FlashfeedError, RequestError
+from .probe_session import refuse_probe
 from .session import FlashQuery, SessionSpec
 from .tenant import TENANT_PATTERN, TENANT_RULE, check_session_id, session_key
 
@@ -140,6 +141,7 @@ def session_message(
     message: messages.Message
     match control:
         case CreateSession():
+            refuse_probe(session_key(control.tenant, control.session_id))
             spec = _spec(control, template)
             message = messages.Create(spec=spec, created_ms=now_ms, **carried)
         case DeleteSession():

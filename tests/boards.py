@@ -12,6 +12,8 @@ sys.path.append(str(ROOT))  # last: the rooms' names (codecs!) are others' there
 
 from dashboards import BOARDS  # noqa: E402
 from dashboards.build import FOLDER, rule_text, text_of  # noqa: E402
+from dashboards.panel import Panel, Query, filled_in  # noqa: E402
+from dashboards.pictures import table_rows  # noqa: E402
 
 ALERTS = ROOT / "dashboards" / "alerts.yml"
 RUNBOOK = ROOT / "docs" / "RUNBOOK.md"
@@ -22,11 +24,15 @@ __all__ = [
     "FOLDER",
     "ROOT",
     "RUNBOOK",
+    "Panel",
+    "Query",
     "expressions",
     "filled_in",
+    "grouping",
     "rule_text",
     "rules",
     "series",
+    "table_rows",
     "text_of",
 ]
 
@@ -40,6 +46,12 @@ def series(expression: str) -> list[tuple[str, set[str]]]:
     return found
 
 
+def grouping(expression: str) -> list[tuple[str, set[str]]]:
+    """The series that are aggregated `by` labels, and these."""
+    found = re.findall(r"\bby \(([\w, ]+)\)\s*\((?:\w*\()*(flashfeed_\w+)", expression)
+    return [(name, set(re.findall(r"\w+", labels))) for labels, name in found]
+
+
 def expressions() -> list[tuple[str, str, str]]:
     """Every panel's queries: dashboard, panel, and the expression."""
     return [
@@ -48,12 +60,6 @@ def expressions() -> list[tuple[str, str, str]]:
         for panel in board.panels
         for query in panel.queries
     ]
-
-
-def filled_in(expression: str, window: str) -> str:
-    """An expression as Grafana sends it with `All` chosen everywhere."""
-    expression = expression.replace("$__rate_interval", window)
-    return re.sub(r"\$(worker|tenant|feed|type|query)\b", ".*", expression)
 
 
 def rules() -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
 """A worker's metrics after every one of many sessions had an update with three answers: of
-10 tenants by 5 feeds, which is 50 scopes."""
+10 tenants by 5 feeds, which is 50 scopes; 100 partitions are behind."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from flashfeed.agents.metric_names import MetricNames
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.session_events import flash_events
 from flashfeed.agents.session_step import Step
+from flashfeed.agents.transport import Behind
 from flashfeed.engine import Update
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.state import Head
 
-TENANTS, FEEDS, QUESTIONS = 10, 5, 3
+TENANTS, FEEDS, QUESTIONS, PARTITIONS = 10, 5, 3, 100
 CHOICES = ("up", "down")
 
 
@@ -36,7 +37,9 @@ def busy_metrics(sessions: int) -> Metrics:
             answers=answers,
             previous={query.id: CHOICES[rest // FEEDS // 2 % 2] for query in queries},
         )
-        step = Step(head, queries=queries, taken=1)
+        step = Step(head, queries=queries, taken=1, received_ms=[0])
         update = Update(answers, 10, 30, 0, 1, 0.01, 0.01, 1, query_tokens=(10, 10, 10))
         metrics.sessions.stepped(step, update, flash_events(head), 0.0)
+    behind = {("ticks", number): Behind(7, 1000, 2000) for number in range(PARTITIONS)}
+    metrics.kafka.behind = lambda: behind
     return metrics

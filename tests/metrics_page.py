@@ -24,7 +24,9 @@ HEAD = """# Metrics
 What a worker's `/metrics` exports, in base SI units; written by
 `pytest tests/cli/test_metrics.py --write-metrics`. A session's id is never a label: `tenant`,
 `feed` and `query` are names of the configuration, `type` is a session's. What else a tenant
-calls its own is `other`. A tenant's key reads its own figures alone.
+calls its own is `other`. A tenant's key reads three figures of its own alone:
+`flashfeed_sessions`, `flashfeed_session_tokens` (held by its sessions) and
+`flashfeed_queued_records` (that wait).
 
 Counters have `_total` behind their names, histograms are classic (`_bucket`, `_count`, `_sum`).
 Beside these there are the process's own (`process_*`). `flashfeed_probe*` are those of
@@ -40,7 +42,7 @@ GPU = (
 )
 """Only with the `gpu` extra and NVIDIA's driver."""
 ELSEWHERE = {"flashfeed_silent_partitions": ("topic",)}
-"""Labels of what agents/stall_watch.py registers, which nothing may have moved yet."""
+"""Labels of what agents/stall_watch.py registers, before its first look."""
 PROBE = "flashfeed_probe"
 """How the names of what `flashfeed probe --every` exports begin."""
 

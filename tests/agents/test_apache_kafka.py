@@ -97,6 +97,20 @@ def test_a_wrong_password_is_told_and_not_shown(
     assert "not-the-password" not in ended.stderr + ended.stdout
 
 
+def test_a_probe_before_there_is_a_topic_says_so(node: Node, tmp_path: Path) -> None:
+    config, answers = tmp_path / "flashfeed.toml", f"answers-{time.time_ns()}"
+    asyncio.run(fill(node.plain, answers, 0))
+    config.write_text(
+        f'[kafka]\nbrokers = "{node.plain}"\n'
+        f'[topics]\nrecords = "not.there"\nflash_ready = "{answers}"\n'
+    )
+    command = [sys.executable, "-m", "flashfeed.cli.main", "probe", "-c", str(config)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "not.there: its partitions are not known" in ended.stderr
+
+
 async def test_a_group_that_never_read_a_topic_can_begin_at_its_end(node: Node) -> None:
     topic = group = f"end-{time.time_ns()}"
     await fill(node.plain, topic)
@@ -181,8 +195,14 @@ async def test_what_ends_with_a_transactions_marker_does_not_stand_still(node: N
     try:
         await until(lambda: all(set(records_of(got, n)) >= {0, 1} for n in (0, 1)))
         await asyncio.sleep(2)  # twenty looks
+        behind = app.consumer.behind()
+        assert {(tp.topic, tp.partition): one.records for tp, one in behind.items()} == {
+            (topic, 0): 0,
+            (topic, 1): 0,
+        }
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await app.stop()
-    assert registry.get_sample_value("flashfeed_silent_partitions_total") == 0
+    healed = registry.get_sample_value("flashfeed_silent_partitions_total", {"topic": topic})
+    assert healed == 0

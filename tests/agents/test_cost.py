@@ -38,7 +38,7 @@ def costs(prices: PricesConfig) -> tuple[Costs, CollectorRegistry]:
 
 
 def value(registry: CollectorRegistry, what: str, query: str, tenant: str = "acme") -> float:
-    feed = "" if query in ("(generate)", "(background)") else "candles"
+    feed = "" if query in ("(generate)", "(background)", "(embed)") else "candles"
     labels = {"tenant": tenant, "feed": feed, "query": query}
     if what == "money":
         labels["currency"] = "EUR"
@@ -64,6 +64,7 @@ def test_what_was_read_to_somebody_is_known_by_tenant() -> None:
     spent = {
         ("acme", "generate"): Spent(7, 0.7),
         ("acme", "background"): Spent(5, 0.5),
+        ("acme", "embed"): Spent(6, 0.6),
         ("acme", "ingest"): Spent(1000, 9.0),  # counted by its updates
         ("eve", "generate"): Spent(3, 0.1),
         ("bob", "generate"): Spent(4, 0.1),
@@ -71,6 +72,7 @@ def test_what_was_read_to_somebody_is_known_by_tenant() -> None:
     made.engine = lambda: EngineStats(spent=spent)
     assert value(registry, "tokens", "(generate)") == 7
     assert value(registry, "tokens", "(background)") == 5
+    assert value(registry, "tokens", "(embed)") == 6
     assert value(registry, "tokens", "(generate)", "other") == 7
     assert value(registry, "tokens", "(data)") == -1
     assert spent["acme", "generate"].tokens == 7  # a scrape changes nothing

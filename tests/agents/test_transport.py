@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,7 @@ async def test_what_is_not_acknowledged_is_not_committed_and_comes_again(broker:
     got = await run_app(broker, group, topic, 1, lambda got: len(records_of(got, 0)) == RECORDS)
     assert records_of(got, 0) == list(range(RECORDS))
     assert await committed(broker, group, topic) == {0: RECORDS, 1: None}
+    assert not list(Path.cwd().glob(f"{group}*"))  # where it runs it leaves nothing
     again = await run_app(
         broker, group, topic, None, lambda got: len(records_of(got, 1)) == RECORDS
     )

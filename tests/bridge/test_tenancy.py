@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from contextlib import aclosing, nullcontext
 from typing import Any
 
@@ -18,6 +19,8 @@ from flashfeed.models.errors import LimitReached, RequestError, SessionExists, S
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.tenant import SEPARATOR, check_session_id, session_key, split_key
+
+from metrics_page import PAGE
 
 SPEC = SessionSpec(type="ohlcv", flash=(FlashQuery("Up?"),), overflow="drop_oldest")
 CANDLE = {"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10}
@@ -185,6 +188,9 @@ async def test_documents_are_the_tenants_own(a: Any, b: Any) -> None:
 async def test_metrics_are_of_the_tenants_sessions(a: Any, b: Any) -> None:
     await a.create(SPEC, "secret-name")
     assert b"flashfeed_sessions 1.0" in await a.metrics()
+    names = re.findall(r"^(flashfeed_\w+) ", (await a.metrics()).decode(), re.M)
+    assert len(names) == 3
+    assert all(f"`{name}`" in PAGE.read_text() for name in names)
     assert b"flashfeed_sessions 0.0" in await b.metrics()
     assert b"secret-name" not in await a.metrics()
 

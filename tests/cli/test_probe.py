@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import urllib.request
 
+import httpx
 import pytest
 from conftest import RunningWorker
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,6 +41,23 @@ async def test_every_partition_answers_again_and_again(worker: RunningWorker) ->
             found = await one.round(timeout_s=60)
             assert sorted(found) == [0, 1, 2, 3]
             assert all(seconds is not None and seconds > 0 for seconds in found.values()), found
+
+
+async def test_its_sessions_are_nobodys_and_count_as_nobodys(worker: RunningWorker) -> None:
+    before = await live_sessions(worker)
+    async with prober(Config(kafka=KafkaConfig(brokers=worker.brokers))) as one:
+        await one.round(timeout_s=60)
+    assert await live_sessions(worker) == before
+    async with httpx.AsyncClient(base_url=worker.url) as http:
+        refused = await http.post("/v1/sessions", json={"id": "flashfeed-probe-99"})
+    assert refused.status_code == 400, refused.text
+    assert "flashfeed probe" in refused.text
+
+
+async def live_sessions(worker: RunningWorker) -> str:
+    async with httpx.AsyncClient(base_url=worker.url) as http:
+        lines = (await http.get("/metrics")).text.splitlines()
+    return next(line for line in lines if line.startswith("flashfeed_sessions "))
 
 
 def test_it_says_so_and_ends_with_0(worker: RunningWorker) -> None:
@@ -89,12 +108,14 @@ def test_it_serves_what_it_found(worker: RunningWorker) -> None:
     command = [*COMMAND, "--brokers", worker.brokers, "--every", "0.1", "--port", "0"]
     with subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
     ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
+        assert process.stderr is not None
+        line = json.loads(process.stderr.readline())  # not a terminal: the structured log
+        assert (line["level"], line["logger"]) == ("info", "flashfeed.cli.probe")
+        url = line["message"].split()[-1]
         try:
             found: dict[str, float] = {}
             while not found.get("flashfeed_probe_seconds_count"):
@@ -107,6 +128,7 @@ def test_it_serves_what_it_found(worker: RunningWorker) -> None:
                 }
             assert found["flashfeed_probe_success"] == 1
             assert text.count("flashfeed_probe_success{") == 4
+            assert "_created" not in text
         finally:
             process.terminate()
 

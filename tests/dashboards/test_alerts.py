@@ -16,6 +16,7 @@ from prometheus_tools import promtool
 
 W = 'instance="w:1",job="flashfeed"'
 LATENCY = "flashfeed_update_latency_seconds"
+SCOPE = 'tenant="",feed="f",type="ohlcv"'
 
 
 class Case(NamedTuple):
@@ -39,8 +40,11 @@ def late(minutes: str, per_minute: int) -> dict[str, str]:
     rest = f"{then + 60}+60x{after}"
     total = int(before) + int(during) + int(after) + 3
     return {
-        f'{LATENCY}_bucket{{{W},le="5.0"}}': good + bad + rest,
-        f"{LATENCY}_count{{{W}}}": f"0+60x{total}",
+        f'{LATENCY}_bucket{{{W},{SCOPE},le="5.0"}}': good + bad + rest,
+        f"{LATENCY}_count{{{W},{SCOPE}}}": f"0+60x{total}",
+        # A feed that is busier by far, and well, hides nothing.
+        f'{LATENCY}_bucket{{{W},tenant="",feed="busy",type="ohlcv",le="5.0"}}': f"0+6000x{total}",
+        f'{LATENCY}_count{{{W},tenant="",feed="busy",type="ohlcv"}}': f"0+6000x{total}",
     }
 
 
@@ -59,17 +63,23 @@ PROBE = 'instance="p:1",job="flashfeed-probe"'
 PROBE_LABELS = {"instance": "p:1", "job": "flashfeed-probe"}
 PLACE = f'{W},topic="ticks",partition="3"'
 CASES = {
-    "FlashfeedFreshnessBurnFast": Case(late("60 70 120", 0), {}, 59, None, 125, 150),
-    "FlashfeedFreshnessBurnSlow": Case(late("60 300 400", 0), {}, 59, None, 350, 700),
+    "FlashfeedFreshnessBurnFast": Case(late("60 70 120", 0), {"feed": "f"}, 59, None, 125, 150),
+    "FlashfeedFreshnessBurnSlow": Case(late("60 300 400", 0), {"feed": "f"}, 59, None, 350, 700),
     "FlashfeedLagOld": Case(
         gauge("flashfeed_consumer_lag_seconds", 0, 300, PLACE),
         {"topic": "ticks", "partition": "3"}, 9, 11, 14, 50,
     ),
     "FlashfeedDeadLetters": Case(
         {
+            # A message a second with a hundred records: two bad ones a second are 2%.
             f'flashfeed_records_total{{{W},feed="f",result="read"}}': "0+60x120",
+            f'flashfeed_records_total{{{W},feed="f",result="mapped"}}': "0+6000x120",
             f'flashfeed_records_total{{{W},feed="f",result="dead_letter"}}':
-                "0x10 6+6x38 240x70",
+                "0x10 120+120x38 4800x70",
+            # Six bad records of six thousand are not worth a ticket.
+            f'flashfeed_records_total{{{W},feed="many",result="read"}}': "0+60x120",
+            f'flashfeed_records_total{{{W},feed="many",result="mapped"}}': "0+6000x120",
+            f'flashfeed_records_total{{{W},feed="many",result="dead_letter"}}': "0+6x120",
         },
         {"feed": "f"}, 9, 13, 20, 60,
     ),

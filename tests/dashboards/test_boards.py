@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from boards import BOARDS, FOLDER, expressions, filled_in, rules, series, text_of
+from boards import (
+    BOARDS,
+    FOLDER,
+    Panel,
+    Query,
+    expressions,
+    filled_in,
+    grouping,
+    rules,
+    series,
+    table_rows,
+    text_of,
+)
 from metrics_page import documented, sample_names
 from prometheus_tools import promtool
 
@@ -58,12 +70,39 @@ def test_every_panel_of_the_file_says_what_it_is_and_in_what_unit(board) -> None
             assert used <= have
 
 
+def test_a_table_is_one_table_without_what_nobody_reads() -> None:
+    panels = [one for board in BOARDS for one in board.panels if one.kind == "table"]
+    made = {
+        one["title"]: one
+        for board in BOARDS
+        for one in json.loads((FOLDER / f"{board.name}.json").read_text())["panels"]
+        if one["type"] == "table"
+    }
+    assert made.keys() == {one.title for one in panels}
+    for panel in panels:
+        *merges, organize = made[panel.title]["transformations"]
+        several = len(panel.queries) > 1
+        assert [one["id"] for one in merges] == ["merge"] * several, panel.title
+        hidden = organize["options"]["excludeByName"].keys()
+        assert {"Time", "__name__"} <= hidden
+        assert ("Value" in hidden) == panel.labels_only
+        if several:
+            columns = [f"Value #{one['refId']}" for one in made[panel.title]["targets"]]
+            assert [*organize["options"]["renameByName"]] == columns
+
+
 @pytest.mark.parametrize("expression", [one[2] for one in expressions()] + RULES)
 def test_a_query_names_metrics_and_labels_that_exist(expression: str) -> None:
     for name, labels in series(expression):
         if name.startswith("process_"):
             continue
         assert name in sample_names(), name
+        assert labels <= own_labels(name) | PROMETHEUS_OWN, name
+
+
+@pytest.mark.parametrize("expression", [one[2] for one in expressions()] + RULES)
+def test_a_query_groups_by_labels_that_its_metric_has(expression: str) -> None:
+    for name, labels in grouping(expression):
         assert labels <= own_labels(name) | PROMETHEUS_OWN, name
 
 
@@ -93,3 +132,16 @@ def test_prometheus_reads_every_query(tmp_path: Path) -> None:
     checked = promtool("check", "rules", str(file))
     assert checked.returncode == 0, checked.stderr
     assert f"{len(asked)} rules found" in checked.stdout
+
+
+def test_a_picture_of_a_table_has_a_line_for_each_set_of_labels() -> None:
+    panel = Panel("t", "d", "short", (Query("m", "Money"), Query("s", "Time", "s")), kind="table")
+    labels = {"__name__": "m", "job": "flashfeed", "query": "trend"}
+    found = [
+        [{"metric": labels, "value": [0, "2"]}],
+        [{"metric": labels, "value": [0, "3"]}, {"metric": {"query": "x"}, "value": [0, "1"]}],
+    ]
+    rows = [row.split() for row in table_rows(panel, found)]
+    assert rows == [["Money", "Time"], ["2", "3", "s", "query=trend"], ["-", "1", "s", "query=x"]]
+    info = panel._replace(queries=(Query("m"),), labels_only=True)
+    assert table_rows(info, found[:1]) == ["query=trend"]

@@ -107,7 +107,10 @@ async def test_an_engine_embeds_by_name_beside_its_sessions(
         asked = [engine.embed([text], "small-bert") for text in TEXTS]
         vectors = np.concatenate([rows for rows, _ in await asyncio.gather(*asked)])
         np.testing.assert_allclose(vectors, oracle(path, TEXTS), atol=WITHIN)
-        _, n_tokens = await engine.embed(TEXTS, "small-bert")
+        _, n_tokens = await engine.embed(TEXTS, "small-bert", "acme")
+        spent = engine.stats().spent
+        assert spent["acme", "embed"].tokens == spent["", "embed"].tokens == n_tokens
+        assert spent["acme", "embed"].seconds > 0
         model = engine._open_sessions().model
         assert n_tokens == sum(len(model.tokens(text)) for text in TEXTS)
         with pytest.raises(ModelRefused, match="only writes text"):

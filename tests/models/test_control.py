@@ -54,6 +54,7 @@ REFUSED = [
     ({"op": "delete", "session_id": "a/b"}, "session id"),
     ({"op": "delete", "session_id": "s", "tenant": "a b"}, "tenant"),
     ({"op": "create", "session_id": "s"}, "exactly one"),
+    ({"op": "create", "session_id": "flashfeed-probe-0", "spec": SPEC}, "probe"),
     ({"op": "create", "session_id": "s", "spec": SPEC, "template": "market"}, "exactly one"),
     ({"op": "create", "session_id": "s", "template": "none"}, "none"),
     ({"op": "create", "session_id": "s", "template": "ward"}, "acme"),

@@ -29,6 +29,7 @@ __all__ = [
     "expressions",
     "filled_in",
     "grouping",
+    "measured",
     "rule_text",
     "rules",
     "series",
@@ -60,6 +61,12 @@ def expressions() -> list[tuple[str, str, str]]:
         for panel in board.panels
         for query in panel.queries
     ]
+
+
+def measured(expression: str) -> str:
+    """What an alert compares, whatever comes of it: each comparison gives 0 or 1 and drops
+    nothing. Not those that guard a division (`> 0)`): there has to be something to divide by."""
+    return re.sub(r"(>|<|==)\s(?!0\)|1\))", r"\1 bool ", expression)
 
 
 def rules() -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from flashfeed.agents.dead_letters import DeadLetter
 from flashfeed.agents.kafka_writer import KafkaWriter
 from flashfeed.agents.letter_box import LetterBox, read_letters
+from flashfeed.agents.letters import Chosen
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.sampling import sample_topics
 from flashfeed.agents.stall_watch import StallWatch
@@ -144,7 +145,7 @@ async def test_a_letter_of_the_largest_record_is_taken_and_replayed_whole(
         await writer.stop()
     assert failures == [] and writer.failures["too_large"] == 0
     config = Config(kafka=kafka, topics=TopicsConfig(dead_letters=topic))
-    [found] = await read_letters(config)
+    [found] = await read_letters(config, Chosen())
     assert found.cut
     box = LetterBox(config, [], Supplies(config, Metrics()), None)
     again = await box._whole(found)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -168,6 +169,16 @@ class WorkerUnderTest:
         assert self.process is not None
         await asyncio.to_thread(wait_until_ready, self.port, self.process, self.log)
 
+    async def answers(self) -> None:
+        """Wait until it does, ready or not."""
+        async with httpx.AsyncClient(timeout=1) as http:
+            for _ in range(600):
+                with suppress(httpx.HTTPError):
+                    await http.get(f"{self.url}/livez")
+                    return
+                await asyncio.sleep(0.1)
+        raise AssertionError(f"no answer from {self.url}; see {self.log}")
+
     def kill(self) -> None:
         """kill -9."""
         assert self.process is not None
@@ -312,6 +323,21 @@ class Causes:
     async def run(self) -> None:
         """Everything, at the same time where it can be."""
         await asyncio.gather(self._feeds_go_wrong(), self._lone_goes_wrong())
+        await self._nobody_answers()
+
+    async def _nobody_answers(self) -> None:
+        """Workers and probe hang, all of them."""
+        hang = [self.feeds.process, self.lone.process, self._probe]
+        for one in hang:
+            assert one is not None
+            one.send_signal(signal.SIGSTOP)
+        try:
+            await self.fire("FlashfeedNoWorker", "FlashfeedProbeSilent")
+        finally:
+            for one in hang:
+                assert one is not None
+                one.send_signal(signal.SIGCONT)
+        await until_none(self._told, "resolved", 120)
 
     async def fire(self, *names: str) -> None:
         """Wait until these were heard of."""
@@ -364,11 +390,12 @@ class Causes:
     async def _lone_goes_wrong(self) -> None:
         brokers = self.node.plain
         self.lone.kill()
-        await self.fire("FlashfeedWorkerDown", "FlashfeedProbeFailing")
-        self.lone.start()
-        await self.lone.ready()
-        await asyncio.sleep(3)  # Prometheus has to see that it began anew
-        self.lone.kill()
+        await self.fire("FlashfeedWorkerDown", "FlashfeedWorkerGone", "FlashfeedProbeFailing")
+        for _ in range(3):
+            self.lone.start()
+            await self.lone.answers()
+            await asyncio.sleep(1.5)  # Prometheus has to see that it began anew
+            self.lone.kill()
         async with transaction_that_does_not_end(brokers, "flashfeed.lone.changelog"):
             self.lone.start()
             await self.fire("FlashfeedPartitionNotServed", "FlashfeedWorkerRestarts")
@@ -378,7 +405,8 @@ class Causes:
         await self.fire("FlashfeedPartitionStuck")
         await read_quota(brokers, "--delete-config consumer_byte_rate")
         await self.resolve(
-            "FlashfeedWorkerDown", "FlashfeedProbeFailing", "FlashfeedPartitionNotServed",
+            "FlashfeedWorkerDown", "FlashfeedWorkerGone", "FlashfeedProbeFailing",
+            "FlashfeedPartitionNotServed",
             "FlashfeedWorkerRestarts", "FlashfeedEngineStalled", "FlashfeedPartitionStuck",
         )  # fmt: skip
 

@@ -65,7 +65,9 @@ def expressions() -> list[tuple[str, str, str]]:
 
 def measured(expression: str) -> str:
     """What an alert compares, whatever comes of it: each comparison gives 0 or 1 and drops
-    nothing. Not those that guard a division (`> 0)`): there has to be something to divide by."""
+    nothing. Not those in brackets of their own (`> 0)`, `== 1)`), which choose what there is to
+    compare. What is alerted on where it is absent has to be there."""
+    expression = expression.replace("absent(", "(")
     return re.sub(r"(>|<|==)\s(?!0\)|1\))", r"\1 bool ", expression)
 
 

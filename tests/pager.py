@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-DURATION = re.compile(r"(?<=\[)\d+[smh](?=\])|(?<=for: )\d+[smh]$", re.M)
+DURATION = re.compile(
+    r"(?<=\[)\d+[smh](?=[\]:])|(?<=[smh]:)\d+[smh](?=\])|(?<=for: )\d+[smh]$", re.M
+)
 """A rule's windows, and how long an alert waits until it fires."""
 UNIT_S = {"s": 1, "m": 60, "h": 3600}
 

@@ -18,6 +18,7 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
 from .connection import client_settings, stop_consumer
+from .topics import count_partitions
 
 SILENCE_MAX_S: Final = 30.0
 POLL_S: Final = 1.0
@@ -72,8 +73,8 @@ class Past:
         """A topic's partitions."""
         if topic not in await self._consumer.topics():
             raise ConfigError(f"there is no topic {topic} at {self._kafka.brokers}")
-        numbers = self._consumer.partitions_for_topic(topic) or ()
-        return [TopicPartition(topic, number) for number in sorted(numbers)]
+        count = (await count_partitions(self._kafka, [topic]))[topic]
+        return [TopicPartition(topic, number) for number in range(count)]
 
     async def stretches(
         self,

@@ -14,6 +14,7 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
 from .connection import client_settings, stop_consumer
+from .topics import count_partitions
 
 SILENCE_MAX_S = 5.0
 
@@ -42,10 +43,9 @@ async def sample_topics(
                 f"no topic is named {' or '.join(patterns)}; there are "
                 f"{', '.join(sorted(one for one in topics if not one.startswith('__'))) or 'none'}"
             )
+        counts = await count_partitions(kafka, named)
         places = [
-            TopicPartition(topic, number)
-            for topic in named
-            for number in consumer.partitions_for_topic(topic) or ()
+            TopicPartition(topic, number) for topic in named for number in range(counts[topic])
         ]
         return await _newest(consumer, places, count)
     finally:

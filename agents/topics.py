@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from aiokafka.errors import KafkaError, for_code
 
 from flashfeed.codecs.presets import codec_of
 from flashfeed.codecs.registry import needs_births
-from flashfeed.models.config import Config
+from flashfeed.models.config import Config, KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
 from .connection import client_settings
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 TOPIC_ALREADY_EXISTS = 36
 POLICY, BYTES_MAX = "cleanup.policy", "max.message.bytes"
 SETTINGS = {POLICY: "", BYTES_MAX: ""}
+SHOWN_S = 15.0
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -99,7 +102,7 @@ async def prepare_topics(config: Config) -> Topics:
     the records and changelog topics differ in partitions, owners or documents have
     more than one, or a topic's settings would lose what is written to it.
     """
-    async with _admin(config) as admin:
+    async with _admin(config.kafka) as admin:
         existing = await admin.list_topics()
         missing = [topic for topic in own_topics(config) if topic.name not in existing]
         response = await admin.create_topics(missing) if missing else None
@@ -109,12 +112,9 @@ async def prepare_topics(config: Config) -> Topics:
             elif code != TOPIC_ALREADY_EXISTS:  # another worker was faster
                 why = reason[0] if reason and reason[0] else for_code(code).__name__
                 raise Unavailable(f"cannot create topic {name}: {why}")
-        counts = {
-            topic["topic"]: len(topic["partitions"])
-            for topic in await admin.describe_topics(
-                [config.topics.records, config.topics.changelog, *single(config)]
-            )
-        }
+        counts = await partition_counts(
+            admin, [config.topics.records, config.topics.changelog, *single(config)]
+        )
         settings = await _settings(admin, [topic.name for topic in own_topics(config)])
     if counts[config.topics.records] != counts[config.topics.changelog]:
         raise ConfigError(
@@ -165,19 +165,41 @@ def check_settings(topic: NewTopic, have: dict[str, str]) -> None:
         )
 
 
+async def partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    """How many partitions each topic has. A broker may hear of a topic a moment after another
+    one has created it: they are waited for, and Unavailable names what does not come."""
+    deadline = time.monotonic() + SHOWN_S
+    while True:
+        described = await admin.describe_topics(names)
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
+        unknown = [name for name in names if not counts.get(name)]
+        if not unknown:
+            return counts
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the brokers do not know these topics yet: {', '.join(unknown)}")
+        await asyncio.sleep(0.1)
+
+
+async def count_partitions(kafka: KafkaConfig, names: list[str]) -> dict[str, int]:
+    """How many partitions each of these topics has. A consumer does not know of any that it
+    does not read. Raises Unavailable where the brokers do not tell."""
+    async with _admin(kafka) as admin:
+        return await partition_counts(admin, names)
+
+
 async def list_feed_topics(config: Config) -> dict[str, list[str]]:
     """Each feed's topics as they are now. Raises Unavailable where no broker answers."""
-    async with _admin(config) as admin:
+    async with _admin(config.kafka) as admin:
         return match_feeds(config, await admin.list_topics())
 
 
 @asynccontextmanager
-async def _admin(config: Config) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**client_settings(config.kafka))
+async def _admin(kafka: KafkaConfig) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(**client_settings(kafka))
     try:
         await admin.start()
     except Exception as error:
-        raise Unavailable(f"cannot reach the brokers {config.kafka.brokers}: {error}") from error
+        raise Unavailable(f"cannot reach the brokers {kafka.brokers}: {error}") from error
     try:
         yield admin
     finally:

@@ -29,6 +29,7 @@ __all__ = [
     "expressions",
     "filled_in",
     "grouping",
+    "measured",
     "rule_text",
     "rules",
     "series",
@@ -60,6 +61,14 @@ def expressions() -> list[tuple[str, str, str]]:
         for panel in board.panels
         for query in panel.queries
     ]
+
+
+def measured(expression: str) -> str:
+    """What an alert compares, whatever comes of it: each comparison gives 0 or 1 and drops
+    nothing. Not those in brackets of their own (`> 0)`, `== 1)`), which choose what there is to
+    compare. What is alerted on where it is absent has to be there."""
+    expression = expression.replace("absent(", "(")
+    return re.sub(r"(>|<|==)\s(?!0\)|1\))", r"\1 bool ", expression)
 
 
 def rules() -> list[dict[str, Any]]:

@@ -12,14 +12,23 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from prometheus_client import CollectorRegistry
 
+from flashfeed.agents.dead_letters import DeadLetter
+from flashfeed.agents.kafka_writer import KafkaWriter
+from flashfeed.agents.letter_box import LetterBox, read_letters
+from flashfeed.agents.letters import Chosen
+from flashfeed.agents.metrics import Metrics
+from flashfeed.agents.sampling import sample_topics
 from flashfeed.agents.stall_watch import StallWatch
+from flashfeed.agents.supplies import Supplies
+from flashfeed.agents.topics import partition_counts
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_records
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
-from flashfeed.models.config import KafkaConfig
+from flashfeed.models.config import Config, KafkaConfig, TopicsConfig
 
 from apache_kafka import PASSWORD, USER, Node, available, kafka_node
 from batch_app import RECORDS, committed, fill, make_app, records_of, run_app, until
@@ -83,6 +92,72 @@ def test_a_worker_reads_and_answers_over_tls_and_scram(
         wait_until_ready(port, process, log)
         assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS) + 1
         assert scrape(port, 'flashfeed_applied_records_total{result="applied"}') == 0
+
+
+async def test_a_topic_that_a_broker_does_not_know_yet_is_waited_for(node: Node) -> None:
+    name = f"late-{time.time_ns()}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=node.plain)
+    await admin.start()
+    try:
+        counting = asyncio.create_task(partition_counts(admin, [name]))
+        await asyncio.sleep(0.5)
+        assert not counting.done()
+        await admin.create_topics([NewTopic(name, 3, 1)])
+        assert await counting == {name: 3}
+    finally:
+        await admin.close()
+
+
+async def send_large(brokers: str, topic: str, key: Any, value: Any, headers: Any) -> int:
+    """A record as others write it; its offset in partition 0."""
+    async with AIOKafkaProducer(bootstrap_servers=brokers, max_request_size=2**21) as producer:
+        held = list(headers)
+        sent = await producer.send_and_wait(topic, value, key=key, partition=0, headers=held)
+    return int(sent.offset)
+
+
+LARGE = 1_048_000
+"""As large as a record can be, all in all (message.max.bytes is 1 MiB)."""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "header"),
+    [(b"k", LARGE, 0), (b"k", 0, LARGE), (b"k" * LARGE, 0, 0), (b"k", LARGE - 200_000, 200_000)],
+)
+async def test_a_letter_of_the_largest_record_is_taken_and_replayed_whole(
+    node: Node, key: bytes, value: int, header: int
+) -> None:
+    now, failures = time.time_ns(), list[BaseException]()
+    source, topic = f"source-{now}", f"letters-{now}"
+    await fill(node.plain, source, 0)
+    await fill(node.plain, topic, 0)
+    kafka = KafkaConfig(brokers=node.plain)
+    whole = (key, b"v" * value, (("h", b"h" * header),))
+    writer = KafkaWriter(kafka, failures.append)
+    await writer.start()
+    try:
+        at = await send_large(node.plain, source, *whole)
+        letter = DeadLetter(
+            source, 0, at, "decode", "$", "x" * 2000, *whole, where="feed f", feed="f"
+        )
+        await writer.write([letter.write(topic)])
+    finally:
+        await writer.stop()
+    assert failures == [] and writer.failures["too_large"] == 0
+    config = Config(kafka=kafka, topics=TopicsConfig(dead_letters=topic))
+    [found] = await read_letters(config, Chosen())
+    assert found.cut
+    box = LetterBox(config, [], Supplies(config, Metrics()), None)
+    again = await box._whole(found)
+    assert (again.key, again.value, again.headers) == whole
+    assert not again.cut
+
+
+async def test_what_lies_on_a_topic_is_sampled(node: Node) -> None:
+    topic = f"sampled-{time.time_ns()}"
+    await fill(node.plain, topic)
+    found = await sample_topics(KafkaConfig(brokers=node.plain), [topic], 10)
+    assert len(found) == 10
 
 
 def test_a_wrong_password_is_told_and_not_shown(

@@ -11,6 +11,7 @@ import urllib.request
 import httpx
 import pytest
 from conftest import RunningWorker
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flashfeed.agents.key_partition import partition_of
@@ -23,6 +24,8 @@ from flashfeed.cli.embedded_broker import (
 )
 from flashfeed.cli.probe import ProbeMetrics, prober, session_of
 from flashfeed.models.config import Config, KafkaConfig
+
+from prometheus_tools import promtool
 
 pytestmark = [pytest.mark.broker, pytest.mark.model]
 COMMAND = [sys.executable, "-m", "flashfeed.cli.main", "probe"]
@@ -141,3 +144,10 @@ def test_a_record_that_is_lost_is_seen() -> None:
     assert get("flashfeed_probe_success", {"partition": "2"}) == 0
     assert get("flashfeed_probes_total", {"result": "lost"}) == 1
     assert get("flashfeed_probe_seconds_count") == 1
+
+
+def test_promtool_finds_nothing_to_say() -> None:
+    metrics = ProbeMetrics()
+    metrics.found(2, 0.5)
+    checked = promtool("check", "metrics", given=generate_latest(metrics.registry).decode())
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from flashfeed.agents.dead_letters import ALWAYS, SOMETIMES
+from flashfeed.agents.metrics import Metrics
+
 from boards import (
     BOARDS,
     FOLDER,
+    ROOT,
     Panel,
     Query,
     expressions,
@@ -104,6 +109,31 @@ def test_a_query_names_metrics_and_labels_that_exist(expression: str) -> None:
 def test_a_query_groups_by_labels_that_its_metric_has(expression: str) -> None:
     for name, labels in grouping(expression):
         assert labels <= own_labels(name) | PROMETHEUS_OWN, name
+
+
+def test_a_document_names_metrics_that_exist() -> None:
+    own = {"flashfeed_session_tokens", "flashfeed_queued_records"}  # a tenant's key reads them
+    known = {*documented(), *sample_names(), *own, "flashfeed_gpu_", "flashfeed_probe"}
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+    others = [*ROOT.glob("compose/**/*.y*ml"), *ROOT.glob("compose/*.json")]
+    words = {
+        (path.name, word)
+        for path in [*pages, *others]
+        for word in re.findall(r"(?<![\w./-])flashfeed_[a-z_]+(?![\w/.(])", path.read_text())
+    }
+    of_letters = {f"flashfeed_{name}" for name in (*ALWAYS, *SOMETIMES)}
+    unknown = {(page, word) for page, word in words if word not in known | of_letters}
+    assert unknown == set()
+    assert len({word for _, word in words}) > len(documented()) / 2
+
+
+def test_a_query_of_the_process_names_what_the_worker_exports() -> None:
+    exported = {one.name for family in Metrics().collect() for one in family.samples}
+    named = {
+        name for one in [*(one[2] for one in expressions()), *RULES] for name, _ in series(one)
+    }
+    of_process = {name for name in named if name.startswith("process_")}
+    assert of_process and of_process <= exported
 
 
 def test_recorded_names_exist() -> None:

@@ -176,7 +176,7 @@ def test_a_probe_before_there_is_a_topic_says_so(node: Node, tmp_path: Path) -> 
     config, answers = tmp_path / "flashfeed.toml", f"answers-{time.time_ns()}"
     asyncio.run(fill(node.plain, answers, 0))
     config.write_text(
-        f'[kafka]\nbrokers = "{node.plain}"\n'
+        f'[kafka]\nbrokers = "{node.plain}"\nrequest_timeout_s = 8\n'
         f'[topics]\nrecords = "not.there"\nflash_ready = "{answers}"\n'
     )
     command = [sys.executable, "-m", "flashfeed.cli.main", "probe", "-c", str(config)]

@@ -119,6 +119,7 @@ def test_counters_are_what_lies_in_the_topics(ran: Ran) -> None:
     exported = {
         tuple(one.labels[name] for name in ("type", "query", "value", "changed")): one.value
         for one in after.families["flashfeed_answers"].samples
+        if one.value  # what a feed's sessions may say is there from the start
     }
     assert exported == given
     for name in {one["name"] for one in written.answers}:
@@ -311,7 +312,9 @@ def test_every_panel_and_every_rule_has_data_of_the_run(ran: Ran) -> None:
     assert nothing == NEEDS_A_GPU
     for rule in rules():
         compared = measured(rule["expr"]) if "alert" in rule else rule["record"]
-        assert asked(ran.prometheus, compared), (rule, compared)
+        while not asked(ran.prometheus, compared):  # its windows look each half minute
+            assert time.monotonic() < deadline + 40, (rule, compared)
+            time.sleep(1)
     groups = httpx.get(f"{ran.prometheus}/api/v1/rules", timeout=30).json()["data"]["groups"]
     states = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     assert len(states) == len(rules())

@@ -92,7 +92,12 @@ def send(broker: str, numeric: str, values: dict[str, list[dict[str, Any]]]) -> 
 def received(broker: str, topic: str, count: int) -> list[tuple[bytes, Source]]:
     """The topic's first messages."""
     consumer = Consumer(
-        {"bootstrap.servers": broker, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"}
+        {
+            "bootstrap.servers": broker,
+            "group.id": uuid.uuid4().hex,
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": 6000,  # the embedded broker's joins take half of it
+        }
     )
     consumer.subscribe([topic])
     try:

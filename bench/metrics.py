@@ -19,14 +19,13 @@ import asyncio
 import json
 import logging
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from transport import TOPIC, fill
+from transport import TOPIC, fill, side_in_process
 from transport_worker import applied_run
 
 from flashfeed.agents import app
@@ -70,23 +69,12 @@ class SilentMetrics(Metrics):
         pass
 
 
-def cpu_in_process(side: str, broker: str) -> float:
-    """CPU seconds a record of one side, in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, __file__, side, broker],
-        check=False, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-    return float(done.stdout.split()[-1])
-
-
 def overhead(broker: str) -> dict[str, Any]:
     """The median of the pairs' ratios, less 1; who goes first alternates."""
     pairs: list[dict[str, float]] = []
     for number in range(PAIRS):
         order: Iterable[str] = SIDES if number % 2 else reversed(SIDES)
-        pairs.append({side: cpu_in_process(side, broker) for side in order})
+        pairs.append({side: side_in_process(__file__, side, broker) for side in order})
         print(*(f"{side} {pairs[-1][side] * 1e6:.1f} us" for side in SIDES), file=sys.stderr)
     ratios = [pair["with"] / pair["without"] for pair in pairs]
     us = {f"us_{side}": statistics.median(pair[side] for pair in pairs) * 1e6 for side in SIDES}

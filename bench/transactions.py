@@ -15,13 +15,12 @@ import asyncio
 import json
 import logging
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from transport import fill
+from transport import fill, side_in_process
 from transport_worker import applied_run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -30,17 +29,6 @@ from apache_kafka import kafka_node
 RECORDS, SYMBOLS, ROUNDS = 60_000, 32, 3
 TOPIC = "candles"
 SIDES = ("with", "without")
-
-
-def rate_in_process(side: str, broker: str) -> float:
-    """Records a second of one side, in a fresh process."""
-    done = subprocess.run(
-        [sys.executable, __file__, side, broker],
-        check=False, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    if done.returncode:
-        raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
-    return float(done.stdout.split()[-1])
 
 
 async def filled(broker: str) -> None:
@@ -66,7 +54,7 @@ def main() -> None:
         asyncio.run(filled(node.plain))
         for number in range(ROUNDS):
             order = SIDES if number % 2 else SIDES[::-1]
-            rounds.append({side: rate_in_process(side, node.plain) for side in order})
+            rounds.append({side: side_in_process(__file__, side, node.plain) for side in order})
             print(*(f"{side} {rounds[-1][side]:,.0f}" for side in SIDES), file=sys.stderr)
     ratio = statistics.median(one["with"] / one["without"] for one in rounds)
     rates = {side: round(statistics.median(one[side] for one in rounds)) for side in SIDES}

@@ -200,14 +200,14 @@ async def run_side(side: str, broker: str, wanted: int) -> float:
     )
 
 
-def side_in_process(side: str, broker: str) -> float:
-    """Run one side in a fresh process and read its rate."""
+def side_in_process(script: str, side: str, broker: str) -> float:
+    """Run one side of a bench in a fresh process, and read the number that it prints last."""
     done = subprocess.run(
-        [sys.executable, __file__, side, broker],
+        [sys.executable, script, side, broker],
         check=False,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
     )
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
@@ -228,7 +228,7 @@ def main() -> None:
         asyncio.run(fill(broker, SPREAD_TOPIC, SPREAD_SYMBOLS, RECORDS["spread"]))
         for _ in range(ROUNDS):
             for side in RECORDS:
-                rates[side].append(side_in_process(side, broker))
+                rates[side].append(side_in_process(__file__, side, broker))
     medians = {side: statistics.median(values) for side, values in rates.items()}
     print(f"{'side':<10}{'records/s':>12}   rounds")
     for side in RECORDS:

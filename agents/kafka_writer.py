@@ -62,6 +62,14 @@ class Written(NamedTuple):
     offset: int
 
 
+async def send(producer: AIOKafkaProducer, one: Write) -> asyncio.Future[Any]:
+    """Hand a record over to a producer; what is returned waits for its acknowledgement."""
+    sent: asyncio.Future[Any] = await producer.send(
+        one.topic, one.value, key=one.key, partition=one.partition, headers=list(one.headers)
+    )
+    return sent
+
+
 class KafkaWriter:
     """Writes records and waits for their acknowledgement. `failures` counts what was not
     written, by why."""
@@ -92,13 +100,7 @@ class KafkaWriter:
             sender_log.setLevel(level)
 
     async def _connect(self, *, idempotent: bool) -> None:
-        self._producer = AIOKafkaProducer(
-            acks="all",
-            max_request_size=self.request_bytes_max,
-            max_batch_size=BATCH_BYTES_MAX,
-            enable_idempotence=idempotent,
-            **client_settings(self._kafka),
-        )
+        self._producer = self.producer(enable_idempotence=idempotent)
         try:
             await self._producer.start()
         except BaseException:
@@ -117,22 +119,24 @@ class KafkaWriter:
         Raises RequestError where a record is larger than its topic takes, and Unavailable:
         then nothing was written. WriteUncertain where the broker did not acknowledge.
         """
-        writes = list(writes)
-        self.check(writes)
+        [written] = await self.write_in_order(writes)
+        return written
+
+    async def write_in_order(self, *groups: Iterable[Write]) -> list[list[Written]]:
+        """Write groups, each when the one before it is acknowledged; raises as `write` does.
+        Where a record of any is too large nothing is written."""
+        kept = [list(group) for group in groups]
+        for group in kept:
+            self.check(group)
+        return [await self._write(group) for group in kept]
+
+    async def _write(self, writes: Sequence[Write]) -> list[Written]:
         if self._failure is not None:
             raise Unavailable(f"the worker stops after a lost write: {self._failure}")
         pending: list[asyncio.Future[Any]] = []
         try:
             for one in writes:
-                pending.append(
-                    await self._producer.send(
-                        one.topic,
-                        one.value,
-                        key=one.key,
-                        partition=one.partition,
-                        headers=list(one.headers),
-                    )
-                )
+                pending.append(await send(self._producer, one))
             done = await asyncio.gather(*pending)
         except KafkaError as error:
             if not pending:
@@ -149,10 +153,15 @@ class KafkaWriter:
         self._failure = error
         self._on_failure(error)
 
-    @property
-    def request_bytes_max(self) -> int:
-        """What the largest record of any topic may have."""
-        return max([RECORD_BYTES_MAX, *self._bytes_max.values()])
+    def producer(self, **more: Any) -> AIOKafkaProducer:
+        """A producer that takes what our topics take; it is to be started."""
+        return AIOKafkaProducer(
+            acks="all",
+            max_request_size=max([RECORD_BYTES_MAX, *self._bytes_max.values()]),
+            max_batch_size=BATCH_BYTES_MAX,
+            **client_settings(self._kafka),
+            **more,
+        )
 
     def check(self, writes: Iterable[Write]) -> None:
         """Raises RequestError where a record is larger than its topic takes."""

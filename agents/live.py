@@ -73,7 +73,7 @@ from .tenancy import TenantSessions
 if TYPE_CHECKING:
     from .tracing import Tracing
 
-REST_MAX_S = 2.0
+REST_MAX_S = 2.0  # so long a look at a session waits for its step's end
 
 
 class LiveSessions:

@@ -32,10 +32,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import Unavailable
+from flashfeed.models.errors import Fenced, Unavailable
 
 from .kafka_writer import KafkaWriter, Write
 from .transactions import Transactions
+
+FENCED_SESSION_TIMEOUTS = 5
+"""The group says sooner who has a partition."""
 
 
 class StepWriter(Protocol):
@@ -83,7 +86,7 @@ class KafkaStepWriter:
         """Begin to write for a partition that is ours now; from here on nobody else can.
         Raises Unavailable where the brokers do not let us."""
         if self.atomic:
-            opened = Transactions(self._kafka, partition, self._writer, self._fenced)
+            opened = Transactions(self._kafka.group, partition, self._writer, self._fenced)
             await opened.start()
             self._open[partition] = opened
 
@@ -97,15 +100,14 @@ class KafkaStepWriter:
         self, partition: int, refused: list[Write], changelog: list[Write], events: list[Write]
     ) -> None:
         """1 what was refused or removed, 2 the changelog, 3 what readers see."""
+        if not self.atomic:
+            await self._writer.write_in_order(refused, changelog, events)
+            return
+        if partition not in self._open:
+            raise Fenced(f"partition {partition} is not this worker's")
         writes = [*refused, *changelog, *events]
         self._writer.check(writes)
-        if self.atomic:
-            if partition not in self._open:
-                raise Unavailable(f"partition {partition} is not this worker's")
-            await self._open[partition].write(writes)
-            return
-        for one in (refused, changelog, events):
-            await self._writer.write(one)
+        await self._open[partition].write(writes)
 
     def _fenced(self, partition: int) -> None:
         """Another producer has the partition's id: the group is about to say that it is
@@ -122,6 +124,3 @@ class KafkaStepWriter:
 
         wait_s = FENCED_SESSION_TIMEOUTS * self._kafka.session_timeout_s
         asyncio.get_running_loop().call_later(wait_s, still_ours, self._open.get(partition))
-
-
-FENCED_SESSION_TIMEOUTS = 5

@@ -15,20 +15,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaError,
-    ProducerFenced,
-    TransactionalIdAuthorizationFailed,
-)
+from aiokafka.errors import KafkaError, ProducerFenced, TransactionalIdAuthorizationFailed
 
-from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import Fenced, Unavailable, WriteUncertain
 
-from .connection import client_settings
-from .kafka_writer import BATCH_BYTES_MAX, KafkaWriter, Write
+from .kafka_writer import KafkaWriter, Write, send
 
 STEPS_MAX = 256
+START_MAX_S = 60.0
 COMMIT_MAX_S = 60.0
 """A transaction that takes longer is aborted by the broker (its transaction timeout)."""
 
@@ -43,13 +37,12 @@ class Transactions:
 
     def __init__(
         self,
-        kafka: KafkaConfig,
+        group: str,
         partition: int,
         writer: KafkaWriter,
         fenced: Callable[[int], None],
     ) -> None:
-        self.id = f"{kafka.group}-{partition}"
-        self._kafka = kafka
+        self.id = f"{group}-{partition}"
         self._partition = partition
         self._writer = writer
         self._on_fenced = fenced
@@ -62,28 +55,29 @@ class Transactions:
 
     async def start(self) -> None:
         """Take the id over; returns when nobody else can write under it. Raises Unavailable."""
-        self._producer = AIOKafkaProducer(
-            acks="all",
-            transactional_id=self.id,
-            transaction_timeout_ms=int(COMMIT_MAX_S * 1000),
-            max_request_size=self._writer.request_bytes_max,
-            max_batch_size=BATCH_BYTES_MAX,
-            **client_settings(self._kafka),
+        self._producer = self._writer.producer(
+            transactional_id=self.id, transaction_timeout_ms=int(COMMIT_MAX_S * 1000)
         )
         try:
-            await self._producer.start()
-        except TransactionalIdAuthorizationFailed as error:
-            await self._producer.stop()
-            raise Unavailable(
-                f"the brokers do not let us write under the transactional id {self.id!r}: grant "
-                f"Write and Describe on TransactionalId, or set kafka.transactions = false"
-            ) from error
+            async with asyncio.timeout(START_MAX_S):
+                await self._producer.start()
         except BaseException as error:
             await self._producer.stop()
-            if isinstance(error, KafkaError):
-                raise Unavailable(f"transactional id {self.id!r}: {error!r}") from error
+            if isinstance(error, (KafkaError, TimeoutError)):
+                raise Unavailable(self._refused(error)) from error
             raise
         self._task = asyncio.create_task(self._run(), name=f"transactions {self.id}")
+
+    def _refused(self, error: Exception) -> str:
+        what = f"the brokers give no transactions under the id {self.id!r}"
+        if isinstance(error, TimeoutError):
+            why = f"no answer within {START_MAX_S:.0f} s: are there enough brokers for "
+            why += "transaction.state.log.replication.factor and .min.isr"
+        elif isinstance(error, TransactionalIdAuthorizationFailed):
+            why = "it wants Write and Describe on this TransactionalId"
+        else:
+            why = repr(error)
+        return f"{what} ({why}); kafka.transactions = false does without"
 
     async def stop(self) -> None:
         """Finish the transaction under way and disconnect; what waits is not written."""
@@ -109,11 +103,11 @@ class Transactions:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
+            if self._ends:
+                self._fail(self._waiting, Fenced(f"partition {self._partition} was let go"))
+                return
             steps = self._waiting[:STEPS_MAX]
-            if self._ends or not steps:
-                if self._ends:
-                    self._fail(self._waiting, Fenced(f"partition {self._partition} was let go"))
-                    return
+            if not steps:
                 self._wake.clear()
                 continue
             del self._waiting[: len(steps)]
@@ -130,17 +124,7 @@ class Transactions:
     async def _commit(self, writes: Sequence[Write]) -> None:
         producer = self._producer
         await producer.begin_transaction()
-        pending = [
-            await producer.send(
-                one.topic,
-                one.value,
-                key=one.key,
-                partition=one.partition,
-                headers=list(one.headers),
-            )
-            for one in writes
-        ]
-        await asyncio.gather(*pending)
+        await asyncio.gather(*[await send(producer, one) for one in writes])
         await producer.commit_transaction()
 
     def _failed(self, steps: Sequence[_Step], error: BaseException) -> None:

@@ -76,8 +76,9 @@ def certificates(home: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def kafka_node(home: Path) -> Iterator[Node]:
-    """A node with a plain listener and one with TLS and SCRAM-SHA-512."""
+def kafka_node(home: Path, transaction_replicas: int = 1) -> Iterator[Node]:
+    """A node with a plain listener and one with TLS and SCRAM-SHA-512. With more than one
+    replica wanted of what transactions are kept in it, alone, has none."""
     plain, secure, controller = free_port(), free_port(), free_port()
     ca, bundle = certificates(home)
     settings = f"""process.roles=broker,controller
@@ -93,7 +94,7 @@ listener.name.secure.scram-sha-512.sasl.jaas.config={SCRAM_LOGIN} required;
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={bundle}
 offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
+transaction.state.log.replication.factor={transaction_replicas}
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 log.dirs={home / "data"}

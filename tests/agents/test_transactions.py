@@ -154,7 +154,7 @@ async def test_what_was_under_way_is_aborted_by_who_comes(brokers: str) -> None:
     kafka = KafkaConfig(brokers=brokers, group=topic)
     zombie = AIOKafkaProducer(
         bootstrap_servers=brokers,
-        transactional_id=Transactions(kafka, 0, KafkaWriter(kafka, print), print).id,
+        transactional_id=Transactions(topic, 0, KafkaWriter(kafka, print), print).id,
     )
     await zombie.start()
     await zombie.begin_transaction()
@@ -163,6 +163,24 @@ async def test_what_was_under_way_is_aborted_by_who_comes(brokers: str) -> None:
         await rig.steps.publish(0, [], [Write(topic, b"k", b"whole")], [])
         assert [one.value for one in await committed(brokers, topic)] == [b"whole"]
     await zombie.stop()
+
+
+async def test_a_cluster_that_cannot_keep_transactions_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka would ask for ever, and the worker never be ready."""
+    monkeypatch.setattr("flashfeed.agents.transactions.START_MAX_S", 4.0)
+    with kafka_node(tmp_path, transaction_replicas=3) as node:
+        kafka = KafkaConfig(brokers=node.plain)
+        writer = KafkaWriter(kafka, print)
+        await writer.start()
+        steps = KafkaStepWriter(kafka, writer, print)
+        assert steps.atomic
+        with pytest.raises(Unavailable, match=r"replication\.factor.*transactions = false"):
+            await steps.open(0)
+        with pytest.raises(Fenced):
+            await steps.publish(0, [], [], [])
+        await writer.stop()
 
 
 async def test_transactions_can_be_left_out(brokers: str) -> None:

@@ -327,7 +327,7 @@ class SessionOwner:
         await parts.steps.publish(self.partition, out.refused, out.changelog, out.published)
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
-        self._count(step, done.update, out.events)
+        self._count(step, done.update, out.answers)
         for event in out.events:
             parts.publish(event)
         parts.metrics.dead_letters(out.control)
@@ -348,11 +348,8 @@ class SessionOwner:
             self.state = next_state(done.step, done.state, head)
             self.last_used_ms = max(self.last_used_ms, head.evaluated_ms or head.created_ms)
 
-    def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
-        metrics = self._parts.metrics
-        now_ms = time.time() * 1000
-        answers = (event for event in events if isinstance(event, FlashReady))
-        metrics.sessions.stepped(step, update, answers, now_ms)
+    def _count(self, step: Step, update: Update, answers: Sequence[FlashReady]) -> None:
+        self._parts.metrics.sessions.stepped(step, update, answers, time.time() * 1000)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

@@ -22,6 +22,7 @@ import json
 import logging
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -106,7 +107,6 @@ async def chaos(run: Run, home: Path) -> Outcome:
     )
     async with rig(home, run.workers, run.brokers, run.sessions, run.session_timeout_s) as troubled:
         say(f"ready; snapshots' disk: {troubled.disk}")
-        await readings.make_source(troubled.bootstrap, min(3, run.brokers))
         troubled.began_s = time.time()
         over = asyncio.Event()
         feeding = asyncio.create_task(
@@ -231,6 +231,8 @@ def main() -> None:
     if kinds:
         given["kinds"] = tuple(Kind[name] for name in kinds.split(","))
     run = Run(**given)
+    # Stopped from outside it still unmounts and ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     logging.disable(logging.ERROR)  # the clients' complaints of brokers that we took away
     with keeping(logs) as home:
         outcome = asyncio.run(chaos(run, home))

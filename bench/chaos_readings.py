@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import httpx
 import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from chaos_expected import expected_lines, unique
 from chaos_feed import LARGE_BYTES, Candle, Sent
-from chaos_rig import PARTITIONS, SOURCE, Rig
+from chaos_rig import SOURCE, Rig
 from chaos_verdict import Answered, Claim, Final, Place, Source, Updated, logits_apart
 
 from flashfeed.agents.barrier import is_barrier
@@ -30,15 +29,6 @@ TOPICS = TopicsConfig()
 READ_MAX_S = 60.0
 ANSWER_MAX_S = 60.0
 LOGITS_WITHIN = 0.1
-
-
-async def make_source(brokers: str, replication: int) -> None:
-    """The source's topic, which takes large records."""
-    settings = {"max.message.bytes": str(2 * LARGE_BYTES)}
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    await admin.start()
-    await admin.create_topics([NewTopic(SOURCE, PARTITIONS, replication, topic_configs=settings)])
-    await admin.close()
 
 
 async def send(

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from chaos_feed import LARGE_BYTES
 from chaos_network import Link
 
 from flashfeed.cli.embedded_broker import free_port
@@ -192,11 +194,20 @@ class Rig:
         return time.time() - self.began_s
 
 
+async def make_source(brokers: str, replication: int) -> None:
+    """The source's topic, which takes large records."""
+    settings = {"max.message.bytes": str(2 * LARGE_BYTES)}
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    await admin.create_topics([NewTopic(SOURCE, PARTITIONS, replication, topic_configs=settings)])
+    await admin.close()
+
+
 @contextlib.asynccontextmanager
 async def rig(
     home: Path, workers: int, brokers: int, sessions: int, session_timeout_s: float
 ) -> AsyncIterator[Rig]:
-    """Brokers and workers, ready."""
+    """Brokers with the source's topic, and workers, ready."""
     os.environ[SECRET_ENV] = "a secret of the workers under trouble"
     names = [f"W{number}" for number in range(workers)]
     doors = [
@@ -207,6 +218,7 @@ async def rig(
     with contextlib.ExitStack() as stack:
         cluster = kafka_cluster(home, brokers, lambda number: doors[number - 1])
         running = await asyncio.to_thread(stack.enter_context, cluster)
+        await make_source(bootstrap(running), min(3, brokers))
         try:
             for name in names:
                 links = [Link(door[name].advertised, door[name].port) for door in doors]

@@ -33,11 +33,6 @@ class Right(NamedTuple):
     purpose: str = ""
     prefix: bool = False
 
-    def __str__(self) -> str:
-        """The right as an error names it."""
-        purpose = f" ({self.purpose})" if self.purpose else ""
-        return f"{self.operation} on {self.resource} {self.name}{purpose}"
-
 
 def worker_rights(config: Config, feeds: Mapping[str, Sequence[str]]) -> list[Right]:
     """What a worker needs where its topics exist: `feeds` are each feed's topics. To read or
@@ -93,24 +88,34 @@ def missing(rights: Iterable[Right], allowed: Mapping[tuple[str, str], int | Non
 
 def refusal(lacking: Sequence[Right], user: str) -> str:
     """What is not allowed, and the commands that allow it."""
-    what = "; ".join(map(str, lacking))
-    return f"user {user!r} lacks {what}. Grant: {' && '.join(acl_commands(lacking, user))}"
+    by_resource: dict[tuple[str, str, str], list[str]] = {}
+    for one in lacking:
+        by_resource.setdefault((one.resource, one.name, one.purpose), []).append(one.operation)
+    what = "; ".join(
+        f"{' and '.join(operations)} on {resource} {name} ({purpose})"
+        for (resource, name, purpose), operations in by_resource.items()
+    )
+    return f"user {user!r} lacks {what}. Grant: {'; '.join(acl_commands(lacking, user))}"
 
 
 def acl_commands(rights: Iterable[Right], user: str) -> list[str]:
-    """`kafka-acls.sh` calls that grant these rights, one for each resource."""
+    """The fewest `kafka-acls.sh` calls that grant these rights."""
     by_resource: dict[tuple[str, str, bool], list[str]] = {}
     for one in rights:
-        found = by_resource.setdefault((one.resource, one.name, one.prefix), [])
-        if one.operation not in found:
-            found.append(one.operation)
+        held = by_resource.setdefault((one.resource, one.name, one.prefix), [])
+        if one.operation not in held:
+            held.append(one.operation)
+    together: dict[tuple[str, bool, tuple[str, ...]], list[str]] = {}
+    for (resource, name, prefix), operations in by_resource.items():
+        together.setdefault((resource, prefix, tuple(operations)), []).append(name)
     options = {"Topic": "--topic", "Group": "--group", "TransactionalId": "--transactional-id"}
     return [
         f"kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal User:{user} "
         + " ".join(f"--operation {one}" for one in operations)
-        + f" {options[resource]} {name}"
+        + " "
+        + " ".join(f"{options[resource]} {name}" for name in names)
         + (" --resource-pattern-type prefixed" if prefix else "")
-        for (resource, name, prefix), operations in by_resource.items()
+        for (resource, prefix, operations), names in together.items()
     ]
 
 
@@ -127,7 +132,7 @@ def denied(error: BaseException | None, operation: str = "") -> str:
 
 
 _REFUSALS: Final[tuple[tuple[type[Exception], str, str], ...]] = (
-    (TopicAuthorizationFailedError, "Topic", "Read or Write"),
+    (TopicAuthorizationFailedError, "Topic", READ),
     (GroupAuthorizationFailedError, "Group", READ),
     (TransactionalIdAuthorizationFailed, "TransactionalId", WRITE),
     (ClusterAuthorizationFailedError, "Cluster", "IdempotentWrite"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -22,10 +23,12 @@ from flashfeed.engine import Engine, Update
 from flashfeed.models.errors import (
     ContextFull,
     EngineError,
+    EngineFull,
     ModelUnavailable,
     Overloaded,
     SessionUnknown,
 )
+from flashfeed.models.messages import Create
 from flashfeed.models.session import SessionSpec, WindowSpec
 from flashfeed.models.state import Head, Item
 from flashfeed.models.window import halved, window_length
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 
 ENGINE_TRIES = 3
 BUSY_WAIT_S = 0.1
+BUSY_MAX_S = 30.0
 NO_WORK = Update((), 0, 0, 0, 0, 0.0, 0.0, 0)
 
 
@@ -71,6 +75,7 @@ class SessionEngine:
         if step.deletes:
             return NO_WORK
         opened = attempt = 0
+        busy_until_s = time.monotonic() + BUSY_MAX_S
         while True:
             attempt += 1
             try:
@@ -84,10 +89,13 @@ class SessionEngine:
                         self.session_id, lines, step.queries, rewind=step.rewind
                     )
                 return replace(NO_WORK, n_tokens=opened or step.head.tokens)
-            except (Overloaded, ModelUnavailable):
+            except (Overloaded, ModelUnavailable) as error:
                 # All seats are busy, or a model cannot be had now: what came waits
-                # (overflow "block"), who asks is told.
-                if step.creates:
+                # (overflow "block"). A session that a feed's record makes is tried for so long
+                # alone: it may be a model that nobody ever gets. Who asks for one is told.
+                lasts = isinstance(error, EngineFull) or time.monotonic() > busy_until_s
+                asked = any(isinstance(one.message, Create) for one in step.messages)
+                if step.creates and (asked or lasts):
                     raise
                 attempt -= 1
                 await asyncio.sleep(BUSY_WAIT_S)

@@ -58,7 +58,7 @@ async def prepare_topics(config: Config) -> Topics:
             raise Denied(f"{error}{_may_be_missing(refused)}") from None
         if refused:
             rights = [Right("Topic", name, "Create") for name in refused]
-            commands = " && ".join(acl_commands(rights, user_of(config.kafka)))
+            commands = "; ".join(acl_commands(rights, user_of(config.kafka)))
             raise Denied(f"there is no topic {', '.join(refused)}, and user "
                          f"{user_of(config.kafka)!r} may not create it: make it (docs/KAFKA.md "
                          f"has partitions and settings), or grant Create: {commands}")  # fmt: skip
@@ -96,8 +96,8 @@ def _may_be_missing(names: Sequence[str]) -> str:
     if not names:
         return ""
     return (
-        f". Perhaps {', '.join(names)} are not there at all: then make them first (docs/KAFKA.md "
-        "has partitions and settings), or grant Create on them too"
+        f". Perhaps {', '.join(sorted(names))} are not there at all: then make them first "
+        "(docs/KAFKA.md has partitions and settings), or grant Create on them too"
     )
 
 

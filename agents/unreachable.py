@@ -31,14 +31,12 @@ _CONNECTION: Final = (
 
 async def why_unreachable(settings: Mapping[str, Any], error: object = None) -> str:
     """What is wrong with a connection of those settings (aiokafka's own), broker by broker;
-    `error` is what is said where each of them answers now."""
+    `error` is what is said where each of them answers now ("")."""
     servers = settings["bootstrap_servers"]
-    said: list[str] = []
-    for server in servers.split(",") if isinstance(servers, str) else servers:
-        why = await _why(server.strip(), settings)
-        if why:
-            said.append(f"{server}: {why}")
-    return "; ".join(said) or str(error or "they answer now; try again")
+    servers = servers.split(",") if isinstance(servers, str) else servers
+    said = {server.strip(): await _why(server.strip(), settings) for server in servers}
+    told = [f"{server}: {why}" if len(said) > 1 else why for server, why in said.items() if why]
+    return "; ".join(told) or str(error or "")
 
 
 async def _why(server: str, settings: Mapping[str, Any]) -> str:

@@ -178,6 +178,10 @@ class Overloaded(FlashfeedError):
     retry_after_s: float = 1.0
 
 
+class EngineFull(Overloaded):
+    """The engine has all the sessions that it may; waiting alone does not help."""
+
+
 class LimitReached(Overloaded):
     """A tenant took all that it may; the message names the limit. Other tenants notice
     nothing. `retry_after_s`: when there is room again, as far as that is known."""

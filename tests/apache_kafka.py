@@ -19,7 +19,7 @@ from typing import NamedTuple
 from flashfeed.cli.embedded_broker import die_with_parent, free_port
 
 VERSION = "4.1.0"
-USER, PASSWORD = "alice", "wonder-land"
+USER, READER, PASSWORD = "alice", "rabbit", "wonder-land"
 HEAP = "-Xmx400m"
 LOGINS = "org.apache.kafka.common.security"
 SCRAMS = ("SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -83,7 +83,7 @@ def certificates(home: Path) -> tuple[Path, Path]:
 def kafka_node(home: Path, transaction_replicas: int = 1, *, acls: bool = False) -> Iterator[Node]:
     """A node with a plain listener and one with TLS and SASL. With more than one replica wanted
     of what transactions are kept in it, alone, has none. `acls`: who comes by the second one
-    may do nothing that was not granted; the plain one stays everything's."""
+    may do nothing that was not granted, who comes by the plain one everything."""
     plain, secure, controller = free_port(), free_port(), free_port()
     ca, bundle = certificates(home)
     scrams = "".join(
@@ -101,7 +101,7 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT,SECURE:SASL_
 inter.broker.listener.name=PLAIN
 sasl.enabled.mechanisms=PLAIN,{",".join(SCRAMS)}
 {scrams}listener.name.secure.plain.sasl.jaas.config={LOGINS}.plain.PlainLoginModule required \\
-  user_{USER}="{PASSWORD}";
+  user_{USER}="{PASSWORD}" user_{READER}="{PASSWORD}";
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={bundle}
 offsets.topic.replication.factor=1

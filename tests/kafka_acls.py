@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -17,6 +19,13 @@ ALLOW = 3
 
 Acl = tuple[int, str, int, str, str, int, int]
 """Resource type, name, pattern type, principal, host, operation, permission."""
+
+
+def documented(who: str) -> list[str]:
+    """The `kafka-acls.sh` lines that docs/KAFKA.md has for a kind of user."""
+    page = (Path(__file__).parents[1] / "docs" / "KAFKA.md").read_text()
+    [block] = re.findall(rf"```acls {who}\n(.*?)```", page, flags=re.S)
+    return str(block).splitlines()
 
 
 def acls_of(line: str) -> list[Acl]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flashfeed.codecs.codec import Outside
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
-from flashfeed.models.errors import FlashfeedError
+from flashfeed.models.errors import Denied, FlashfeedError
 from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.probe_session import is_probe
 from flashfeed.models.session import SessionSpec
@@ -36,8 +36,10 @@ from .kafka_writer import KafkaWriter
 from .live import LiveSessions
 from .metric_names import MetricNames
 from .metrics import Metrics
+from .own_topics import reply_topics
 from .owners import Owners
 from .partitions import Partitions, Settled
+from .rights import denied
 from .schema_registration import register_events
 from .service import Peers
 from .session_outputs import OutputTopics
@@ -46,7 +48,7 @@ from .stall_watch import StallWatch
 from .step_size import step_seconds
 from .step_writer import KafkaStepWriter
 from .supplies import Supplies
-from .topics import Topics, list_feed_topics, prepare_topics, reply_topics
+from .topics import Topics, list_feed_topics, prepare_topics
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -231,6 +233,8 @@ class Worker:
 
     def fail(self, error: BaseException) -> None:
         """Stop the worker: what is not committed is done again by the next one."""
+        if not isinstance(error, FlashfeedError) and (why := denied(error)):
+            error = Denied(why)  # its traceback says nothing to who grants it
         log.critical("the worker cannot go on", exc_info=error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)

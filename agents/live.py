@@ -200,6 +200,8 @@ class LiveSessions:
         owner = self._owner(session_id)
         await owner.rest(REST_MAX_S)
         view = self._view(owner)
+        if view.failed and owner.state is not None and owner.state.head.quarantined:
+            return Inspection(view, "")
         with placed(owner):
             held = await self._engine.inspect(session_id)
         return Inspection(view, held.text)

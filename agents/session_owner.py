@@ -168,6 +168,9 @@ class SessionOwner:
         """Give the engine the window, line by line as it was, to be decoded when it is
         used, and where steps are not atomic publish the last version again: its events may
         not have gone out before the crash."""
+        if state.head.quarantined:
+            self.state = state
+            return
         try:
             state = await self._engine.restore(state)
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)

@@ -38,7 +38,7 @@ from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
-from .session_queue import Taken, step_items, take_waiting
+from .session_queue import Take, Taken, step_items, take_waiting
 from .session_settle import Ran, next_state, settle_step
 from .session_step import (
     STEP_ITEMS_MIN,
@@ -59,7 +59,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
-    """What every session of a worker shares. `tracing`: None where nothing is followed."""
+    """What every session of a worker shares. `tracing`: None where nothing is followed; `take`
+    says what a step takes of what waits."""
 
     engine: Engine
     steps: StepWriter
@@ -74,6 +75,7 @@ class OwnerParts:
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
     tracing: Tracing | None = None
+    take: Take = take_waiting
 
 
 class _Done(NamedTuple):
@@ -210,7 +212,7 @@ class SessionOwner:
         head = self.state.head if self.state is not None else None
         spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
         bound = self._parts.queue_records_max
-        return take_waiting(self._waiting, spec, bound, applied, self._items_max)
+        return self._parts.take(self._waiting, spec, bound, applied, self._items_max)
 
     async def _apply(self, taken: Taken) -> int:
         """Do one step, followed where something in it is; returns how many messages it took."""

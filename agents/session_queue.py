@@ -12,7 +12,8 @@ advance and its offsets are committed as those of any other record (invariants 1
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import sys
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple
 
 from flashfeed.codecs.coalesce import merge_key
@@ -46,6 +47,10 @@ class Taken(NamedTuple):
     def first(self) -> Taken:
         """The first message by itself."""
         return Taken(self.messages[:1], self.relief)
+
+
+Take = Callable[[Sequence[Waiting], SessionSpec | None, int, int, int], Taken]
+"""What the next step takes, as `take_waiting` says it."""
 
 
 def queue_bound(spec: SessionSpec, worker_bound: int) -> int:
@@ -89,6 +94,12 @@ def take_waiting(
         return Taken(_all_that_merges(waiting), Relief(coalesces=True))
     taken = _step_of(waiting, items_max, excess, applied)
     return Taken(taken, Relief(excess))
+
+
+def take_together(waiting: Sequence[Waiting], *_: object) -> Taken:
+    """All that waits, up to a message that changes the session itself: for a replay, where
+    nothing is too much. Takes what `take_waiting` does."""
+    return Taken(_step_of(waiting, sys.maxsize))
 
 
 def _step_of(

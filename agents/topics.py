@@ -130,6 +130,21 @@ async def prepare_topics(config: Config) -> Topics:
     return Topics(match_feeds(config, existing), frozenset(existing), bytes_max)
 
 
+async def create_topic(kafka: KafkaConfig, name: str) -> None:
+    """Create a topic for events, where it is not there yet. Raises Unavailable."""
+    kept = {POLICY: "delete", "retention.ms": str(7 * DAY_MS)}
+    async with _admin(kafka) as admin:
+        if name in await admin.list_topics():
+            return
+        topic = NewTopic(name, kafka.partitions, kafka.replication, topic_configs=kept)
+        response = await admin.create_topics([topic])
+        for _, code, *reason in response.topic_errors:
+            if code not in (0, TOPIC_ALREADY_EXISTS):
+                why = reason[0] if reason and reason[0] else for_code(code).__name__
+                raise Unavailable(f"cannot create topic {name}: {why}")
+        await partition_counts(admin, [name])
+
+
 async def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """The settings of these topics that matter, by topic; without those that the broker does
     not tell us (it may not know of such questions, or we may not ask)."""

@@ -40,7 +40,7 @@ from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
-from .session_queue import Taken, take_waiting
+from .session_queue import Take, Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
 from .session_step import (
     Admit,
@@ -62,7 +62,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
     """What every session of a worker shares. `tracing`: None where nothing is followed;
-    `step_s`: how long a step may take of the engine (step_size.py)."""
+    `step_s`: how long a step may take of the engine (step_size.py); `take` says what a step
+    takes of what waits."""
 
     engine: Engine
     steps: StepWriter
@@ -78,6 +79,7 @@ class OwnerParts:
     may_step: asyncio.Event
     tracing: Tracing | None = None
     step_s: float = math.inf
+    take: Take = take_waiting
 
 
 class _Done(NamedTuple):
@@ -218,7 +220,8 @@ class SessionOwner:
         spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
         window, count = (head.window, head.count) if head is not None else (WindowSpec(), 0)
         fits = fits_within(self._cost, self._parts.step_s, window, count)
-        return take_waiting(self._waiting, spec, self._parts.queue_records_max, applied, fits)
+        bound = self._parts.queue_records_max
+        return self._parts.take(self._waiting, spec, bound, applied, fits)
 
     async def _apply(self, taken: Taken) -> int:
         """Do one step, followed where something in it is; returns how many messages it took."""

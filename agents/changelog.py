@@ -9,7 +9,7 @@ from the beginning to a barrier (barrier.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import FlashfeedError, Unavailable
+from flashfeed.models.session import SessionSpec
 from flashfeed.models.state import (
     HEAD_SLOT,
     Entry,
@@ -39,14 +40,14 @@ log = logging.getLogger(__name__)
 
 
 class Slot(NamedTuple):
-    """What a slot holds. Its head is decoded when it turns out to be the newest: a
-    session has many slots, and each says all of its head again."""
+    """What a slot holds. `head` is its entry, encoded, where it is the session's newest: a
+    session has many slots, each says all of its head again, and one is needed."""
 
     life: int
     steps: int
     written: int
     items: tuple[Item, ...]
-    value: bytes
+    head: bytes
 
 
 @dataclass(slots=True)
@@ -55,31 +56,52 @@ class SlotsRead:
 
     slots: dict[str, dict[int, Slot]] = field(default_factory=dict)
     corrupt: list[str] = field(default_factory=list)
+    _newest: dict[str, int] = field(default_factory=dict)
+    _specs: dict[bytes, SessionSpec] = field(default_factory=dict)
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Note one changelog message; a corrupt one is quarantined by name."""
         session, _, slot = key.decode(errors="replace").rpartition("/")
         try:
             if value is None:
-                self.slots.get(session, {}).pop(int(slot), None)
+                self._erase(session, int(slot))
             else:
-                entry = decode_entry(value)
-                head = entry.head
-                self.slots.setdefault(session, {})[int(slot)] = Slot(
-                    head.first_offset, head.steps, head.written, entry.items, value
-                )
+                self._put(session, int(slot), decode_entry(value), value)
         except (ValueError, msgspec.DecodeError, msgspec.ValidationError) as error:
             self.corrupt.append(f"{key!r}: {error}")
 
+    def _put(self, session: str, number: int, entry: Entry, value: bytes) -> None:
+        head, slots = entry.head, self.slots.setdefault(session, {})
+        before = slots.get(self._newest.get(session, number))
+        if before is None or (head.first_offset, head.steps) >= before[:2]:
+            if before is not None:
+                slots[self._newest[session]] = before._replace(head=b"")
+            self._newest[session] = number
+        else:  # never written in this order: each entry is newer than the one before it
+            value = b""
+        slots[number] = Slot(head.first_offset, head.steps, head.written, entry.items, value)
+
+    def _erase(self, session: str, number: int) -> None:
+        slots = self.slots.get(session, {})
+        slots.pop(number, None)
+        if not slots:
+            self.slots.pop(session, None)
+            self._newest.pop(session, None)
+
     def states(self) -> list[SessionState]:
+        """Every session that the slots give, whole."""
+        return list(self.each_state())
+
+    def each_state(self) -> Iterator[SessionState]:
         """Every session that the slots give, whole. One with a hole in its window is left
-        out and named in `corrupt`: its records cannot be trusted to be all there."""
-        found: list[SessionState] = []
+        out and named in `corrupt`: its records cannot be trusted to be all there. Sessions
+        with equal specs share one, as they did when a template made them."""
         for session, slots in self.slots.items():
-            if not slots:
-                continue
             newest = max(slots.values(), key=lambda slot: (slot.life, slot.steps))
-            head = decode_entry(newest.value).head
+            if not newest.head:
+                self.corrupt.append(f"{session}: it was being deleted, and is not deleted whole")
+                continue
+            head = self._shared(decode_entry(newest.head).head)
             # A delete that a crash cut short leaves slots of an earlier life behind.
             items = window_items(
                 head, [slot for slot in slots.values() if slot.life == newest.life]
@@ -89,13 +111,18 @@ class SlotsRead:
                 self.corrupt.append(f"{session}: {missing}")
                 continue
             try:
-                found.append(SessionState.restored(head, items))
+                state = SessionState.restored(head, items)
             except FlashfeedError as error:
                 # Not the error's words: they may have a record's values in them.
                 at = getattr(error, "path", "")
                 what = f"a record of its window is no {head.spec.type} now"
                 self.corrupt.append(f"{session}: {what}{at and f', at {at}'} ({error.reason})")
-        return found
+            else:
+                yield state
+
+    def _shared(self, head: Head) -> Head:
+        spec = self._specs.setdefault(msgspec.json.encode(head.spec), head.spec)
+        return msgspec.structs.replace(head, spec=spec)
 
 
 def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:

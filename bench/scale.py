@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from flashfeed.cli.embedded_broker import die_with_parent
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -93,6 +94,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
         )
         threading.Thread(target=self._read, daemon=True).start()
 

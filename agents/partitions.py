@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,9 @@ from .step_writer import KafkaStepWriter
 from .transport import Batch
 
 log = logging.getLogger(__name__)
+
+STATES_AT_ONCE = 64
+"""Restoring so many takes some milliseconds."""
 
 Settled = Callable[[int, int, FlashfeedError | None], None]
 Revoked = Callable[[int], None]
@@ -63,6 +66,7 @@ class Partition:
     sessions: dict[str, SessionOwner] = field(default_factory=dict)
     batches: list[_Unsettled] = field(default_factory=list)
     recovery: asyncio.Task[None] | None = None
+    routed: int = 0
 
 
 class Partitions:
@@ -169,7 +173,9 @@ class Partitions:
             )
             # The engine decodes a window at its first use, and the rest in this order:
             # who had traffic last comes first.
-            states = sorted(read.states(), key=lambda state: -state.head.evaluated_ms)
+            states = [state async for state in _at_leisure(read.each_state())]
+            read.slots.clear()
+            states.sort(key=lambda state: -state.head.evaluated_ms)
             await self._set_aside(partition.number, read, states)
             owners = [self._restored(partition, state) for state in states]
             for owner, state in owners:
@@ -258,7 +264,7 @@ class Partitions:
             acknowledge()
             return
         partition.batches.append(_Unsettled({one.offset for _, one in routed}, acknowledge))
-        self._forget_gone(partition)
+        self._forget_gone(partition, len(routed))
         for session_id, one in routed:
             owner = partition.sessions.get(session_id)
             if owner is None or owner.gone:
@@ -268,7 +274,13 @@ class Partitions:
             owner.put(one)
 
     @staticmethod
-    def _forget_gone(partition: Partition) -> None:
+    def _forget_gone(partition: Partition, routed: int) -> None:
+        """Look through the sessions once in as many messages as there are sessions: a message
+        costs the same however many rest (invariant 4)."""
+        partition.routed += routed
+        if partition.routed < len(partition.sessions):
+            return
+        partition.routed = 0
         gone = [key for key, owner in partition.sessions.items() if owner.gone]
         for session_id in gone:
             del partition.sessions[session_id]
@@ -322,6 +334,11 @@ class Partitions:
         """Every session's owner, of those too that are being made."""
         return [one for partition in self._owned.values() for one in partition.sessions.values()]
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are at most: those too that are being made or are gone."""
+        return sum(len(one.sessions) for one in self._owned.values())
+
     def find(self, number: int, session_id: str) -> SessionOwner | None:
         """The owner of a live session; None where there is none."""
         partition = self._owned.get(number)
@@ -332,6 +349,14 @@ class Partitions:
         """Whether the partition is owned and live, by the claim of that epoch."""
         partition = self._owned.get(number)
         return partition is not None and partition.live and partition.epoch == epoch
+
+
+async def _at_leisure(states: Iterable[SessionState]) -> AsyncIterator[SessionState]:
+    """The states; whoever else wants the loop gets it now and then."""
+    for number, state in enumerate(states):
+        if number % STATES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        yield state
 
 
 def _letter(raw: Any, fault: Exception) -> DeadLetter:

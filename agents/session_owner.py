@@ -6,6 +6,8 @@ LIVE       -> GONE     deleted, or its partition was taken away
 LIVE    the engine's context holds exactly the changelog's window (invariant 5), decoded
         already or on its first use
 GONE    nothing is applied any more
+
+A session at rest has no task and no event: of a hundred thousand most are at rest.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -104,11 +105,10 @@ class SessionOwner:
         self.gone = False
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: list[Waiting] = []
         self._cost: StepCost | None = None
-        self._wake = asyncio.Event()
-        self._rests = asyncio.Event()
-        self._rests.set()
+        self._applies = False
+        self._rested: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -136,21 +136,28 @@ class SessionOwner:
     @property
     def busy(self) -> bool:
         """Whether a step is under way."""
-        return not self._rests.is_set()
+        return self._rested is not None
 
     async def rest(self, timeout_s: float) -> None:
         """Wait until no step is under way, for that long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.busy:
-                    await self._rests.wait()
+                while self._rested is not None:
+                    await self._rested.wait()
 
     def start(self) -> None:
         """Begin to apply what is put."""
-        self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
+        self._applies = True
+        self._go()
+
+    def _go(self) -> None:
+        """Apply what waits, where nothing does so already."""
+        if self._applies and self._waiting and self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
 
     async def stop(self) -> None:
         """Stop applying; a step under way is abandoned, and free the engine's place."""
+        self._applies = False
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -162,7 +169,7 @@ class SessionOwner:
         if self._parts.tracing is not None:
             one = one._replace(arrived_ns=time.time_ns())
         self._waiting.append(one)
-        self._wake.set()
+        self._go()
 
     # -- recovery ---------------------------------------------------------------
 
@@ -193,26 +200,26 @@ class SessionOwner:
 
     async def _run(self) -> None:
         try:
-            while True:
-                while not self._waiting:
-                    self._wake.clear()
-                    await self._wake.wait()
+            while self._waiting:
                 await self._parts.may_step.wait()
-                self._rests.clear()
+                self._rested = asyncio.Event()
                 taken = self._take()
                 applied = await self._apply(taken)
-                for _ in range(applied):
-                    self._waiting.popleft()
-                self._rests.set()
+                del self._waiting[:applied]
+                self._rested.set()
+                self._rested = None
                 if self.state is None and not self._waiting:
                     self.gone = True
+                    self._applies = False
                     return
                 await asyncio.sleep(0)  # who waits in `rest` goes first
+            self._task = None
         except asyncio.CancelledError:
             raise
         except Fenced:  # another worker goes on with it
-            return
+            self._applies = False
         except BaseException as error:
+            self._applies = False
             self._parts.fatal(error)
 
     def _take(self) -> Taken:

@@ -4,6 +4,7 @@ What the changelog gets is recovered after every step."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -227,3 +228,24 @@ async def test_a_busy_engine_does_not_keep_a_session_that_ends() -> None:
     bench.engine.close_errors.append(Overloaded("jobs"))
     await bench.apply(Waiting(3, Delete()))
     assert bench.outcomes[3] is None and not bench.engine.held
+
+
+async def test_a_session_at_rest_has_no_task_and_goes_on_when_something_comes() -> None:
+    def tasks() -> list[asyncio.Task[Any]]:
+        return [one for one in asyncio.all_tasks() if one.get_name() == "session s"]
+
+    bench = Bench(spec_of("exact", 3))
+    bench.owner.start()
+    assert not tasks()
+    for n in range(3):
+        bench.owner.put(reading(n, 100 + n, at=n))
+        assert len(tasks()) == 1
+        await bench.apply(reading(10 + n, 200 + n, at=10 + n))
+        async with asyncio.timeout(5):
+            while tasks():
+                await asyncio.sleep(0)
+        assert not bench.owner.busy
+    assert values(bench.owner.state)[-1] == 202
+    await bench.owner.stop()
+    bench.owner.put(reading(20, 1, at=20))
+    assert not tasks()

@@ -48,8 +48,9 @@ Acknowledge = Callable[[], Any]
 class _Unsettled:
     """A batch's messages that are not settled yet, and what to call when all are."""
 
+    batch: Batch
     offsets: set[int]
-    acknowledge: Callable[[], Any]
+    acknowledge: Acknowledge
 
 
 @dataclass(slots=True)
@@ -89,6 +90,8 @@ class Partitions:
         self._owned: dict[int, Partition] = {}
         self._on_settled: list[Settled] = []
         self._on_revoked: list[Revoked] = []
+        self._anew: set[asyncio.Task[None]] = set()
+        steps.on_fenced(self._fenced)
 
     # -- assignment ---------------------------------------------------------------
 
@@ -126,7 +129,7 @@ class Partitions:
             self._parts.fatal(error)
             return
         for partition in kept:
-            if self._claims.holds(partition.number, partition.epoch):
+            if self._holds(partition):
                 if partition in served:
                     await self._open(partition)
             else:
@@ -136,6 +139,38 @@ class Partitions:
                 )
                 await self._let_go(partition)
                 self._begin(Partition(partition.number, parked=partition.parked))
+
+    def _holds(self, partition: Partition) -> bool:
+        """Whether nobody has claimed the partition since, nor writes in its place."""
+        claimed = self._claims.holds(partition.number, partition.epoch)
+        return claimed and not self._steps.fenced(partition.number)
+
+    def _fenced(self, number: int) -> None:
+        partition = self._owned.get(number)
+        if partition is not None and partition.live:
+            task = asyncio.create_task(self._begin_anew(partition), name=f"anew {number}")
+            self._anew.add(task)
+            task.add_done_callback(self._anew.discard)
+
+    async def _begin_anew(self, partition: Partition) -> None:
+        """Recover a partition that the group leaves here and that somebody fenced. What was
+        not settled is routed again: its sessions know what they applied."""
+        number = partition.number
+        try:
+            await self._claims.sync()
+        except FlashfeedError as error:
+            self._parts.fatal(error)
+            return
+        ours = self._owned.get(number) is partition and partition.live
+        if not (ours and self._claims.holds(number, partition.epoch)):
+            return  # another worker claimed it, or a rebalance is under way: the group says
+        where = {"partition": number}
+        log.warning("partition %d was fenced by one that lost it", number, extra=where)
+        parked = [(one.batch, one.acknowledge) for one in partition.batches]
+        anew = self._owned[number] = Partition(number, parked=parked)
+        await self._let_go(partition)
+        if self._owned.get(number) is anew:
+            self._begin(anew)
 
     def pause(self) -> None:
         """A rebalance began: finish the steps under way, and begin no other."""
@@ -236,10 +271,13 @@ class Partitions:
         if letters:
             await self._writer.write([letter.write(self._dead_letters) for letter in letters])
             self._parts.metrics.dead_letters(letters)
+            if self._owned.get(partition.number) is not partition:  # begun anew meanwhile
+                await self.take(batch, acknowledge)
+                return
         if not routed:
             acknowledge()
             return
-        partition.batches.append(_Unsettled({one.offset for _, one in routed}, acknowledge))
+        partition.batches.append(_Unsettled(batch, {one.offset for _, one in routed}, acknowledge))
         self._forget_gone(partition)
         for session_id, one in routed:
             owner = partition.sessions.get(session_id)

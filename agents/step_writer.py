@@ -39,6 +39,8 @@ from .transactions import Transactions
 
 FENCED_SESSION_TIMEOUTS = 5
 """The group says sooner who has a partition."""
+FENCES_MAX = 3
+"""Fenced so often in twice that time, a partition is somebody else's."""
 
 
 class StepWriter(Protocol):
@@ -66,6 +68,18 @@ class KafkaStepWriter:
         self._writer = writer
         self._fatal = fatal
         self._open: dict[int, Transactions] = {}
+        self._fences: dict[int, list[float]] = {}
+        self._begin_anew: Callable[[int], None] = lambda _partition: None
+
+    def on_fenced(self, begin_anew: Callable[[int], None]) -> None:
+        """Call `begin_anew(partition)` where somebody fenced a partition and the group leaves
+        it with this worker."""
+        self._begin_anew = begin_anew
+
+    def fenced(self, partition: int) -> bool:
+        """Whether nothing more can be written for a partition that is open here."""
+        opened = self._open.get(partition)
+        return opened is not None and opened.fenced
 
     @property
     def atomic(self) -> bool:
@@ -111,10 +125,27 @@ class KafkaStepWriter:
 
     def _fenced(self, partition: int) -> None:
         """Another producer has the partition's id: the group is about to say that it is
-        another worker's. Where it does not, this one begins anew."""
+        another worker's. Where it does not, it was one that had lost it (stalled between its
+        claim and its first transaction), and the partition is begun anew; where that happens
+        again and again, or changes nothing, the worker is."""
+        fenced, loop = self._open.get(partition), asyncio.get_running_loop()
+        timeout_s = self._kafka.session_timeout_s
+        again = [
+            at
+            for at in self._fences.get(partition, ())
+            if loop.time() - at < 2 * FENCED_SESSION_TIMEOUTS * timeout_s
+        ]
+        self._fences[partition] = [*again, loop.time()]
 
-        def still_ours(fenced: Transactions | None) -> None:
-            if fenced is not None and self._open.get(partition) is fenced:
+        def still_ours() -> bool:
+            return fenced is not None and self._open.get(partition) is fenced
+
+        def anew() -> None:
+            if still_ours():
+                self._begin_anew(partition)
+
+        def give_up() -> None:
+            if still_ours():
                 self._fatal(
                     Unavailable(
                         f"partition {partition}: fenced, and no worker of the group has it. Does "
@@ -122,5 +153,6 @@ class KafkaStepWriter:
                     )
                 )
 
-        wait_s = FENCED_SESSION_TIMEOUTS * self._kafka.session_timeout_s
-        asyncio.get_running_loop().call_later(wait_s, still_ours, self._open.get(partition))
+        if len(again) < FENCES_MAX:
+            loop.call_later(timeout_s, anew)
+        loop.call_later(FENCED_SESSION_TIMEOUTS * timeout_s, give_up)

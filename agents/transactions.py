@@ -53,6 +53,11 @@ class Transactions:
         self._producer: Any = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def fenced(self) -> bool:
+        """Whether another producer was found to have the id."""
+        return isinstance(self._failure, Fenced)
+
     async def start(self) -> None:
         """Take the id over; returns when nobody else can write under it. Raises Unavailable."""
         self._producer = self._writer.producer(

@@ -237,6 +237,50 @@ async def held(group: Group, session: str) -> list[str]:
 
 
 @pytest.mark.model
+async def test_an_owner_that_was_fenced_by_a_straggler_goes_on(
+    brokers: str, tmp_path: Path
+) -> None:
+    """A worker that stalls between its claim and its first transaction fences, once it wakes,
+    who has the partition by then; the group knows of no change, and nothing rebalances."""
+    topic = f"straggler-{time.time_ns()}"
+    await create(brokers, topic)
+    home = tmp_path / topic
+    home.mkdir()
+    sent: list[int] = []
+    async with AIOKafkaProducer(bootstrap_servers=brokers) as source:
+
+        async def feed_one() -> None:
+            value = json.dumps({"sid": "s", "val": len(sent)}).encode()
+            sent.append((await source.send_and_wait(topic, value, key=b"s")).offset)
+
+        async def reaches(group: Group) -> None:
+            deadline = time.monotonic() + 60
+            while (await held(group, "s"))[-1].split()[0] != str(len(sent) - 1):
+                assert time.monotonic() < deadline, group.members[0].log.read_text()[-3000:]
+                await asyncio.sleep(0.2)
+
+        more = FEED.format(topic=topic)
+        with group_of(brokers, home, count=1, partitions=1, more=more) as group:
+            await feed_one()
+            await reaches(group)
+            straggler = AIOKafkaProducer(
+                bootstrap_servers=brokers, transactional_id=f"{group.name}-0"
+            )
+            await straggler.start()
+            for _ in range(3):
+                await feed_one()
+            await reaches(group)
+            await straggler.stop()
+            member = group.members[0]
+            assert member.process.poll() is None
+            assert "was fenced by one that lost it" in member.log.read_text()
+        updated = await committed(brokers, f"{group.name}.data_updated")
+    origins = [one for record in updated for one in json.loads(record.value)["origins"]]
+    covered = [at for one in origins for at in range(one["first"], one["last"] + 1)]
+    assert covered == sent
+
+
+@pytest.mark.model
 async def test_stopped_and_killed_workers_write_each_version_once(
     brokers: str, tmp_path: Path
 ) -> None:

@@ -94,7 +94,7 @@ class Partitions:
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._assigned: asyncio.Task[None] | None = None
         self._round = 0
-        steps.on_fenced(self._fenced)
+        steps.on_broken(self._broken)
 
     # -- assignment ---------------------------------------------------------------
 
@@ -165,9 +165,9 @@ class Partitions:
     def _holds(self, partition: Partition) -> bool:
         """Whether nobody has claimed the partition since, nor writes in its place."""
         claimed = self._claims.holds(partition.number, partition.epoch)
-        return claimed and not self._steps.fenced(partition.number)
+        return claimed and not self._steps.broken(partition.number)
 
-    def _fenced(self, number: int) -> None:
+    def _broken(self, number: int) -> None:
         partition = self._owned.get(number)
         if partition is not None and partition.live:
             task = asyncio.create_task(self._begin_anew(partition), name=f"anew {number}")
@@ -175,8 +175,8 @@ class Partitions:
             task.add_done_callback(self._anew.discard)
 
     async def _begin_anew(self, partition: Partition) -> None:
-        """Recover a partition that the group leaves here and that somebody fenced. What was
-        not settled is routed again: its sessions know what they applied."""
+        """Recover a partition that the group leaves here and that nothing more can be written
+        for. What was not settled is routed again: its sessions know what they applied."""
         number = partition.number
         try:
             await self._claims.sync()
@@ -187,7 +187,7 @@ class Partitions:
         if not (ours and self._claims.holds(number, partition.epoch)):
             return  # another worker claimed it, or a rebalance is under way: the group says
         where = {"partition": number}
-        log.warning("partition %d was fenced by one that lost it", number, extra=where)
+        log.warning("partition %d is begun anew: its writes broke off", number, extra=where)
         unsettled = [(one.batch, one.acknowledge) for one in partition.batches]
         self._leave(partition)
         self._begin(Partition(number, parked=unsettled))

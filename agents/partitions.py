@@ -51,8 +51,9 @@ Acknowledge = Callable[[], Any]
 class _Unsettled:
     """A batch's messages that are not settled yet, and what to call when all are."""
 
+    batch: Batch
     offsets: set[int]
-    acknowledge: Callable[[], Any]
+    acknowledge: Acknowledge
 
 
 @dataclass(slots=True)
@@ -93,67 +94,132 @@ class Partitions:
         self._owned: dict[int, Partition] = {}
         self._on_settled: list[Settled] = []
         self._on_revoked: list[Revoked] = []
+        self._anew: set[asyncio.Task[None]] = set()
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._assigned: asyncio.Task[None] | None = None
+        self._round = 0
+        steps.on_broken(self._broken)
 
     # -- assignment ---------------------------------------------------------------
 
     async def assign(self, numbers: Iterable[int]) -> None:
-        """Own these partitions and no others; recovery goes on in the background.
+        """Own these partitions and no others. All that takes time goes on in the background:
+        until this returns the member sends no heartbeat, and the group would put it out.
 
         What is new is registered before anything is awaited: its batches may come at once.
         """
         wanted = set(numbers)
         kept = [one for one in self._owned.values() if one.number in wanted and one.epoch]
-        lost = set(self._owned) - wanted
+        for number in set(self._owned) - wanted:
+            self._leave(self._owned.pop(number))
         for number in sorted(wanted - set(self._owned)):
             self._begin(Partition(number))
-        served = [one for one in kept if one.live]
-        for partition in served:
+        for partition in kept:
             partition.live = False
-        await self.revoke(lost)
-        await self._check_kept(kept, served)
-        self._may_step.set()
+        self._round += 1
+        self._assigned = asyncio.create_task(
+            self._take_up(self._assigned, self._round, kept), name="take partitions up"
+        )
+
+    async def _take_up(
+        self, before: asyncio.Task[None] | None, number: int, kept: list[Partition]
+    ) -> None:
+        """Let sessions step again, once what was lost is let go of and what is kept is checked;
+        where another rebalance began meanwhile, that one does it."""
+        try:
+            if before is not None:
+                await before
+            await asyncio.gather(*self._leaving.values())
+            await self._check_kept(number, kept)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._parts.fatal(error)
+            return
+        if number == self._round:
+            self._may_step.set()
 
     def _begin(self, partition: Partition) -> None:
         """Own a partition, and recover it in the background."""
         self._owned[partition.number] = partition
+        leaving = self._leaving.get(partition.number)
         partition.recovery = asyncio.create_task(
-            self._recover(partition), name=f"recover {partition.number}"
+            self._recover(partition, leaving), name=f"recover {partition.number}"
         )
 
-    async def _check_kept(self, kept: list[Partition], served: list[Partition]) -> None:
+    async def _check_kept(self, number: int, kept: list[Partition]) -> None:
         """Go on with what is still this worker's, and begin anew with what was not."""
         if not kept:
             return
-        try:
-            await self._claims.sync()
-        except FlashfeedError as error:
-            self._parts.fatal(error)
-            return
+        await self._claims.sync()
         for partition in kept:
-            if self._claims.holds(partition.number, partition.epoch):
-                if partition in served:
+            if number != self._round or self._owned.get(partition.number) is not partition:
+                continue
+            if self._holds(partition):
+                if partition.recovery is not None and partition.recovery.done():
                     await self._open(partition)
             else:
                 where = {"partition": partition.number}
                 log.warning(
                     "partition %d was another worker's meanwhile", partition.number, extra=where
                 )
-                await self._let_go(partition)
+                self._leave(partition)
                 self._begin(Partition(partition.number, parked=partition.parked))
+
+    def _holds(self, partition: Partition) -> bool:
+        """Whether nobody has claimed the partition since, nor writes in its place."""
+        claimed = self._claims.holds(partition.number, partition.epoch)
+        return claimed and not self._steps.broken(partition.number)
+
+    def _broken(self, number: int) -> None:
+        partition = self._owned.get(number)
+        if partition is not None and partition.live:
+            task = asyncio.create_task(self._begin_anew(partition), name=f"anew {number}")
+            self._anew.add(task)
+            task.add_done_callback(self._anew.discard)
+
+    async def _begin_anew(self, partition: Partition) -> None:
+        """Recover a partition that the group leaves here and that nothing more can be written
+        for. What was not settled is routed again: its sessions know what they applied."""
+        number = partition.number
+        try:
+            await self._claims.sync()
+        except FlashfeedError as error:
+            self._parts.fatal(error)
+            return
+        ours = self._owned.get(number) is partition and partition.live
+        if not (ours and self._claims.holds(number, partition.epoch)):
+            return  # another worker claimed it, or a rebalance is under way: the group says
+        where = {"partition": number}
+        log.warning("partition %d is begun anew: its writes broke off", number, extra=where)
+        unsettled = [(one.batch, one.acknowledge) for one in partition.batches]
+        self._leave(partition)
+        self._begin(Partition(number, parked=unsettled))
 
     def pause(self) -> None:
         """A rebalance began: finish the steps under way, and begin no other."""
+        self._round += 1
         self._may_step.clear()
 
     async def revoke(self, numbers: Iterable[int]) -> None:
         """Let go of these partitions: what is not in the changelog is another owner's."""
         for number in list(numbers):
             partition = self._owned.pop(number, None)
-            if partition is None:
-                continue
-            await self._let_go(partition)
+            if partition is not None:
+                self._leave(partition)
+        await asyncio.gather(*self._leaving.values())
 
-    async def _let_go(self, partition: Partition) -> None:
+    def _leave(self, partition: Partition) -> None:
+        """Let go of a partition in the background; its next recovery waits for that."""
+        number = partition.number
+        before = self._leaving.get(number)
+        self._leaving[number] = asyncio.create_task(
+            self._let_go(partition, before), name=f"let {number} go"
+        )
+
+    async def _let_go(self, partition: Partition, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
         if partition.recovery is not None:
             partition.recovery.cancel()
             await asyncio.gather(partition.recovery, return_exceptions=True)
@@ -163,9 +229,11 @@ class Partitions:
         for listener in self._on_revoked:
             listener(partition.number)
 
-    async def _recover(self, partition: Partition) -> None:
+    async def _recover(self, partition: Partition, leaving: asyncio.Task[None] | None) -> None:
         began = time.monotonic()
         try:
+            if leaving is not None:
+                await asyncio.shield(leaving)
             partition.epoch = await self._claims.claim(partition.number)
             await self._steps.open(partition.number)  # nobody else writes from here on
             read = await read_partition(
@@ -260,10 +328,13 @@ class Partitions:
         if letters:
             await self._writer.write([letter.write(self._dead_letters) for letter in letters])
             self._parts.metrics.dead_letters(letters)
+            if self._owned.get(partition.number) is not partition:  # begun anew meanwhile
+                await self.take(batch, acknowledge)
+                return
         if not routed:
             acknowledge()
             return
-        partition.batches.append(_Unsettled({one.offset for _, one in routed}, acknowledge))
+        partition.batches.append(_Unsettled(batch, {one.offset for _, one in routed}, acknowledge))
         self._forget_gone(partition, len(routed))
         for session_id, one in routed:
             owner = partition.sessions.get(session_id)

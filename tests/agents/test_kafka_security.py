@@ -97,7 +97,8 @@ def file_of(home: Path, node: Node, sasl: SaslConfig, ca_file: Path | None = Non
         f'password_env = "{sasl.password_env}"\n\n'
         f'[kafka.tls]\nca_file = "{ca_file or node.ca_file}"\n\n[bridge]'
     )
-    path.write_text(path.read_text().replace("\n[bridge]", security, 1))
+    text = path.read_text().replace("\n[bridge]", security, 1)
+    path.write_text(text.replace("flashfeed-demo", KafkaConfig().group))
     return path
 
 

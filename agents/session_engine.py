@@ -28,7 +28,6 @@ from flashfeed.models.errors import (
     Overloaded,
     SessionUnknown,
 )
-from flashfeed.models.messages import Create
 from flashfeed.models.session import SessionSpec, WindowSpec
 from flashfeed.models.state import Head, Item
 from flashfeed.models.window import halved, window_length
@@ -41,7 +40,7 @@ log = logging.getLogger(__name__)
 
 ENGINE_TRIES = 3
 BUSY_WAIT_S = 0.1
-BUSY_MAX_S = 30.0
+MODEL_WAIT_MAX_S = 30.0
 NO_WORK = Update((), 0, 0, 0, 0, 0.0, 0.0, 0)
 
 
@@ -75,7 +74,7 @@ class SessionEngine:
         if step.deletes:
             return NO_WORK
         opened = attempt = 0
-        busy_until_s = time.monotonic() + BUSY_MAX_S
+        absent_until_s = time.monotonic() + MODEL_WAIT_MAX_S
         while True:
             attempt += 1
             try:
@@ -91,11 +90,11 @@ class SessionEngine:
                 return replace(NO_WORK, n_tokens=opened or step.head.tokens)
             except (Overloaded, ModelUnavailable) as error:
                 # All seats are busy, or a model cannot be had now: what came waits
-                # (overflow "block"). A session that a feed's record makes is tried for so long
-                # alone: it may be a model that nobody ever gets. Who asks for one is told.
-                lasts = isinstance(error, EngineFull) or time.monotonic() > busy_until_s
-                asked = any(isinstance(one.message, Create) for one in step.messages)
-                if step.creates and (asked or lasts):
+                # (overflow "block"), a session's first records too. A model that cannot be had
+                # is tried for so long alone: it may be that nobody ever gets it. Who asks for a
+                # session is told, and so is a record where the engine has all that it may.
+                lasts = not isinstance(error, Overloaded) and time.monotonic() > absent_until_s
+                if step.creates and (step.asks or lasts or isinstance(error, EngineFull)):
                     raise
                 attempt -= 1
                 await asyncio.sleep(BUSY_WAIT_S)

@@ -80,7 +80,8 @@ def line(event: Data) -> str:
     start = f"{when[11:23]}  {_shown(event.session_id):<24} v{event.data_version:<5}"
     if isinstance(event, FlashReady):
         mark = "*" if event.changed else " "
-        return f"{start}{mark} {event.name}: {event.value} ({event.confidence:.2f})"
+        unsure = ", abstained" if event.abstained else ""
+        return f"{start}{mark} {event.name}: {event.value} ({event.confidence:.2f}{unsure})"
     return (
         f"{start}  {event.data_count} records, {event.tokens} new tokens, {event.update_ms:.0f} ms"
     )

@@ -179,7 +179,7 @@ class Overloaded(FlashfeedError):
 
 
 class EngineFull(Overloaded):
-    """The engine has all the sessions that it may; waiting alone does not help."""
+    """The engine has as many sessions as it may; one must end before another begins."""
 
 
 class LimitReached(Overloaded):

@@ -91,7 +91,8 @@ class Head(msgspec.Struct, frozen=True):
     the newest item in it), `ready` (what the model says next by itself, under
     `pre_decode`), `trace` (the step that made it, where that is followed) belong to the last
     version, and `previous` holds each query's answer before it, so that its events can be
-    published again, byte for byte, under the same ids. `priors` are by query id; `assembly` is
+    published again, byte for byte, under the same ids; `abstained_before` are the queries whose
+    answer before abstained. `priors` are by query id; `assembly` is
     what later records are put together with. `feed` is the feed that made the session by
     itself ("": somebody asked for it). `failed` says why the session takes no more records; ""
     while it does.
@@ -125,6 +126,7 @@ class Head(msgspec.Struct, frozen=True):
     origins: tuple[Origin, ...] = ()
     answers: tuple[Answer, ...] = ()
     previous: dict[int, str] = {}
+    abstained_before: tuple[int, ...] = ()
     priors: dict[int, Prior] = {}
     tokens: int = 0
     ingest_tokens: int = 0

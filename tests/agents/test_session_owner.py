@@ -139,16 +139,16 @@ async def test_what_passes_is_waited_for_without_a_letter(
     assert values(bench.owner.state)[-1] == 9
 
 
-@pytest.mark.parametrize("error", BUSY, ids=lambda one: type(one).__name__)
-async def test_a_session_is_waited_for_so_long_alone_where_a_record_makes_it(
-    error: FlashfeedError, monkeypatch: pytest.MonkeyPatch
+async def test_a_model_is_waited_for_so_long_alone_where_a_record_makes_the_session(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("flashfeed.agents.session_engine.BUSY_WAIT_S", 0.001)
-    monkeypatch.setattr("flashfeed.agents.session_engine.BUSY_MAX_S", 0.2)
+    monkeypatch.setattr("flashfeed.agents.session_engine.MODEL_WAIT_MAX_S", 0.2)
     bench = Bench(spec_of("exact", 4))
-    bench.engine.errors.extend([error] * 1000)
+    away = ModelUnavailable("its host is away")
+    bench.engine.errors.extend([away] * 1000)
     await bench.apply(reading(3, 9, at=3))
-    assert bench.outcomes[3] is error
+    assert bench.outcomes[3] is away
     assert len(bench.steps.letters) == 1
     assert len(bench.engine.errors) < 999  # it was tried more than once
     assert bench.owner.state is None and not bench.engine.held

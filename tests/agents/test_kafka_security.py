@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from kafka_acls import Acl, acls_of, documented, grant, take
 
 from flashfeed.agents.connection import faust_credentials
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
@@ -31,6 +30,7 @@ from flashfeed.models.errors import Denied, FlashfeedError, Unavailable, WriteUn
 
 from apache_kafka import PASSWORD, READER, USER, Node, available, certificates, kafka_node
 from batch_app import make_app, until
+from kafka_acls import Acl, acls_of, documented, grant, take
 
 pytestmark = [
     pytest.mark.broker,

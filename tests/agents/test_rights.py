@@ -11,7 +11,6 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
-from kafka_acls import LITERAL, PREFIXED, TOPIC, acls_of, documented
 
 from flashfeed.agents.rights import (
     READ,
@@ -25,6 +24,8 @@ from flashfeed.agents.rights import (
 )
 from flashfeed.cli.main import main
 from flashfeed.models.config import Config, ControlConfig, FeedConfig, KafkaConfig, TopicsConfig
+
+from kafka_acls import LITERAL, PREFIXED, TOPIC, acls_of, documented
 
 FEED = {"prices": ["candles"]}
 MINE = [Right("Topic", "t", READ, "feed f"), Right("Topic", "t", WRITE, "feed f")]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from flashfeed.heads.score_curves import LearningPoint, ReliabilityBin
 
 WIDTH, HEIGHT = 440, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 22, 12, 40
 _TICKS: Final = 5
 _BAR_MAX: Final = 46
 
@@ -32,15 +32,15 @@ class _Scale(NamedTuple):
 
 
 def reliability_chart(bins: Sequence[ReliabilityBin], n_choices: int) -> str:
-    """How often answers were right against how sure they were; beside each point its answers.
-    The bars at the foot say by their height how many they are."""
+    """How often answers were right against how sure they were. The bars at the foot are how many
+    answers that were."""
     least = min([1 / n_choices, *(one.confidence for one in bins)])
     scale = _Scale(math.floor(least * 10) / 10, 1.0, 0.0, 1.0)
     most = max(one.answers for one in bins)
     parts = _axes(scale, "confidence", "how often right", percent=(True, True))
     start = max(scale.x0, scale.y0)
     parts.append(_line("ideal", [(start, start), (1.0, 1.0)], scale))
-    for one in bins:
+    for place, one in enumerate(bins):
         x = scale.x(one.confidence)
         height = _BAR_MAX * one.answers / most
         foot = scale.y(0.0)
@@ -48,7 +48,6 @@ def reliability_chart(bins: Sequence[ReliabilityBin], n_choices: int) -> str:
             f"{one.answers} answers, mean confidence {one.confidence:.3f}, right {one.right:.3f} "
             f"(95% {one.low:.3f} to {one.high:.3f})"
         )
-        right = x > WIDTH - 60
         parts += [
             f'<rect class="count" x="{x - 5:.1f}" y="{foot - height:.1f}" width="10" '
             f'height="{height:.1f}"/>',
@@ -56,9 +55,8 @@ def reliability_chart(bins: Sequence[ReliabilityBin], n_choices: int) -> str:
             f'y2="{scale.y(one.high):.1f}"/>',
             f'<circle class="own" cx="{x:.1f}" cy="{scale.y(one.right):.1f}" r="4">'
             f"<title>{said}</title></circle>",
-            f'<text class="small" x="{x + (-7 if right else 7):.1f}" '
-            f'y="{scale.y(one.right) - 6:.1f}" text-anchor="{"end" if right else "start"}">'
-            f"{one.answers}</text>",
+            f'<text class="small" x="{x:.1f}" y="{foot - height - 3 - 11 * (place % 2):.1f}" '
+            f'text-anchor="middle">{one.answers}</text>',
         ]
     return _svg(parts, "Reliability: how often answers of a confidence were right")
 

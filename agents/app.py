@@ -43,6 +43,7 @@ from .service import Peers
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts, SessionOwner
 from .stall_watch import StallWatch
+from .step_size import step_seconds
 from .step_writer import KafkaStepWriter
 from .supplies import Supplies
 from .topics import Topics, list_feed_topics, prepare_topics, reply_topics
@@ -134,6 +135,7 @@ class Worker:
             templates=self._specs.get,
             admit=self._auto.admit,
             queue_records_max=self._config.bridge.queue_records_max,
+            step_s=step_seconds(self._config.engine.answer_deadline_ms),
             topics=OutputTopics(
                 source=f"/flashfeed/{self._config.kafka.group}",
                 changelog=topics.changelog,
@@ -201,6 +203,7 @@ class Worker:
         self._metrics.watch_engine(self._engine)
         self._metrics.kafka.behind = self._behind
         self._metrics.kafka.partitions = self.partitions.states
+        self._metrics.kafka.queued = self._queued
         self._metrics.kafka.failures = self._writer.failures.copy
 
     async def stop(self) -> None:
@@ -251,6 +254,7 @@ class Worker:
             broker_session_timeout=kafka.session_timeout_s,
             broker_heartbeat_interval=kafka.session_timeout_s / 4,
             broker_request_timeout=kafka.request_timeout_s,
+            broker_max_poll_interval=kafka.max_poll_interval_s,
             broker_commit_interval=kafka.commit_interval_s,
             broker_max_poll_records=kafka.batch_records_max,
             # A topic that a feed names and that is not there yet is found by this alone.
@@ -388,6 +392,9 @@ class Worker:
 
     async def _sweep(self) -> None:
         await self._guarded(self._auto.sweep)
+
+    def _queued(self) -> int:
+        return sum(owner.queued for owner in self.partitions.owners())
 
     def _behind(self) -> dict[tuple[str, int], transport.Behind]:
         consumer = self._app.consumer if self._app is not None else None

@@ -22,6 +22,8 @@ from flashfeed.engine import Engine, Update
 from flashfeed.models.errors import (
     ContextFull,
     EngineError,
+    EngineFull,
+    FlashfeedError,
     ModelUnavailable,
     Overloaded,
     SessionUnknown,
@@ -84,10 +86,11 @@ class SessionEngine:
                         self.session_id, lines, step.queries, rewind=step.rewind
                     )
                 return replace(NO_WORK, n_tokens=opened or step.head.tokens)
-            except (Overloaded, ModelUnavailable):
+            except (Overloaded, ModelUnavailable) as error:
                 # All seats are busy, or a model cannot be had now: what came waits
-                # (overflow "block"), who asks is told.
-                if step.creates:
+                # (overflow "block"), a session's first records too. Who asks is told, and so
+                # is who comes to an engine, or for a model, that has no place for the session.
+                if step.creates and (step.asks or not _is_busy(error)):
                     raise
                 attempt -= 1
                 await asyncio.sleep(BUSY_WAIT_S)
@@ -189,6 +192,11 @@ class SessionEngine:
             count=head.count,
             frozen=head.frozen,
         )
+
+
+def _is_busy(error: FlashfeedError) -> bool:
+    """Whether the engine has no seat now, and will have one."""
+    return isinstance(error, Overloaded) and not isinstance(error, EngineFull)
 
 
 def _count_after(step: Step) -> int:

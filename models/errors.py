@@ -169,6 +169,10 @@ class Overloaded(FlashfeedError):
     retry_after_s: float = 1.0
 
 
+class EngineFull(Overloaded):
+    """The engine has as many sessions as it may; one must end before another begins."""
+
+
 class LimitReached(Overloaded):
     """A tenant took all that it may; the message names the limit. Other tenants notice
     nothing. `retry_after_s`: when there is room again, as far as that is known."""

@@ -21,6 +21,7 @@ from flashfeed.cli.embedded_broker import die_with_parent, free_port
 VERSION = "4.1.0"
 USER, PASSWORD = "alice", "wonder-land"
 HEAP = "-Xmx400m"
+CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>flashfeed</groupId><artifactId>kafka-jars</artifactId><version>1</version><dependencies>
@@ -110,30 +111,42 @@ auto.create.topics.enable=false
 @contextlib.contextmanager
 def kafka_process(home: Path, settings: str, port: int, *formatting: str) -> Iterator[None]:
     """A node of those settings (of server.properties), once it listens on the port."""
-    file, log = home / "server.properties", home / "kafka.log"
-    file.write_text(settings)
-    java = ["java", HEAP, "-cp", f"{jars()}/*"]
-    subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg",
-         "-c", str(file), *formatting],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [*java, "kafka.Kafka", str(file)],
-            stdout=sink,
-            stderr=sink,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
-        )
+    format_node(home, settings, *formatting)
+    process = start_node(home)
     try:
-        _wait_for(port, process, log)
+        wait_for_node(home, port, process)
         yield
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def format_node(home: Path, settings: str, *formatting: str) -> None:
+    """Give a node its settings and an empty storage."""
+    file = home / "server.properties"
+    file.write_text(settings)
+    tool = [*_java(HEAP), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(file)]
+    subprocess.run([*tool, *formatting], check=True, capture_output=True, timeout=60)
+
+
+def start_node(home: Path, heap: str = HEAP) -> subprocess.Popen[bytes]:
+    """Start a formatted node; it goes on with what its storage has, and ends when we do."""
+    with (home / "kafka.log").open("ab") as sink:
+        return subprocess.Popen(
+            [*_java(heap), "kafka.Kafka", str(home / "server.properties")],
+            stdout=sink,
+            stderr=sink,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
+        )
+
+
+def _java(heap: str) -> list[str]:
+    return ["java", heap, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{jars()}/*"]
+
+
+def wait_for_node(home: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the node listens on the port; fails with the end of its log."""
+    log = home / "kafka.log"
     for _ in range(600):
         assert process.poll() is None, log.read_text()[-3000:]
         if _listens(port):

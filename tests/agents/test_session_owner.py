@@ -10,7 +10,7 @@ import pytest
 
 from flashfeed.agents.session_plan import plan_step
 from flashfeed.agents.session_step import Step, Waiting
-from flashfeed.models.errors import ContextFull, EngineError, Overloaded, RequestError
+from flashfeed.models.errors import ContextFull, EngineError, EngineFull, Overloaded, RequestError
 from flashfeed.models.messages import AddQuery, Append, Create, Delete, MarkPrefix
 from flashfeed.models.session import FlashQuery
 
@@ -168,3 +168,22 @@ async def test_a_busy_engine_does_not_keep_a_session_that_ends() -> None:
     bench.engine.close_errors.append(Overloaded("jobs"))
     await bench.apply(Waiting(3, Delete()))
     assert bench.outcomes[3] is None and not bench.engine.held
+
+
+async def test_the_first_records_wait_for_a_seat_and_who_asks_is_told() -> None:
+    bench = Bench(spec_of("exact", 4))
+    bench.engine.open_errors.append(Overloaded("seats"))
+    await bench.apply(reading(0, 7, at=0))
+    assert bench.outcomes == {0: None} and not bench.steps.letters
+    assert values(bench.owner.state) == [7]
+
+
+@pytest.mark.parametrize("error", [Overloaded("seats"), EngineFull("sessions_max")])
+async def test_a_session_that_has_no_place_is_refused(error: Overloaded) -> None:
+    bench = Bench(spec_of("exact", 4))
+    bench.engine.open_errors.append(error)
+    create = Create(spec=spec_of("exact", 4))
+    full = isinstance(error, EngineFull)
+    await bench.apply(reading(0, 7, at=0) if full else Waiting(0, create))
+    assert bench.outcomes == {0: error}
+    assert len(bench.steps.letters) == full

@@ -15,7 +15,7 @@ are looked at; then every record is accounted for. All of this must hold, or the
     over_session, over_poll            how often session_timeout_s and max_poll_interval_s fit
                                        into the backlog: more than once each
     queued_max <= queued_bound         records at the sessions' owners, in every look
-    rss_growth <= RSS_GROWTH_MAX       the last quarter's largest over the first quarter's
+    rss_growth <= RSS_GROWTH_MAX       the second half's largest over the first half's
     healed                             0: a partition that is held back does not stand still
     lost, repeated, dropped            0, of the data_updated events' origins: each record once
     processed, applied, committed      as many as were sent: the sessions', /metrics', the group's
@@ -285,8 +285,8 @@ async def run(shape: Shape, home: Path) -> dict[str, object]:
             code = stop_worker(worker)
             stop_s = time.monotonic() - stopping
     all_held = sum(one == PARTITIONS for one in seen.held_back)
-    quarter = max(1, len(seen.rss) // 4)
-    rss_first, rss_last = max(seen.rss[:quarter]), max(seen.rss[-quarter:])
+    half = max(1, len(seen.rss) // 2)
+    rss_first, rss_last = max(seen.rss[:half]), max(seen.rss[-half:])
     return {
         "bench": "backlog",
         "minutes": round(took / 60, 2),

@@ -1,7 +1,10 @@
 """The partitions of `flashfeed.records` that this worker owns, and their sessions.
 
 RECOVERING -> LIVE   the engine knows every session in the changelog, decoded or not
-any        -> gone   another worker owns it; what is not in the changelog is its to do
+any        -> gone   another worker owns it; what is not in the changelog is its to do. The
+                     engine saves the sessions' snapshots and forgets them in the background:
+                     no rebalance waits for a long pass, since aiokafka sends no heartbeat
+                     meanwhile
 
 RECOVERING   claimed (claims.py), being read; batches are parked, no session applies anything
 LIVE         batches go to their sessions
@@ -89,6 +92,8 @@ class Partitions:
         self._owned: dict[int, Partition] = {}
         self._on_settled: list[Settled] = []
         self._on_revoked: list[Revoked] = []
+        self._closing: dict[int, asyncio.Task[None]] = {}
+        self._ends = False
 
     # -- assignment ---------------------------------------------------------------
 
@@ -97,6 +102,8 @@ class Partitions:
 
         What is new is registered before anything is awaited: its batches may come at once.
         """
+        if self._ends:
+            return
         wanted = set(numbers)
         kept = [one for one in self._owned.values() if one.number in wanted and one.epoch]
         lost = set(self._owned) - wanted
@@ -105,7 +112,7 @@ class Partitions:
         served = [one for one in kept if one.live]
         for partition in served:
             partition.live = False
-        await self.revoke(lost)
+        self.revoke(lost)
         await self._check_kept(kept, served)
         self._may_step.set()
 
@@ -134,34 +141,61 @@ class Partitions:
                 log.warning(
                     "partition %d was another worker's meanwhile", partition.number, extra=where
                 )
-                await self._let_go(partition)
+                self._let_go(partition)
                 self._begin(Partition(partition.number, parked=partition.parked))
 
-    def pause(self) -> None:
-        """A rebalance began: finish the steps under way, and begin no other."""
+    async def drain(self, most_s: float) -> None:
+        """A rebalance began, or the worker stops: begin no step, and wait for those under way,
+        so long at most. One that takes longer is not lost if its partition stays here, and
+        done again by the next owner else."""
         self._may_step.clear()
+        await asyncio.gather(*(owner.rest(most_s) for owner in self.owners() if owner.busy))
 
-    async def revoke(self, numbers: Iterable[int]) -> None:
+    def revoke(self, numbers: Iterable[int]) -> None:
         """Let go of these partitions: what is not in the changelog is another owner's."""
         for number in list(numbers):
             partition = self._owned.pop(number, None)
-            if partition is None:
-                continue
-            await self._let_go(partition)
+            if partition is not None:
+                self._let_go(partition)
 
-    async def _let_go(self, partition: Partition) -> None:
+    async def stop(self) -> None:
+        """Let go of everything, for good; returns when snapshots are saved and nothing is
+        written any more."""
+        self._ends = True
+        self.revoke(self.numbers)
+        await asyncio.gather(*self._closing.values())
+
+    def _let_go(self, partition: Partition) -> None:
         if partition.recovery is not None:
             partition.recovery.cancel()
-            await asyncio.gather(partition.recovery, return_exceptions=True)
         for owner in partition.sessions.values():
-            await owner.stop()
-        await self._steps.close(partition.number)
+            owner.cancel()
+        before = self._closing.get(partition.number)
+        self._closing[partition.number] = asyncio.create_task(
+            self._close(partition, before), name=f"close {partition.number}"
+        )
         for listener in self._on_revoked:
             listener(partition.number)
+
+    async def _close(self, partition: Partition, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
+        if partition.recovery is not None:
+            await asyncio.gather(partition.recovery, return_exceptions=True)
+        closing = [
+            self._steps.close(partition.number),
+            *(owner.stop() for owner in partition.sessions.values()),
+        ]
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(error, Exception):  # the engine has stopped, or the brokers are away
+                where = {"partition": partition.number}
+                log.warning("partition %d: %s", partition.number, error, extra=where)
 
     async def _recover(self, partition: Partition) -> None:
         began = time.monotonic()
         try:
+            if (before := self._closing.get(partition.number)) is not None:
+                await asyncio.shield(before)
             partition.epoch = await self._claims.claim(partition.number)
             await self._steps.open(partition.number)  # nobody else writes from here on
             read = await read_partition(

@@ -188,16 +188,26 @@ class Worker:
         self._add_sessions()
         kind = "idempotent" if self._writer.idempotent else "not idempotent (the broker cannot)"
         log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
-        await self._app.start()
+        self._tasks.append(asyncio.create_task(self._watch_faust(), name="watch faust"))
+        await self._joined(asyncio.create_task(self._app.start(), name="start faust"))
         await self._probe.start()
         self._stalls = StallWatch(self._app.consumer, self._config.kafka, self._metrics.registry)
-        self._tasks = [
+        self._tasks += [
             asyncio.create_task(self._refresh_topics(), name="refresh topics"),
-            asyncio.create_task(self._watch_faust(), name="watch faust"),
             asyncio.create_task(self._sweep(), name="end idle sessions"),
             asyncio.create_task(self._stalls.run(), name="look after the partitions"),
         ]
         return self.service
+
+    async def _joined(self, starting: asyncio.Task[None]) -> None:
+        """Wait until Faust has started; it would wait for ever where the group refuses us.
+        Raises why."""
+        assert self._failed is not None
+        await asyncio.wait({starting, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        if self._failed.done():
+            starting.cancel()
+            self._failed.result()
+        await starting
 
     def _watch_metrics(self) -> None:
         self._metrics.watch(
@@ -217,7 +227,7 @@ class Worker:
         disconnect."""
         for task in self._tasks:
             task.cancel()
-        await stopping.part("the steps under way", self.drain(), DRAIN_MAX_S)
+        await stopping.part("the steps under way", self.drain(), 2 * DRAIN_MAX_S)
         numbers = self.partitions.numbers
         await stopping.part("the sessions", self.partitions.stop(), 2.0)
         # The next owner's claim says it as well.

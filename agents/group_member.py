@@ -78,6 +78,8 @@ def group_error(consumer: AIOKafkaConsumer) -> KafkaError | None:
     fetch, and never know.
     """
     coordinator = consumer._coordinator
+    if coordinator is None:  # it has not started yet
+        return None
     error: KafkaError | None = coordinator._pending_exception
     ended = coordinator._coordination_task
     if error is None and ended.done() and not ended.cancelled():

@@ -163,7 +163,8 @@ class Partitions:
         written any more."""
         self._ends = True
         self.revoke(self.numbers)
-        await asyncio.gather(*self._closing.values())
+        if self._closing:  # not `gather`: who waits no longer does not cut them off
+            await asyncio.wait(self._closing.values())
 
     def _let_go(self, partition: Partition) -> None:
         if partition.recovery is not None:

@@ -239,7 +239,8 @@ class BatchConsumer(driver.Consumer):
 
     def group_error(self) -> KafkaError | None:
         """What the group's coordinator refused for good; None where nothing."""
-        return group_error(self._thread._ensure_consumer())
+        client = self._thread._consumer
+        return group_error(client) if client is not None else None
 
     def subscribed(self) -> set[str]:
         """The topics that the group's member has subscribed to."""

@@ -215,7 +215,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         if serving.done():
             serving.result()  # raises where it could not start
     finally:
-        end_within(END_MAX_S)
+        end_within(END_MAX_S, 0 if stop.is_set() else 1)
         stopping = Stopping(STOP_MAX_S)
         serving.cancel()
         await asyncio.wait({serving}, timeout=1.0)
@@ -230,13 +230,13 @@ async def _run(config: Config, trace: Path | None) -> int:
     return 0 if stop.is_set() else 1
 
 
-def end_within(seconds: float) -> None:
-    """End this process after so long, whatever hangs then."""
+def end_within(seconds: float, code: int) -> None:
+    """End this process after so long with that exit code, whatever hangs then."""
 
     def end() -> None:
-        log.critical("it did not stop within %.0f s: ended. Nothing is lost", seconds)
+        log.warning("it did not stop within %.1f s, and is ended as it is", seconds)
         logging.shutdown()
-        os._exit(1)
+        os._exit(code)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

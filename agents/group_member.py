@@ -17,7 +17,6 @@ import aiokafka.errors
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import (
     BrokerResponseError,
-    GroupAuthorizationFailedError,
     InvalidSessionTimeoutError,
     KafkaError,
 )
@@ -31,7 +30,7 @@ from aiokafka.protocol.group import HeartbeatRequest, HeartbeatRequest_v1, Heart
 from aiokafka.protocol.types import Array, Int32, Int64, Schema, String
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import ConfigError, Fenced, Unavailable
+from flashfeed.models.errors import ConfigError, Fenced
 
 from .connection import secret
 
@@ -101,8 +100,6 @@ def refusal(error: BaseException, kafka: KafkaConfig) -> BaseException:
             f"another worker joined group {kafka.group!r} as {instance_id(kafka)!r} too, and this "
             "one is fenced (FencedInstanceIdError); each wants a kafka.instance_id of its own"
         )
-    if isinstance(error, GroupAuthorizationFailedError):
-        return Unavailable(f"the brokers refuse us group {kafka.group!r}: it wants Read on it")
     return error
 
 

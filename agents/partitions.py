@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import DecodeFault, FlashfeedError
+from flashfeed.models.errors import ChangelogCorrupt, DecodeFault, FlashfeedError
 from flashfeed.models.messages import decode_message
 
-from .changelog import read_partition
+from .changelog import SlotsRead, read_partition
 from .claims import Claims
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter
@@ -205,14 +205,11 @@ class Partitions:
             # The engine decodes a window at its first use, and the rest in this order:
             # who had traffic last comes first.
             states = sorted(read.states(), key=lambda state: -state.head.evaluated_ms)
+            await self._set_aside(partition.number, read, states)
             owners = [self._restored(partition, state) for state in states]
             for owner, state in owners:
                 await owner.rebuild(state)
             where = {"partition": partition.number}
-            for what in read.corrupt:
-                log.error(
-                    "changelog partition %d, left out: %s", partition.number, what, extra=where
-                )
             for owner, _ in owners:
                 owner.start()
             await self._open(partition)
@@ -227,6 +224,27 @@ class Partitions:
             "partition %d is live with %d sessions", partition.number, len(partition.sessions),
             extra=where,
         )  # fmt: skip
+
+    async def _set_aside(self, number: int, read: SlotsRead, states: list[SessionState]) -> None:
+        """What of the changelog cannot be used is told, and kept as dead letters; what it was of
+        is failed for good. Where a crash comes between, the next owner does it again."""
+        letters = read.letters(self._changelog, number)
+        repairs = read.repairs(self._changelog, number, states)
+        for session, why in read.quarantined.items():
+            log.error(
+                "session %s is set aside, its changelog cannot be used: %s. Nothing of it is "
+                "applied until it is deleted", session, why,
+                extra={"partition": number, "session": session},
+            )  # fmt: skip
+            self._parts.metrics.session_failed(ChangelogCorrupt.reason)
+        for letter in letters:
+            log.error("not a changelog entry, kept as a dead letter: %s, key %r: %s",
+                      self._changelog, letter.key, letter.detail,
+                      extra={"partition": number, "offset": letter.offset})  # fmt: skip
+        if letters or repairs:
+            kept = [letter.write(self._dead_letters) for letter in letters]
+            await self._steps.publish(number, kept, repairs, [])
+            self._parts.metrics.dead_letters(letters)
 
     async def _open(self, partition: Partition) -> None:
         """Let batches through: first those that were parked, in their order."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from flashfeed.models.errors import (
     Unavailable,
 )
 from flashfeed.models.events import FlashReady
+from flashfeed.models.session import WindowSpec
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
 
@@ -38,16 +40,16 @@ from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
-from .session_queue import Taken, step_items, take_waiting
+from .session_queue import Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
 from .session_step import (
-    STEP_ITEMS_MIN,
     Admit,
     SessionState,
     Step,
     Templates,
     Waiting,
 )
+from .step_size import StepCost, fits_within, step_cost
 from .step_writer import StepWriter
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
-    """What every session of a worker shares. `tracing`: None where nothing is followed."""
+    """What every session of a worker shares. `tracing`: None where nothing is followed;
+    `step_s`: how long a step may take of the engine (step_size.py)."""
 
     engine: Engine
     steps: StepWriter
@@ -74,6 +77,7 @@ class OwnerParts:
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
     tracing: Tracing | None = None
+    step_s: float = math.inf
 
 
 class _Done(NamedTuple):
@@ -99,7 +103,7 @@ class SessionOwner:
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
         self._waiting: deque[Waiting] = deque()
-        self._items_max = STEP_ITEMS_MIN
+        self._cost: StepCost | None = None
         self._wake = asyncio.Event()
         self._rests = asyncio.Event()
         self._rests.set()
@@ -171,6 +175,9 @@ class SessionOwner:
         """Give the engine the window, line by line as it was, to be decoded when it is
         used, and where steps are not atomic publish the last version again: its events may
         not have gone out before the crash."""
+        if state.head.quarantined:
+            self.state = state
+            return
         try:
             state = await self._engine.restore(state)
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
@@ -216,8 +223,9 @@ class SessionOwner:
     def _take(self) -> Taken:
         head = self.state.head if self.state is not None else None
         spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
-        bound = self._parts.queue_records_max
-        return take_waiting(self._waiting, spec, bound, applied, self._items_max)
+        window, count = (head.window, head.count) if head is not None else (WindowSpec(), 0)
+        fits = fits_within(self._cost, self._parts.step_s, window, count)
+        return take_waiting(self._waiting, spec, self._parts.queue_records_max, applied, fits)
 
     async def _apply(self, taken: Taken) -> int:
         """Do one step, followed where something in it is; returns how many messages it took."""
@@ -234,8 +242,7 @@ class SessionOwner:
         done = await self._work(taken, trace)
         if done is None:
             return await self._apply(taken.first())  # what waits together may fit one by one
-        if done.step.items:
-            self._items_max = step_items(len(done.step.items), done.update.wall_s)
+        self._learn(done)
         head = self._settled(done, began, taken, trace)
         try:
             await self._publish(done, head, trace)
@@ -248,6 +255,13 @@ class SessionOwner:
             await self._publish(done, self._settled(done, began, taken, trace), trace)
         self.making = ""
         return len(taken.messages)
+
+    def _learn(self, done: _Done) -> None:
+        """Note what the step cost: the next is sized by it."""
+        step = done.step
+        count = (done.state.head.count if done.state is not None else 0) - step.rewind
+        window, items = step.head.window, len(step.items)
+        self._cost = step_cost(done.update, items, window, count, self._cost)
 
     def _settled(self, done: _Done, began: float, taken: Taken, trace: StepTrace | None) -> Head:
         step, update = done.step, done.update
@@ -334,7 +348,7 @@ class SessionOwner:
         await parts.steps.publish(self.partition, out.refused, out.changelog, out.published)
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
-        self._count(step, done.update, out.events)
+        self._count(step, done.update, out.answers)
         for event in out.events:
             parts.publish(event)
         parts.metrics.dead_letters(out.control)
@@ -355,11 +369,8 @@ class SessionOwner:
             self.state = next_state(done.step, done.state, head)
             self.last_used_ms = max(self.last_used_ms, head.evaluated_ms or head.created_ms)
 
-    def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
-        metrics = self._parts.metrics
-        now_ms = time.time() * 1000
-        answers = (event for event in events if isinstance(event, FlashReady))
-        metrics.sessions.stepped(step, update, answers, now_ms)
+    def _count(self, step: Step, update: Update, answers: Sequence[FlashReady]) -> None:
+        self._parts.metrics.sessions.stepped(step, update, answers, time.time() * 1000)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

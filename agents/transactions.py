@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError, ProducerFenced, TransactionalIdAuthoriza
 from flashfeed.models.errors import Fenced, Unavailable, WriteUncertain
 
 from .kafka_writer import KafkaWriter, Write, send
+from .rights import WRITE, denied
 
 STEPS_MAX = 256
 START_MAX_S = 60.0
@@ -140,7 +141,8 @@ class Transactions:
             self._on_fenced(self._partition)
             return
         self._writer.failures["not_acknowledged"] += 1
-        uncertain = WriteUncertain(f"Kafka did not acknowledge a transaction: {error!r}")
+        why = denied(error, WRITE) or repr(error)
+        uncertain = WriteUncertain(f"Kafka did not acknowledge a transaction: {why}")
         self._fail(steps, uncertain)
         self._writer.fail(uncertain)
 

@@ -14,11 +14,12 @@ import msgspec
 
 from flashfeed.agents.feeds import Feed
 from flashfeed.agents.kafka_writer import KafkaWriter
+from flashfeed.agents.own_topics import wants_births
 from flashfeed.agents.past import Past
 from flashfeed.agents.replay import BATCH_MAX, Replay, Replayed
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
-from flashfeed.agents.topics import list_feed_topics, wants_births
+from flashfeed.agents.topics import list_feed_topics
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.events import event_identity, event_type

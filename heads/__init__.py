@@ -1,6 +1,7 @@
 """What turns a question's raw scores into a probability: values in, values out.
 
 prior.py         what a question's answers favour over the stream, taken off (no labels needed)
+verdict.py       does an answer change, is it sure enough, does it go out?
 
 learner.py       a question's head: forecasters that learn from labels, the best one answers
   softmax.py         scores to probabilities, and calibrated scores (Platt)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,16 +18,18 @@ from prometheus_client import CollectorRegistry
 
 from flashfeed.agents.dead_letters import DeadLetter
 from flashfeed.agents.kafka_writer import KafkaWriter
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.agents.letter_box import LetterBox, read_letters
 from flashfeed.agents.letters import Chosen
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.sampling import sample_topics
 from flashfeed.agents.stall_watch import StallWatch
 from flashfeed.agents.supplies import Supplies
-from flashfeed.agents.topics import partition_counts
+from flashfeed.agents.topics import count_partitions, partition_counts
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_records
+from flashfeed.cli.settings import load
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
 from flashfeed.models.config import Config, KafkaConfig, TopicsConfig
 
@@ -73,6 +76,37 @@ async def feed(brokers: str) -> int:
     return len(records)
 
 
+SPOILT = b'{"slot":0,"head":{"session_id":'
+
+
+async def spoil(config: Config, brokers: str, session: str) -> None:
+    """A slot of the session's holds half an entry from now on."""
+    count = await count_partitions(KafkaConfig(brokers=brokers), [config.topics.changelog])
+    partition = partition_of(session, count[config.topics.changelog])
+    async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
+        await producer.send_and_wait(
+            config.topics.changelog, SPOILT, key=f"{session}/0".encode(), partition=partition
+        )
+
+
+def assert_set_aside(url: str, port: int, log: Path) -> None:
+    """The session of the spoilt entry is failed, and told everywhere; the others work. It is
+    deleted in the end."""
+    listed = {one["id"]: one for one in httpx.get(f"{url}/v1/sessions").json()["sessions"]}
+    print(listed)
+    state = httpx.get(f"{url}/v1/sessions/cgm-01/state").json()
+    assert state["failed"].startswith("changelog_corrupt: entry b'cgm-01/0' at offset")
+    other = f"NASDAQ:{SYMBOLS[0]}-USD:1d"
+    assert httpx.get(f"{url}/v1/sessions/{other}/state").json()["failed"] == ""
+    assert scrape(port, 'flashfeed_session_failures_total{reason="changelog_corrupt"}') == 1
+    assert scrape(port, 'flashfeed_dead_letters_total{reason="changelog_corrupt"}') == 1
+    assert "session cgm-01 is set aside" in log.read_text()
+    asked = httpx.post(f"{url}/v1/sessions/cgm-01/generate", json={"prompt": "?", "max_tokens": 2})
+    assert (asked.status_code, "changelog_corrupt" in asked.text) == (409, True), asked.text
+    assert httpx.delete(f"{url}/v1/sessions/cgm-01").status_code == 200
+    assert httpx.get(f"{url}/v1/sessions/cgm-01/state").status_code == 404
+
+
 def test_a_worker_reads_and_answers_over_tls_and_scram(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,10 +122,18 @@ def test_a_worker_reads_and_answers_over_tls_and_scram(
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.2)
         assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS) + 1
+    asyncio.run(spoil(load(config), node.plain, "cgm-01"))
     with worker_process(config, log) as process:  # and again, from its changelog
         wait_until_ready(port, process, log)
         assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS) + 1
         assert scrape(port, 'flashfeed_applied_records_total{result="applied"}') == 0
+        assert_set_aside(f"http://127.0.0.1:{port}", port, log)
+    [letter] = asyncio.run(read_letters(load(config), Chosen()))
+    assert (letter.reason, letter.value) == ("changelog_corrupt", SPOILT)
+    with worker_process(config, log) as process:  # the next one has nothing to tell
+        wait_until_ready(port, process, log)
+        assert scrape(port, 'flashfeed_session_failures_total{reason="changelog_corrupt"}') == 0
+        assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS)
 
 
 async def test_a_topic_that_a_broker_does_not_know_yet_is_waited_for(node: Node) -> None:

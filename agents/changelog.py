@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,14 +51,20 @@ _NOT_KNOWN = SessionSpec(type="event", window=WindowSpec(mode="grow"))
 
 
 class Slot(NamedTuple):
-    """What a slot holds. Its head is decoded when it turns out to be the newest: a
-    session has many slots, and each says all of its head again."""
+    """What a slot holds, but its head: each says all of it again, and the newest counts."""
 
     life: int
     steps: int
     written: int
     items: tuple[Item, ...]
-    value: bytes
+
+
+class Newest(NamedTuple):
+    """The newest entry of a session that could be read, encoded."""
+
+    life: int
+    steps: int
+    entry: bytes
 
 
 class BadEntry(NamedTuple):
@@ -82,6 +88,8 @@ class SlotsRead:
     slots: dict[str, dict[int, Slot]] = field(default_factory=dict)
     bad: dict[bytes, BadEntry] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
+    _newest: dict[str, Newest] = field(default_factory=dict)
+    _specs: dict[bytes, SessionSpec] = field(default_factory=dict)
 
     def take(self, key: bytes | None, value: bytes | None, offset: int = -1) -> None:
         """Note one changelog message. One that cannot be read is kept in `bad`, until its key
@@ -94,9 +102,12 @@ class SlotsRead:
             if value is not None:
                 self.bad[known] = BadEntry("", offset, key, value, f"{error}")
             return
-        held = self.slots.setdefault(session, {})
-        held.pop(number, None)
+        slots = self.slots.setdefault(session, {})
+        slots.pop(number, None)
         if value is None:
+            if not slots:
+                del self.slots[session]
+                self._newest.pop(session, None)
             return
         try:
             entry = decode_entry(value)
@@ -106,46 +117,58 @@ class SlotsRead:
         except (ValueError, msgspec.DecodeError, msgspec.ValidationError) as error:
             self.bad[known] = BadEntry(session, offset, key, value, f"{error}")
             return
-        held[number] = Slot(head.first_offset, head.steps, head.written, entry.items, value)
+        slots[number] = Slot(head.first_offset, head.steps, head.written, entry.items)
+        newest = Newest(head.first_offset, head.steps, value)
+        before = self._newest.get(session, newest)
+        if newest[:2] >= before[:2]:
+            self._newest[session] = newest
 
     def states(self) -> list[SessionState]:
+        """Every session that the slots give, whole."""
+        return list(self.each_state())
+
+    def each_state(self) -> Iterator[SessionState]:
         """Every session that the slots give, whole. One whose entries cannot all be read, or
         with a hole in its window, is there as a failed one: what it held cannot be trusted,
-        and to begin it anew in silence would lose that too."""
+        and to begin it anew in silence would lose that too. Sessions with equal specs share
+        one, as they did when a template made them."""
         bad: dict[str, BadEntry] = {one.session: one for one in self.bad.values() if one.session}
-        found: list[SessionState] = []
         for session in {**self.slots, **bad}:
             slots = self.slots.get(session, {})
             if session in bad:
                 one = bad[session]
                 why = f"entry {one.key!r} at offset {one.offset} cannot be read: {one.why}"
-                found.append(self._quarantine(session, slots, why))
+                yield self._quarantine(session, why)
             elif slots:
-                found.append(self._state(session, slots))
-        return found
+                yield self._state(session, slots)
 
     def _state(self, session: str, slots: dict[int, Slot]) -> SessionState:
-        newest = _newest(slots)
-        head = decode_entry(newest.value).head
+        newest = self._newest[session]
+        head = self._shared(decode_entry(newest.entry).head)
         if head.quarantined:
             return SessionState(head, deque())
         # A delete that a crash cut short leaves slots of an earlier life behind.
         items = window_items(head, [slot for slot in slots.values() if slot.life == newest.life])
         if len(items) != head.items:
             missing = f"{head.items} items in the window, {len(items)} found without a gap"
-            return self._quarantine(session, slots, missing)
+            return self._quarantine(session, missing)
         try:
             return SessionState.restored(head, items)
         except FlashfeedError as error:
             # Not the error's words: they may have a record's values in them.
             at = getattr(error, "path", "")
             what = f"a record of its window is no {head.spec.type} now"
-            return self._quarantine(session, slots, f"{what}{at and f', at {at}'} ({error.reason})")
+            return self._quarantine(session, f"{what}{at and f', at {at}'} ({error.reason})")
 
-    def _quarantine(self, session: str, slots: dict[int, Slot], why: str) -> SessionState:
+    def _shared(self, head: Head) -> Head:
+        spec = self._specs.setdefault(msgspec.json.encode(head.spec), head.spec)
+        return msgspec.structs.replace(head, spec=spec)
+
+    def _quarantine(self, session: str, why: str) -> SessionState:
         """The session as failed, with what its newest readable entry says of it."""
         self.quarantined[session] = why
-        head = decode_entry(_newest(slots).value).head if slots else Head(session, _NOT_KNOWN)
+        newest = self._newest.get(session)
+        head = decode_entry(newest.entry).head if newest else Head(session, _NOT_KNOWN)
         head = msgspec.structs.replace(
             head,
             failed=f"{QUARANTINED}{why}",
@@ -195,10 +218,6 @@ def _slot_of(key: bytes) -> tuple[str, int]:
     if not session:
         raise ValueError("expected a key session/slot")
     return session, int(slot)
-
-
-def _newest(slots: dict[int, Slot]) -> Slot:
-    return max(slots.values(), key=lambda slot: (slot.life, slot.steps))
 
 
 def window_items(head: Head, slots: Iterable[Slot]) -> list[Item]:

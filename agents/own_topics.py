@@ -9,6 +9,8 @@ from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config
 
 DAY_MS = 24 * 3600 * 1000
+EVENTS = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
+"""The settings of a topic of events."""
 
 
 def wants_births(config: Config) -> bool:
@@ -27,14 +29,13 @@ def own_topics(config: Config) -> list[NewTopic]:
     births have one: every worker reads them in the same order.
     """
     kafka, topics = config.kafka, config.topics
-    kept = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
     compacted = {"cleanup.policy": "compact"}
     policies = {
-        topics.records: kept,
+        topics.records: EVENTS,
         topics.changelog: compacted,
         topics.dead_letters: {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)},
-        topics.flash_ready: kept,
-        topics.data_updated: kept,
+        topics.flash_ready: EVENTS,
+        topics.data_updated: EVENTS,
         topics.answers: compacted,
         topics.owners: compacted,
         topics.documents: compacted,
@@ -42,7 +43,7 @@ def own_topics(config: Config) -> list[NewTopic]:
     if wants_births(config):
         policies[topics.births] = compacted
     if config.control.enabled:
-        policies |= dict.fromkeys((topics.control, *reply_topics(config)), kept)
+        policies |= dict.fromkeys((topics.control, *reply_topics(config)), EVENTS)
     return [
         NewTopic(
             name,

@@ -149,4 +149,6 @@ class Past:
                 return
 
     def _wanted(self, record: Any, at: Stretch, to_now: bool) -> bool:
-        return bool(record.offset < at.end or (to_now and record.timestamp <= self._began_ms))
+        behind = to_now and record.timestamp <= self._began_ms
+        # An offset that is not there yet is sought in vain, and the fetch begins anew.
+        return bool(at.first <= record.offset and (record.offset < at.end or behind))

@@ -5,6 +5,8 @@ docs/KAFKA.md has the same lists for people; its tests hold the two against one 
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -46,11 +48,7 @@ def worker_rights(config: Config, feeds: Mapping[str, Sequence[str]]) -> list[Ri
     }
     if wants_births(config):
         both[topics.births] = "Sparkplug births"
-    rights = [
-        Right("Topic", name, READ, f"feed {feed}")
-        for feed, names in feeds.items()
-        for name in names
-    ]
+    rights = [_feed_right(feed, name) for feed, names in feeds.items() for name in names]
     for name, purpose in both.items():
         rights += [Right("Topic", name, READ, purpose), Right("Topic", name, WRITE, purpose)]
     written = {
@@ -69,6 +67,13 @@ def worker_rights(config: Config, feeds: Mapping[str, Sequence[str]]) -> list[Ri
             Right("TransactionalId", f"{config.kafka.group}-", WRITE, "transactions", prefix=True)
         )
     return rights
+
+
+def _feed_right(feed: str, name: str) -> Right:
+    """To read a feed's topic, or those that a pattern names: all with what stands before its
+    first sign, for there are no other patterns in these lists."""
+    plain = re.split(r"[*?\[]", name)[0]
+    return Right("Topic", plain or "*", READ, f"feed {feed}", prefix=bool(plain) and plain != name)
 
 
 def missing(rights: Iterable[Right], allowed: Mapping[tuple[str, str], int | None]) -> list[Right]:
@@ -113,7 +118,7 @@ def acl_commands(rights: Iterable[Right], user: str) -> list[str]:
         f"kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal User:{user} "
         + " ".join(f"--operation {one}" for one in operations)
         + " "
-        + " ".join(f"{options[resource]} {name}" for name in names)
+        + " ".join(f"{options[resource]} {shlex.quote(name)}" for name in names)
         + (" --resource-pattern-type prefixed" if prefix else "")
         for (resource, prefix, operations), names in together.items()
     ]

@@ -19,7 +19,7 @@ from flashfeed.models.errors import ConfigError, Denied, Unavailable
 
 from .connection import client_settings
 from .kafka_writer import RECORD_BYTES_MAX
-from .own_topics import own_topics, single
+from .own_topics import EVENTS, own_topics, single
 from .rights import Right, acl_commands, denied, worker_rights
 from .rights_check import TOPIC_DENIED, check_rights, user_of
 from .unreachable import why_unreachable
@@ -123,6 +123,20 @@ def check_partitions(config: Config, counts: dict[str, int]) -> None:
             "topic %s has %d partitions, and keeps them; kafka.partitions = %d is for topics that "
             "are created", topics.records, records, config.kafka.partitions,
         )  # fmt: skip
+
+
+async def create_topic(kafka: KafkaConfig, name: str) -> None:
+    """Create a topic for events, where it is not there yet. Raises Unavailable."""
+    async with _admin(kafka) as admin:
+        if name in await admin.list_topics():
+            return
+        topic = NewTopic(name, kafka.partitions, kafka.replication, topic_configs=EVENTS)
+        response = await admin.create_topics([topic])
+        for _, code, *reason in response.topic_errors:
+            if code not in (0, TOPIC_ALREADY_EXISTS):
+                why = reason[0] if reason and reason[0] else for_code(code).__name__
+                raise Unavailable(f"cannot create topic {name}: {why}")
+        await partition_counts(admin, [name])
 
 
 async def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from prometheus_client import CollectorRegistry
 
 from flashfeed.agents.dead_letters import DeadLetter
@@ -25,13 +27,14 @@ from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.sampling import sample_topics
 from flashfeed.agents.stall_watch import StallWatch
 from flashfeed.agents.supplies import Supplies
-from flashfeed.agents.topics import count_partitions, partition_counts
+from flashfeed.agents.topics import count_partitions, partition_counts, prepare_topics
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_records
 from flashfeed.cli.settings import load
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
 from flashfeed.models.config import Config, KafkaConfig, TopicsConfig
+from flashfeed.models.errors import ConfigError, Unavailable
 
 from apache_kafka import PASSWORD, USER, Node, available, kafka_node
 from batch_app import RECORDS, committed, fill, make_app, records_of, run_app, until
@@ -193,6 +196,40 @@ async def test_a_letter_of_the_largest_record_is_taken_and_replayed_whole(
     again = await box._whole(found)
     assert (again.key, again.value, again.headers) == whole
     assert not again.cut
+
+
+async def test_topics_have_the_names_and_sizes_that_are_configured_or_it_is_told(
+    node: Node,
+) -> None:
+    kept = TopicsConfig()
+    mine = TopicsConfig(
+        **{name: f"mine-{time.time_ns()}.{name}" for name in kept.__struct_fields__}
+    )
+    three = Config(kafka=KafkaConfig(brokers=node.plain, partitions=3), topics=mine)
+    with pytest.raises(Unavailable, match=r"kafka\.replication.*[Rr]eplication factor"):
+        kafka = msgspec.structs.replace(three.kafka, replication=2)
+        await prepare_topics(msgspec.structs.replace(three, kafka=kafka))
+    await prepare_topics(three)
+    counts = await count_partitions(
+        three.kafka, [mine.records, mine.changelog, mine.owners, mine.answers]
+    )
+    assert [*counts.values()] == [3, 3, 1, 3]
+    more = msgspec.structs.replace(three, kafka=msgspec.structs.replace(three.kafka, partitions=5))
+    await prepare_topics(more)  # what is there stays
+    admin = AIOKafkaAdminClient(bootstrap_servers=node.plain)
+    await admin.start()
+    try:
+        await admin.create_partitions({mine.records: NewPartitions(4)})
+        with pytest.raises(ConfigError, match="same number of partitions, have 4 and 3"):
+            await prepare_topics(three)
+        await admin.create_partitions({mine.changelog: NewPartitions(4)})
+        wrong = ConfigResource(ConfigResourceType.TOPIC, mine.changelog)
+        wrong.configs = {"cleanup.policy": "delete"}
+        await admin.alter_configs([wrong])
+        with pytest.raises(ConfigError, match=r"must have cleanup\.policy=compact, has delete"):
+            await prepare_topics(three)
+    finally:
+        await admin.close()
 
 
 async def test_what_lies_on_a_topic_is_sampled(node: Node) -> None:

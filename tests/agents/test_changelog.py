@@ -365,6 +365,37 @@ def test_a_record_that_is_none_now_is_named_without_its_values() -> None:
     assert "ward" not in said
 
 
+def test_a_delete_that_erased_the_newest_slot_first_leaves_a_session_that_can_be_deleted() -> None:
+    log, old = Log(), None
+    for offset in range(4):
+        old, _ = apply(old, reading(offset, offset), settled=log.settled)
+    assert old is not None
+    newest = entry_write("c", 0, old.head, [old.items[-1]])
+    log.read.take(newest.key or b"", None)
+    [left] = log.read.states()
+    assert left.head.quarantined and left.head.records_offset == old.head.records_offset
+    for one in tombstones("c", 0, left.head):
+        log.read.take(one.key, one.value)
+    assert log.read.states() == []
+    log.read.quarantined.clear()
+    apply(None, reading(9, 70), settled=log.settled)  # it lives again
+    assert values(log.recovered()) == [70]
+
+
+def test_sessions_with_equal_specs_share_one() -> None:
+    read = SlotsRead()
+    for name in ("a", "b", "c"):
+        spec = spec_of("exact", 3 + (name == "c"))
+        state, [step] = apply(None, reading(0, 1), find=lambda _, spec=spec: spec)
+        assert state is not None
+        head = msgspec.structs.replace(state.head, session_id=name)
+        write = entry_write("c", 0, head, step.items)
+        read.take(write.key or b"", write.value)
+    one, two, other = (state.head.spec for state in read.states())
+    assert one is two
+    assert other is not one
+
+
 def test_steps_without_items_take_one_slot_however_many() -> None:
     log, state = Log(), None
     for offset in range(6):  # the same record, over and over

@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from kafka_acls import Acl, acls_of, documented, grant, take
 
 from flashfeed.agents.connection import faust_credentials
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
@@ -31,6 +30,7 @@ from flashfeed.models.errors import Denied, FlashfeedError, Unavailable, WriteUn
 
 from apache_kafka import PASSWORD, READER, USER, Node, available, certificates, kafka_node
 from batch_app import make_app, until
+from kafka_acls import Acl, acls_of, documented, grant, take
 
 pytestmark = [
     pytest.mark.broker,
@@ -97,7 +97,8 @@ def file_of(home: Path, node: Node, sasl: SaslConfig, ca_file: Path | None = Non
         f'password_env = "{sasl.password_env}"\n\n'
         f'[kafka.tls]\nca_file = "{ca_file or node.ca_file}"\n\n[bridge]'
     )
-    path.write_text(path.read_text().replace("\n[bridge]", security, 1))
+    text = path.read_text().replace("\n[bridge]", security, 1)
+    path.write_text(text.replace("flashfeed-demo", KafkaConfig().group))
     return path
 
 

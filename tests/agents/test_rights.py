@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
@@ -9,7 +11,6 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
-from kafka_acls import acls_of, documented
 
 from flashfeed.agents.rights import (
     READ,
@@ -21,7 +22,10 @@ from flashfeed.agents.rights import (
     refusal,
     worker_rights,
 )
+from flashfeed.cli.main import main
 from flashfeed.models.config import Config, ControlConfig, FeedConfig, KafkaConfig, TopicsConfig
+
+from kafka_acls import LITERAL, PREFIXED, TOPIC, acls_of, documented
 
 FEED = {"prices": ["candles"]}
 MINE = [Right("Topic", "t", READ, "feed f"), Right("Topic", "t", WRITE, "feed f")]
@@ -47,6 +51,27 @@ def test_names_and_switches_change_what_is_needed() -> None:
     assert {("Topic", "flashfeed.births", READ), ("Topic", "flashfeed.births", WRITE)} <= rights
     assert ("Group", "mine", READ) in rights
     assert not {name for _, name, _ in rights} & {"flashfeed.control", "flashfeed.replies", "mine-"}
+
+
+def test_what_a_pattern_reads_is_granted_by_its_beginning() -> None:
+    feeds = {"f": ["prices", "candles-*", "a?c*", "*"]}
+    rights = [one for one in worker_rights(Config(), feeds) if one.purpose == "feed f"]
+    assert [(one.name, one.prefix) for one in rights] == [
+        ("prices", False), ("candles-", True), ("a", True), ("*", False),
+    ]  # fmt: skip
+
+
+def test_check_prints_what_a_configuration_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path(__file__).parents[2] / "flashfeed.toml"
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "-c", str(file), "--acls", "flashfeed"])
+    assert ended.value.code == 0
+    printed = [acl for line in capsys.readouterr().out.splitlines() for acl in acls_of(line)]
+    listed = {acl for line in documented("worker") for acl in acls_of(line)}
+    own = {acl for acl in listed if acl[1] != "candles"}
+    feeds = {(kind, name, pattern) for kind, name, pattern, *_ in set(printed) - own}
+    assert own < set(printed)
+    assert feeds == {(TOPIC, "candles-", PREFIXED), (TOPIC, "telegraf", LITERAL)}
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,27 @@ async def test_a_busy_engine_does_not_keep_a_session_that_ends() -> None:
     assert bench.outcomes[3] is None and not bench.engine.held
 
 
+async def test_a_session_at_rest_has_no_task_and_goes_on_when_something_comes() -> None:
+    def tasks() -> list[asyncio.Task[Any]]:
+        return [one for one in asyncio.all_tasks() if one.get_name() == "session s"]
+
+    bench = Bench(spec_of("exact", 3))
+    bench.owner.start()
+    assert not tasks()
+    for n in range(3):
+        bench.owner.put(reading(n, 100 + n, at=n))
+        assert len(tasks()) == 1
+        await bench.apply(reading(10 + n, 200 + n, at=10 + n))
+        async with asyncio.timeout(5):
+            while tasks():
+                await asyncio.sleep(0)
+        assert not bench.owner.busy
+    assert values(bench.owner.state)[-1] == 202
+    await bench.owner.stop()
+    bench.owner.put(reading(20, 1, at=20))
+    assert not tasks()
+
+
 async def test_a_step_under_way_is_finished_before_the_hand_over() -> None:
     bench = Bench(spec_of("exact", 4))
     await bench.apply(*readings(2))

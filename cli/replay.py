@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from flashfeed.agents.as_live import LiveReplay
 from flashfeed.agents.feeds import Feed
 from flashfeed.agents.kafka_writer import KafkaWriter
@@ -69,6 +71,8 @@ def replay(options: ReplayOptions) -> int:
     ConfigError, Unavailable."""
     config = load(options.config)
     against = load(options.against) if options.against else None
+    if against is not None:  # the same records of the same brokers
+        against = msgspec.structs.replace(against, kafka=config.kafka)
     _check(options, config, against)
     asked = parse_range(options.since, options.until, options.from_offsets, options.to_offsets)
     with contextlib.ExitStack() as open_:

@@ -6,7 +6,6 @@ import asyncio
 import math
 import random
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest

@@ -23,7 +23,7 @@ import msgspec
 from flashfeed.codecs.registry import text_codec
 from flashfeed.codecs.text import RefersToPrevious, TextCodec
 from flashfeed.models.errors import FlashfeedError
-from flashfeed.models.messages import Append, Message, PackedRecord, Records
+from flashfeed.models.messages import Append, Create, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
 from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.state import Head, Item
@@ -176,6 +176,11 @@ class Step:
     taken: int = 0
     rewind: int = 0
     texts: int = 0
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody waits for the session to be made; records do not."""
+        return any(isinstance(one.message, Create) for one in self.messages)
 
     @property
     def records(self) -> int:

@@ -119,8 +119,11 @@ class Session:
 
     def start(self) -> None: ...
 
-    async def stop(self) -> None:
+    def cancel(self) -> None:
         self.stopped = True
+
+    async def stop(self) -> None:
+        assert self.stopped
 
     def put(self, one: Waiting) -> None:
         self.waiting.append(one)
@@ -129,7 +132,9 @@ class Session:
 class Recovered(Partitions):
     """Partitions whose changelog is empty."""
 
-    async def _recover(self, partition: Partition) -> None:
+    async def _recover(self, partition: Partition, leaving: asyncio.Task[None] | None) -> None:
+        if leaving is not None:
+            await asyncio.shield(leaving)
         partition.epoch = 1
         await self._open(partition)
 
@@ -156,7 +161,9 @@ class World:
         self.assignments = 0
         self.handed_out: list[tuple[int, Callable[[], Any]]] = []
         claims: Any = SimpleNamespace(sync=nothing, holds=lambda *_: True)
-        steps: Any = SimpleNamespace(close=nothing)
+        steps: Any = SimpleNamespace(
+            close=nothing, on_broken=lambda _: None, broken=lambda _: False
+        )
 
         def parts(settled: Any, _: asyncio.Event) -> Any:
             self.settled = settled
@@ -188,7 +195,12 @@ class World:
 
     async def assign(self) -> None:
         await self.partitions.assign(tp.partition for tp in self.broker.assigned)
-        await asyncio.sleep(0)
+        await self.at_rest()
+
+    async def at_rest(self) -> None:
+        """Wait for what goes on behind an assignment."""
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks)
 
     # -- what may happen ------------------------------------------------------------
 
@@ -225,6 +237,11 @@ class World:
             if assignment < self.assignments:
                 assert acknowledge() is False
 
+    async def break_off(self, place: int, which: int) -> None:
+        """A partition's writes break off: it is begun anew with what was not settled."""
+        self.partitions._broken(place)
+        await self.at_rest()
+
     async def commit(self, place: int, which: int) -> None:
         await self.consumer.commit()
 
@@ -259,7 +276,10 @@ class World:
                 assert before <= self.done[tp], f"{tp}: {offset}"
 
 
-ACTIONS = ("produce", "produce", "fetch", "fetch", "step", "fail", "late", "commit", "rebalance")
+ACTIONS = (
+    "produce", "produce", "fetch", "fetch", "step", "fail", "late", "commit", "rebalance",
+    "break_off",
+)  # fmt: skip
 Action = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 1), st.integers(0, 11))
 Actions = st.lists(Action, min_size=10, max_size=80)
 

@@ -126,7 +126,8 @@ class Session:
         assert self.stopped
 
     def put(self, one: Waiting) -> None:
-        self.waiting.append(one)
+        if one not in self.waiting:  # as a SessionOwner does
+            self.waiting.append(one)
 
 
 class Recovered(Partitions):
@@ -270,6 +271,8 @@ class World:
 
     def check(self) -> None:
         """Of what is committed, and of what would be if a commit came now."""
+        for partition in self.partitions._owned.values():  # no rebalance leaves any behind
+            assert len({one.batch.epoch for one in partition.batches}) <= 1
         for tp, log in self.broker.log.items():
             for offset in (self.broker.committed.get(tp), self.consumer._new_offset(tp)):
                 before = {one.offset for one in log if one.offset < (offset or 0)}

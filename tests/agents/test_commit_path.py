@@ -155,6 +155,7 @@ class World:
         self.consumer: Any = app.transport.create_consumer(
             callback=nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing
         )
+        self.consumer._thread.thread_loop.close()  # of a thread that never starts
         self.consumer._thread = self.broker
         self.consumer.app.producer = SimpleNamespace(flush=nothing)
         self.done: dict[TP, set[int]] = defaultdict(set)

@@ -54,7 +54,7 @@ types: $(READY) build/src/flashfeed
 
 # make test   see above
 test: lint types
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # make soak   the engine's long tests: 1,000 windows, 2,000 operations (half an hour)
 soak: $(READY)

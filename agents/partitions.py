@@ -20,15 +20,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import DecodeFault, FlashfeedError
+from flashfeed.models.errors import ChangelogCorrupt, DecodeFault, FlashfeedError
 from flashfeed.models.messages import decode_message
 
-from .changelog import read_partition
+from .changelog import SlotsRead, read_partition
 from .claims import Claims
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter
@@ -38,6 +38,9 @@ from .step_writer import KafkaStepWriter
 from .transport import Batch
 
 log = logging.getLogger(__name__)
+
+STATES_AT_ONCE = 64
+"""Restoring so many takes some milliseconds."""
 
 Settled = Callable[[int, int, FlashfeedError | None], None]
 Revoked = Callable[[int], None]
@@ -64,6 +67,7 @@ class Partition:
     sessions: dict[str, SessionOwner] = field(default_factory=dict)
     batches: list[_Unsettled] = field(default_factory=list)
     recovery: asyncio.Task[None] | None = None
+    routed: int = 0
 
 
 class Partitions:
@@ -94,6 +98,7 @@ class Partitions:
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._assigned: asyncio.Task[None] | None = None
         self._round = 0
+        self._ends = False
         steps.on_broken(self._broken)
 
     # -- assignment ---------------------------------------------------------------
@@ -104,6 +109,8 @@ class Partitions:
 
         What is new is registered before anything is awaited: its batches may come at once.
         """
+        if self._ends:
+            return
         wanted = set(numbers)
         kept = [one for one in self._owned.values() if one.number in wanted and one.epoch]
         for number in set(self._owned) - wanted:
@@ -197,16 +204,27 @@ class Partitions:
         self._round += 1
         self._may_step.clear()
 
-    async def revoke(self, numbers: Iterable[int]) -> None:
-        """Let go of these partitions: what is not in the changelog is another owner's."""
-        for number in list(numbers):
-            partition = self._owned.pop(number, None)
-            if partition is not None:
-                self._leave(partition)
-        await asyncio.gather(*self._leaving.values())
+    async def drain(self, most_s: float) -> None:
+        """Pause, and wait for the steps under way, so long at most. One that takes longer goes
+        on where its partition stays here; else it is abandoned, and the next owner's to do."""
+        self.pause()
+        await asyncio.gather(*(owner.rest(most_s) for owner in self.owners() if owner.busy))
+
+    async def stop(self) -> None:
+        """Let go of everything, for good; returns when snapshots are saved and nothing is
+        written any more."""
+        self._ends = True
+        self.pause()
+        for number in list(self._owned):
+            self._leave(self._owned.pop(number))
+        if self._leaving:  # not `gather`: who waits no longer does not cut them off
+            await asyncio.wait(self._leaving.values())
 
     def _leave(self, partition: Partition) -> None:
-        """Let go of a partition in the background; its next recovery waits for that."""
+        """Let go of a partition: it applies nothing more. The engine saves the sessions and
+        forgets them in the background; the partition's next recovery waits for that."""
+        for owner in partition.sessions.values():
+            owner.cancel()
         number = partition.number
         before = self._leaving.get(number)
         self._leaving[number] = asyncio.create_task(
@@ -219,9 +237,12 @@ class Partitions:
         if partition.recovery is not None:
             partition.recovery.cancel()
             await asyncio.gather(partition.recovery, return_exceptions=True)
-        for owner in partition.sessions.values():
-            await owner.stop()
-        await self._steps.close(partition.number)
+        closing = [owner.stop() for owner in partition.sessions.values()]
+        closing.append(self._steps.close(partition.number))
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(error, Exception):  # the engine has stopped, or the brokers are away
+                where = {"partition": partition.number}
+                log.warning("partition %d: %s", partition.number, error, extra=where)
         for listener in self._on_revoked:
             listener(partition.number)
 
@@ -237,15 +258,14 @@ class Partitions:
             )
             # The engine decodes a window at its first use, and the rest in this order:
             # who had traffic last comes first.
-            states = sorted(read.states(), key=lambda state: -state.head.evaluated_ms)
+            states = [state async for state in _at_leisure(read.each_state())]
+            read.slots.clear()
+            states.sort(key=lambda state: -state.head.evaluated_ms)
+            await self._set_aside(partition.number, read, states)
             owners = [self._restored(partition, state) for state in states]
             for owner, state in owners:
                 await owner.rebuild(state)
             where = {"partition": partition.number}
-            for what in read.corrupt:
-                log.error(
-                    "changelog partition %d, left out: %s", partition.number, what, extra=where
-                )
             for owner, _ in owners:
                 owner.start()
             await self._open(partition)
@@ -260,6 +280,27 @@ class Partitions:
             "partition %d is live with %d sessions", partition.number, len(partition.sessions),
             extra=where,
         )  # fmt: skip
+
+    async def _set_aside(self, number: int, read: SlotsRead, states: list[SessionState]) -> None:
+        """What of the changelog cannot be used is told, and kept as dead letters; what it was of
+        is failed for good. Where a crash comes between, the next owner does it again."""
+        letters = read.letters(self._changelog, number)
+        repairs = read.repairs(self._changelog, number, states)
+        for session, why in read.quarantined.items():
+            log.error(
+                "session %s is set aside, its changelog cannot be used: %s. Nothing of it is "
+                "applied until it is deleted", session, why,
+                extra={"partition": number, "session": session},
+            )  # fmt: skip
+            self._parts.metrics.session_failed(ChangelogCorrupt.reason)
+        for letter in letters:
+            log.error("not a changelog entry, kept as a dead letter: %s, key %r: %s",
+                      self._changelog, letter.key, letter.detail,
+                      extra={"partition": number, "offset": letter.offset})  # fmt: skip
+        if letters or repairs:
+            kept = [letter.write(self._dead_letters) for letter in letters]
+            await self._steps.publish(number, kept, repairs, [])
+            self._parts.metrics.dead_letters(letters)
 
     async def _open(self, partition: Partition) -> None:
         """Let batches through: first those that were parked, in their order."""
@@ -311,7 +352,7 @@ class Partitions:
             acknowledge()
             return
         partition.batches.append(_Unsettled(batch, {one.offset for _, one in routed}, acknowledge))
-        self._forget_gone(partition)
+        self._forget_gone(partition, len(routed))
         for session_id, one in routed:
             owner = partition.sessions.get(session_id)
             if owner is None or owner.gone:
@@ -321,7 +362,13 @@ class Partitions:
             owner.put(one)
 
     @staticmethod
-    def _forget_gone(partition: Partition) -> None:
+    def _forget_gone(partition: Partition, routed: int) -> None:
+        """Look through the sessions once in as many messages as there are sessions: a message
+        costs the same however many rest (invariant 4)."""
+        partition.routed += routed
+        if partition.routed < len(partition.sessions):
+            return
+        partition.routed = 0
         gone = [key for key, owner in partition.sessions.items() if owner.gone]
         for session_id in gone:
             del partition.sessions[session_id]
@@ -375,6 +422,11 @@ class Partitions:
         """Every session's owner, of those too that are being made."""
         return [one for partition in self._owned.values() for one in partition.sessions.values()]
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are at most: those too that are being made or are gone."""
+        return sum(len(one.sessions) for one in self._owned.values())
+
     def find(self, number: int, session_id: str) -> SessionOwner | None:
         """The owner of a live session; None where there is none."""
         partition = self._owned.get(number)
@@ -385,6 +437,14 @@ class Partitions:
         """Whether the partition is owned and live, by the claim of that epoch."""
         partition = self._owned.get(number)
         return partition is not None and partition.live and partition.epoch == epoch
+
+
+async def _at_leisure(states: Iterable[SessionState]) -> AsyncIterator[SessionState]:
+    """The states; whoever else wants the loop gets it now and then."""
+    for number, state in enumerate(states):
+        if number % STATES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        yield state
 
 
 def _letter(raw: Any, fault: Exception) -> DeadLetter:

@@ -2,7 +2,8 @@
 
 Pure: no clock, no Kafka, no engine. A step is plan, run, settle:
 
-session_queue.py    takes of what waits what the step is to do, and says what is too much
+session_queue.py    takes of what waits what the step is to do, and says what is too much;
+step_size.py        how much that is, so that answers come in time
 session_plan.py     folds the messages taken into a `Step`: what to decode, what to ask,
                     what to tell the callers
 session_engine.py   runs it (the one file here that calls the engine)
@@ -29,11 +30,9 @@ from flashfeed.models.state import Head, Item
 from flashfeed.models.trace_context import TraceContext
 from flashfeed.models.window import block_start
 
-STEP_ITEMS_MIN, STEP_ITEMS_MAX = 64, 256
-STEP_S = 0.5
-"""How many items a step takes of what waits: as many as the engine does in half a second at the
-pace of the session's last step, within these bounds. A session that is behind so asks its
-questions seldom where that is cheap, and none waits long for its next answers."""
+STEP_ITEMS_MAX = 256
+"""Items of a step at most, however little time they take (step_size.py): it is planned in one
+go, and one message may have more."""
 
 MERGED_LINES_MAX = 64
 """Into how many lines a step merges what waits, where `overflow` says so."""

@@ -24,6 +24,7 @@ from aiokafka.errors import KafkaError, ProducerFenced, TransactionalIdAuthoriza
 from flashfeed.models.errors import Fenced, Unavailable, WriteUncertain
 
 from .kafka_writer import KafkaWriter, Write, send
+from .rights import WRITE, denied
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,12 @@ class Transactions:
             self._on_fenced(self._partition)
             return
         self._writer.failures["not_acknowledged"] += 1
-        uncertain = WriteUncertain(f"Kafka did not acknowledge a transaction: {error!r}")
+        why = denied(error, WRITE)
+        uncertain = WriteUncertain(f"Kafka did not acknowledge a transaction: {why or repr(error)}")
+        if why:  # to begin anew would end here again
+            self._fail(steps, uncertain)
+            self._writer.fail(uncertain)
+            return
         self._fail(steps, Fenced(f"partition {self._partition} is to be begun anew: {uncertain}"))
         self._on_uncertain(self._partition, uncertain)
 

@@ -27,7 +27,9 @@ class FlashReady(msgspec.Struct, frozen=True):
     `records_first` and `records_last` are the `flashfeed.records` offsets of the oldest
     and the newest message in the context that was asked (its frozen prefix aside).
     `raw` is what the model said before the prior correction; null where the answer was
-    not corrected (free text, or `calibrate = false`).
+    not corrected (free text, or `calibrate = false`). `abstained`: it is less sure than the
+    question's `min_confidence`. `held`: `hysteresis` kept the value that stood, though another
+    choice is likelier; `confidence` is that value's.
     """
 
     session_id: str
@@ -49,6 +51,8 @@ class FlashReady(msgspec.Struct, frozen=True):
     records_last: int
     answered_by: AnsweredBy
     raw: RawAnswer | None = None
+    abstained: bool = False
+    held: bool = False
 
 
 class DataUpdated(msgspec.Struct, frozen=True):

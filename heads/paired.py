@@ -76,7 +76,7 @@ def difference(pairs: Iterable[Pair]) -> Difference | None:
 def _block(pairs: Sequence[Pair], times: Sequence[int]) -> int:
     """A block's length in moments; at least four blocks are left."""
     waited = max(bisect_left(times, pair.known) - bisect_left(times, pair.time) for pair in pairs)
-    usual = math.ceil(len(times) ** (1 / 3))
+    usual = math.ceil(math.pow(len(times), 1 / 3))
     return max(1, min(max(usual, waited), len(times) // 4))
 
 

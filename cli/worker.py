@@ -186,7 +186,7 @@ async def _run(config: Config, trace: Path | None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     server: BridgeServer | None = None
-    code = 0
+    code, why = 0, None
     try:
         service = await worker.start()
         calm_collector()
@@ -203,6 +203,7 @@ async def _run(config: Config, trace: Path | None) -> int:
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
         code = 0 if stop.is_set() else 1
+        why = failed.exception() if code and failed.done() else None
         for task in (failed, stopped):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -216,4 +217,6 @@ async def _run(config: Config, trace: Path | None) -> int:
         await engine.stop()
         if tracing is not None:
             await asyncio.to_thread(tracing.close)
+    if why is not None:  # again, behind what its parts said as they stopped: it is looked for last
+        log.critical("%s", why if isinstance(why, FlashfeedError) else repr(why))
     return code

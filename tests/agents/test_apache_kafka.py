@@ -95,8 +95,6 @@ async def spoil(config: Config, brokers: str, session: str) -> None:
 def assert_set_aside(url: str, port: int, log: Path) -> None:
     """The session of the spoilt entry is failed, and told everywhere; the others work. It is
     deleted in the end."""
-    listed = {one["id"]: one for one in httpx.get(f"{url}/v1/sessions").json()["sessions"]}
-    print(listed)
     state = httpx.get(f"{url}/v1/sessions/cgm-01/state").json()
     assert state["failed"].startswith("changelog_corrupt: entry b'cgm-01/0' at offset")
     other = f"NASDAQ:{SYMBOLS[0]}-USD:1d"

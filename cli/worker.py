@@ -186,7 +186,8 @@ async def _run(config: Config, trace: Path | None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     server: BridgeServer | None = None
-    code, why = 0, None
+    code = 0
+    why: BaseException | None = None
     try:
         service = await worker.start()
         calm_collector()

@@ -152,6 +152,9 @@ def parser() -> argparse.ArgumentParser:
         "--answers", type=Path, required=True, help="what tail --json or replay wrote"
     )
     score.add_argument("--json", action="store_true", help="one JSON object a question")
+    score.add_argument(
+        "--html", type=Path, metavar="FILE", help="a page of it too: tables and diagrams"
+    )
 
     keys = commands.add_parser(
         "keys",
@@ -285,7 +288,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "score":
         from .score import ScoreOptions, score
 
-        return score(ScoreOptions(args.config, args.feed, args.records, args.answers, args.json))
+        return score(
+            ScoreOptions(args.config, args.feed, args.records, args.answers, args.json, args.html)
+        )
     if args.command == "keys":
         from .keys import print_new_key
 

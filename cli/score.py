@@ -16,13 +16,22 @@ from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.presets import codec_of
 from flashfeed.heads.outcome_rule import PENDING_MAX
-from flashfeed.heads.recorded import Moment, RecordedAnswer, RecordedPast, Score, score_question
+from flashfeed.heads.recorded import (
+    Moment,
+    RecordedAnswer,
+    RecordedPast,
+    Score,
+    Scored,
+    score_question,
+)
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, DecodeFault, RecordError
 from flashfeed.models.records import Trade
+from flashfeed.models.session import FlashQuery
 from flashfeed.models.tenant import session_key
 
 from .feeds import decoded, file_messages
+from .score_page import Column, ScoredQuestion, score_page
 from .settings import load, outcome_rule
 from .worker import feeds_of
 
@@ -60,6 +69,7 @@ class ScoreOptions(NamedTuple):
     records: Path
     answers: Path
     as_json: bool = False
+    html: Path | None = None
 
 
 def score(options: ScoreOptions) -> int:
@@ -82,15 +92,20 @@ def score(options: ScoreOptions) -> int:
             "or flashfeed replay wrote"
         )
     queries = {query.label: query for query in template.spec().flash}
-    scores = [
-        score_question(outcome_rule(template, name), queries[name], records, answers).score
+    scored = {
+        name: score_question(outcome_rule(template, name), queries[name], records, answers)
         for name in template.outcomes
-    ]
+    }
+    scores = [one.score for one in scored.values()]
+    about = f"{len(records)} records, {len(answers)} answers"
+    if options.html is not None:
+        pages = [_page_of(queries[name], one) for name, one in scored.items()]
+        _write(options.html, score_page(pages, f"{options.feed}: {about}"))
     if options.as_json:
         for one in scores:
             print(msgspec.json.encode(one).decode())
     else:
-        print(f"{len(records)} records, {len(answers)} answers")
+        print(about)
         print(table(scores))
     return int(not any(one.labels for one in scores))
 
@@ -105,17 +120,46 @@ def table(scores: list[Score]) -> str:
             numbers = [getattr(figures, name) for name in _FIGURES]
             shown = "".join(f"{'-' if n is None else format(n, '.3f'):>9}" for n in numbers)
             rows.append(f"{one.question:{width}}{kind:11}{figures.labels:7}{shown}")
-        rows.append(
-            f"{'':{width}}{one.waiting} answers wait for their outcome, of {one.unknown} it "
-            f"cannot be known; {one.leading} leads"
-            + (f", after what was fitted lost the lead at label {one.drifted}" * bool(one.drifted))
-        )
-        if one.dropped:
-            rows.append(
-                f"{'':{width}}{one.dropped} answers were dropped: no record of their session "
-                f"before them, or more than {PENDING_MAX} waited"
-            )
+        rows += [f"{'':{width}}{note}" for note in _notes(one)]
     return "\n".join(rows)
+
+
+def _notes(one: Score) -> tuple[str, ...]:
+    """What its figures do not say."""
+    note = (
+        f"{one.waiting} answers wait for their outcome, of {one.unknown} it "
+        f"cannot be known; {one.leading} leads"
+        + (f", after what was fitted lost the lead at label {one.drifted}" * bool(one.drifted))
+    )
+    if not one.dropped:
+        return (note,)
+    return (
+        note,
+        f"{one.dropped} answers were dropped: no record of their session "
+        f"before them, or more than {PENDING_MAX} waited",
+    )
+
+
+def _page_of(query: FlashQuery, scored: Scored) -> ScoredQuestion:
+    """A question as the page has it."""
+    score, backtest = scored.score, scored.backtest
+    return ScoredQuestion(
+        query.label,
+        query.query,
+        len(query.choices),
+        (
+            Column("published", score.published, [*backtest.published.kept]),
+            Column("learnt", score.learnt, [*backtest.learnt.kept]),
+        ),
+        _notes(score),
+    )
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
 
 
 def _answers(path: Path) -> Iterator[RecordedAnswer]:

@@ -10,6 +10,7 @@ learner.py       a question's head: forecasters that learn from labels, the best
   conformal.py       answer sets that hold the truth 9 times of 10
 head_file.py     a head as bytes, and only a head of this model and question back
 scorecard.py     how right the answers were
+score_curves.py  the same as bins and points, to draw
 
 outcomes.py      answers that wait for their labels, each applied once
 outcome_rule.py  labels by a rule over the session's own later records

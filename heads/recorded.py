@@ -97,10 +97,11 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class Scored(NamedTuple):
-    """A question's score, and what each label cost."""
+    """A question's score, what each label cost, and the run that it comes from."""
 
     score: Score
     losses: list[Loss]
+    backtest: Backtest
 
 
 def score_question(
@@ -131,7 +132,7 @@ def score_question(
             backtest.record(moment.session, moment.what)
         for version, example in backtest.settle_versions(moment.session):
             losses.append(_loss(example, answered[moment.session, version], moment.time))
-    return Scored(_score(query.label, backtest), losses)
+    return Scored(_score(query.label, backtest), losses, backtest)
 
 
 def _score(question: str, backtest: Backtest) -> Score:

@@ -123,9 +123,7 @@ async def make_topic(broker: str, topic: str) -> None:
 
 async def committed(broker: str, group: str) -> int:
     """How far the group has committed the topic."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=broker, group_id=group, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=broker, group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
         return await consumer.committed(TopicPartition(TOPIC, 0)) or 0

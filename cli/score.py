@@ -21,13 +21,15 @@ from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.presets import codec_of
 from flashfeed.heads.backtest import Backtest
+from flashfeed.heads.head_file import Subject
+from flashfeed.heads.learner import Head
 from flashfeed.heads.outcome_rule import PENDING_MAX
 from flashfeed.heads.scorecard import Scores
-from flashfeed.models.config import Config
+from flashfeed.models.config import Config, SessionTemplate
 from flashfeed.models.errors import ConfigError, DecodeFault, RecordError
 from flashfeed.models.learning import Features
 from flashfeed.models.records import Record, Trade
-from flashfeed.models.session import FlashQuery
+from flashfeed.models.session import AnsweredBy, FlashQuery
 from flashfeed.models.tenant import session_key
 
 from .feeds import decoded, file_messages
@@ -76,6 +78,8 @@ class ScoreOptions(NamedTuple):
 class _Answer(msgspec.Struct, frozen=True):
     """What is needed of a flash_ready event."""
 
+    answered_by: AnsweredBy
+
     session_id: str
     name: str
     data_version: int
@@ -113,6 +117,47 @@ class Score(msgspec.Struct, frozen=True):
 
 def score(options: ScoreOptions) -> int:
     """Print the scores of the feed's questions; 1 where no answer had a label."""
+    template, records, answers = _past(options)
+    queries = {query.label: query for query in template.spec().flash}
+    scores, pages = [], []
+    for name in template.outcomes:
+        backtest = Backtest(outcome_rule(template, name), len(queries[name].choices))
+        scores.append(_scored(backtest, queries[name], records, answers))
+        pages.append(_page_of(queries[name], scores[-1], backtest))
+    about = f"{len(records)} records, {len(answers)} answers"
+    if options.html is not None:
+        _write(options.html, score_page(pages, f"{options.feed}: {about}"))
+    if options.as_json:
+        for one in scores:
+            print(msgspec.json.encode(one).decode())
+    else:
+        print(about)
+        print(table(scores))
+    return int(not any(one.labels for one in scores))
+
+
+def learnt_head(options: ScoreOptions, question: str) -> tuple[Head, Subject]:
+    """The head that the recorded answers to a question teach, and what it is of. Raises
+    ConfigError where they are of several models or specs: a head is of one."""
+    template, records, answers = _past(options)
+    query = next((one for one in template.spec().flash if one.label == question), None)
+    if query is None or question not in template.outcomes:
+        known = ", ".join(template.outcomes)
+        raise ConfigError(f"no question with an outcome rule {question!r}; there are {known}")
+    by = {one.answered_by for one in answers if one.name == question}
+    if len(by) != 1:
+        raise ConfigError(
+            f"{options.answers}: expected answers to {question} of one model and spec, "
+            f"got {len(by)}: {', '.join(sorted(f'{one.model}/{one.spec}' for one in by))}"
+        )
+    [who] = by
+    backtest = Backtest(outcome_rule(template, question), len(query.choices))
+    _scored(backtest, query, records, answers)
+    return backtest.head, Subject(who.model, who.spec, query.query, query.choices)
+
+
+def _past(options: ScoreOptions) -> tuple[SessionTemplate, list[_Moment], list[_Answer]]:
+    """The template that asks, the records, and the answers."""
     config = load(options.config)
     feed = config.feeds.get(options.feed)
     if feed is None:
@@ -130,22 +175,7 @@ def score(options: ScoreOptions) -> int:
             f"{options.answers}: no flash_ready event in it; expected what flashfeed tail --json "
             "or flashfeed replay wrote"
         )
-    queries = {query.label: query for query in template.spec().flash}
-    scores, pages = [], []
-    for name in template.outcomes:
-        backtest = Backtest(outcome_rule(template, name), len(queries[name].choices))
-        scores.append(_scored(backtest, queries[name], records, answers))
-        pages.append(_page_of(queries[name], scores[-1], backtest))
-    about = f"{len(records)} records, {len(answers)} answers"
-    if options.html is not None:
-        _write(options.html, score_page(pages, f"{options.feed}: {about}"))
-    if options.as_json:
-        for one in scores:
-            print(msgspec.json.encode(one).decode())
-    else:
-        print(about)
-        print(table(scores))
-    return int(not any(one.labels for one in scores))
+    return template, records, answers
 
 
 def table(scores: list[Score]) -> str:

@@ -29,7 +29,7 @@ from flashfeed.models.event_schemas import (
 from .connection import broker_list
 from .control import CORRELATION_ID, REPLY_TO
 from .dead_letters import header_schema
-from .topics import own_topics, reply_topics
+from .own_topics import own_topics, reply_topics
 
 ASYNCAPI: Final = "3.0.0"
 BINDING: Final = "0.5.0"

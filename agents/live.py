@@ -200,6 +200,8 @@ class LiveSessions:
         owner = self._owner(session_id)
         await owner.rest(REST_MAX_S)
         view = self._view(owner)
+        if view.failed and owner.state is not None and owner.state.head.quarantined:
+            return Inspection(view, "")
         with placed(owner):
             held = await self._engine.inspect(session_id)
         return Inspection(view, held.text)
@@ -224,7 +226,8 @@ class LiveSessions:
         refuse_probe(session_id)
         if self._find(session_id) is not None:
             raise SessionExists(f"session {session_id} exists already")
-        if len(self._partitions.live()) >= self.sessions_max:
+        bound = self.sessions_max  # counted one by one only where there may be as many
+        if self._partitions.sessions >= bound and len(self._partitions.live()) >= bound:
             raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
         created_ms = int(time.time() * 1000)
         await self._history.apply(session_id, Create(spec=spec, created_ms=created_ms))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -23,7 +24,6 @@ from flashfeed.models.errors import (
     ContextFull,
     EngineError,
     EngineFull,
-    FlashfeedError,
     ModelUnavailable,
     Overloaded,
     SessionUnknown,
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 ENGINE_TRIES = 3
 BUSY_WAIT_S = 0.1
+MODEL_WAIT_MAX_S = 30.0
 NO_WORK = Update((), 0, 0, 0, 0, 0.0, 0.0, 0)
 
 
@@ -73,6 +74,7 @@ class SessionEngine:
         if step.deletes:
             return NO_WORK
         opened = attempt = 0
+        absent_until_s = time.monotonic() + MODEL_WAIT_MAX_S
         while True:
             attempt += 1
             try:
@@ -88,9 +90,11 @@ class SessionEngine:
                 return replace(NO_WORK, n_tokens=opened or step.head.tokens)
             except (Overloaded, ModelUnavailable) as error:
                 # All seats are busy, or a model cannot be had now: what came waits
-                # (overflow "block"), a session's first records too. Who asks is told, and so
-                # is who comes to an engine, or for a model, that has no place for the session.
-                if step.creates and (step.asks or not _is_busy(error)):
+                # (overflow "block"), a session's first records too. A model that cannot be had
+                # is tried for so long alone: it may be that nobody ever gets it. Who asks for a
+                # session is told, and so is a record where the engine has all that it may.
+                lasts = not isinstance(error, Overloaded) and time.monotonic() > absent_until_s
+                if step.creates and (step.asks or lasts or isinstance(error, EngineFull)):
                     raise
                 attempt -= 1
                 await asyncio.sleep(BUSY_WAIT_S)
@@ -163,13 +167,13 @@ class SessionEngine:
         if state is not None:
             await self._open(state.head, state.items)
 
-    async def close(self, *, forget: bool = False) -> None:
+    async def close(self, *, forget: bool = False, save: bool = True) -> None:
         """Give the session's place back; nothing where it has none. `forget`: for good,
-        with its snapshot."""
+        with its snapshot. `save`: keep it as a snapshot."""
         while True:
             try:
                 with contextlib.suppress(SessionUnknown):  # it may never have come to be open
-                    await self._engine.close(self.session_id, forget=forget)
+                    await self._engine.close(self.session_id, forget=forget, save=save)
                 return
             except Overloaded:  # too many wait in the engine: a place is not forgotten for that
                 await asyncio.sleep(BUSY_WAIT_S)
@@ -192,11 +196,6 @@ class SessionEngine:
             count=head.count,
             frozen=head.frozen,
         )
-
-
-def _is_busy(error: FlashfeedError) -> bool:
-    """Whether the engine has no seat now, and will have one."""
-    return isinstance(error, Overloaded) and not isinstance(error, EngineFull)
 
 
 def _count_after(step: Step) -> int:

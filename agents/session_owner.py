@@ -6,6 +6,8 @@ LIVE       -> GONE     deleted, or its partition was taken away
 LIVE    the engine's context holds exactly the changelog's window (invariant 5), decoded
         already or on its first use
 GONE    nothing is applied any more
+
+A session at rest has no task and no event: of a hundred thousand most are at rest.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import contextlib
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,7 +41,7 @@ from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
-from .session_queue import Taken, take_waiting
+from .session_queue import Take, Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
 from .session_step import (
     Admit,
@@ -62,7 +63,8 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
     """What every session of a worker shares. `tracing`: None where nothing is followed;
-    `step_s`: how long a step may take of the engine (step_size.py)."""
+    `step_s`: how long a step may take of the engine (step_size.py); `take` says what a step
+    takes of what waits."""
 
     engine: Engine
     steps: StepWriter
@@ -78,6 +80,7 @@ class OwnerParts:
     may_step: asyncio.Event
     tracing: Tracing | None = None
     step_s: float = math.inf
+    take: Take = take_waiting
 
 
 class _Done(NamedTuple):
@@ -102,11 +105,10 @@ class SessionOwner:
         self.gone = False
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: list[Waiting] = []
         self._cost: StepCost | None = None
-        self._wake = asyncio.Event()
-        self._rests = asyncio.Event()
-        self._rests.set()
+        self._applies = False
+        self._rested: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -134,25 +136,39 @@ class SessionOwner:
     @property
     def busy(self) -> bool:
         """Whether a step is under way."""
-        return not self._rests.is_set()
+        return self._rested is not None
 
     async def rest(self, timeout_s: float) -> None:
         """Wait until no step is under way, for that long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.busy:
-                    await self._rests.wait()
+                while self._rested is not None:
+                    await self._rested.wait()
 
     def start(self) -> None:
         """Begin to apply what is put."""
-        self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
+        self._applies = True
+        self._go()
 
-    async def stop(self) -> None:
-        """Stop applying; a step under way is abandoned, and free the engine's place."""
+    def _go(self) -> None:
+        """Apply what waits, where nothing does so already."""
+        if self._applies and self._waiting and self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
+
+    def cancel(self) -> None:
+        """Apply nothing more; a step under way is abandoned."""
+        self._applies = False
         if self._task is not None:
             self._task.cancel()
+
+    async def stop(self) -> None:
+        """Stop applying, and free the engine's place, which saves its snapshot. The engine
+        finishes what it has begun first; a step that was abandoned is in no changelog, and a
+        snapshot with it would be refused: the one before it stays."""
+        self.cancel()
+        if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._engine.close()
+        await self._engine.close(save=not self.busy)
 
     def put(self, one: Waiting) -> None:
         """Hand over a message, in offset order."""
@@ -160,7 +176,7 @@ class SessionOwner:
         if self._parts.tracing is not None:
             one = one._replace(arrived_ns=time.time_ns())
         self._waiting.append(one)
-        self._wake.set()
+        self._go()
 
     # -- recovery ---------------------------------------------------------------
 
@@ -168,6 +184,9 @@ class SessionOwner:
         """Give the engine the window, line by line as it was, to be decoded when it is
         used, and where steps are not atomic publish the last version again: its events may
         not have gone out before the crash."""
+        if state.head.quarantined:
+            self.state = state
+            return
         try:
             state = await self._engine.restore(state)
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
@@ -188,26 +207,26 @@ class SessionOwner:
 
     async def _run(self) -> None:
         try:
-            while True:
-                while not self._waiting:
-                    self._wake.clear()
-                    await self._wake.wait()
+            while self._waiting:
                 await self._parts.may_step.wait()
-                self._rests.clear()
+                self._rested = asyncio.Event()
                 taken = self._take()
                 applied = await self._apply(taken)
-                for _ in range(applied):
-                    self._waiting.popleft()
-                self._rests.set()
+                del self._waiting[:applied]
+                self._rested.set()
+                self._rested = None
                 if self.state is None and not self._waiting:
                     self.gone = True
+                    self._applies = False
                     return
                 await asyncio.sleep(0)  # who waits in `rest` goes first
+            self._task = None
         except asyncio.CancelledError:
             raise
         except Fenced:  # another worker goes on with it
-            return
+            self._applies = False
         except BaseException as error:
+            self._applies = False
             self._parts.fatal(error)
 
     def _take(self) -> Taken:
@@ -215,7 +234,8 @@ class SessionOwner:
         spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
         window, count = (head.window, head.count) if head is not None else (WindowSpec(), 0)
         fits = fits_within(self._cost, self._parts.step_s, window, count)
-        return take_waiting(self._waiting, spec, self._parts.queue_records_max, applied, fits)
+        bound = self._parts.queue_records_max
+        return self._parts.take(self._waiting, spec, bound, applied, fits)
 
     async def _apply(self, taken: Taken) -> int:
         """Do one step, followed where something in it is; returns how many messages it took."""

@@ -12,7 +12,7 @@ advance and its offsets are committed as those of any other record (invariants 1
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple
 
 from flashfeed.codecs.coalesce import merge_key
@@ -49,6 +49,10 @@ class Taken(NamedTuple):
         return Taken(self.messages[:1], self.relief)
 
 
+Take = Callable[[Sequence[Waiting], SessionSpec | None, int, int, Fits], Taken]
+"""What the next step takes, as `take_waiting` says it."""
+
+
 def queue_bound(spec: SessionSpec, worker_bound: int) -> int:
     """How many records may wait before `overflow` decides."""
     if spec.queue_records:
@@ -83,6 +87,13 @@ def take_waiting(
         return Taken(_all_that_merges(waiting), Relief(coalesces=True))
     taken = _step_of(waiting, fits, excess, applied)
     return Taken(taken, Relief(excess))
+
+
+def take_together(waiting: Sequence[Waiting], *_: object) -> Taken:
+    """All that waits, up to a message that changes the session itself: for a replay, where
+    nothing is too much. Takes what `take_waiting` does."""
+    alone = (at for at, one in enumerate(waiting) if one.alone)
+    return Taken(list(waiting)[: max(next(alone, len(waiting)), 1)])
 
 
 def _step_of(

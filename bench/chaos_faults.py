@@ -7,11 +7,15 @@ import contextlib
 import signal
 import sys
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from chaos_rig import Rig, Seat
 from chaos_schedule import Fault, Kind
 from chaos_verdict import Trouble
 
 from kafka_cluster import Broker
+
+WHOLE_MAX_S = 60.0
 
 
 async def make_trouble(rig: Rig, faults: list[Fault]) -> list[Trouble]:
@@ -34,14 +38,15 @@ async def _fault(rig: Rig, fault: Fault) -> Trouble:
             await _cut(seat, fault)
         case Kind.BROKER_KILL:
             await asyncio.to_thread(broker.kill)
-            await _again(broker, fault.lasts_s)
+            await _again(rig, broker, fault.lasts_s)
         case Kind.BROKER_RESTART:
             await asyncio.to_thread(broker.stop)
-            await _again(broker, fault.lasts_s)
+            await _again(rig, broker, fault.lasts_s)
         case Kind.BROKER_STALL:
             broker.signal(signal.SIGSTOP)
             await asyncio.sleep(fault.lasts_s)
             broker.signal(signal.SIGCONT)
+            await _whole(rig)
         case Kind.DISK_FULL:
             await asyncio.to_thread(seat.disk.fill, seat.running)
             await asyncio.sleep(fault.lasts_s)
@@ -83,6 +88,25 @@ async def _cut(seat: Seat, fault: Fault) -> None:
         link.heal()
 
 
-async def _again(broker: Broker, lasts_s: float) -> None:
+async def _again(rig: Rig, broker: Broker, lasts_s: float) -> None:
     await asyncio.sleep(lasts_s)
     await asyncio.to_thread(broker.start)
+    await _whole(rig)
+
+
+async def _whole(rig: Rig) -> None:
+    """A broker's fault is over when it has every copy again that it had: what needs two of three
+    may wait for it until then."""
+    deadline = rig.seconds() + WHOLE_MAX_S
+    while rig.seconds() < deadline:
+        await asyncio.sleep(0.5)
+        with contextlib.suppress(KafkaError, OSError):
+            admin = AIOKafkaAdminClient(bootstrap_servers=rig.bootstrap)
+            await admin.start()
+            try:
+                topics = await admin.describe_topics(await admin.list_topics())
+            finally:
+                await admin.close()
+            partitions = [one for topic in topics for one in topic["partitions"]]
+            if all(len(one["isr"]) == len(one["replicas"]) for one in partitions):
+                return

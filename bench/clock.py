@@ -7,11 +7,12 @@ import time
 
 COMMIT_S = 0.5
 """How often each side commits what it has handled, where it lets one choose."""
+WARM = 0.2
+"""Of the records, how many are not timed: what a client fetched before its first handler ran."""
 
 
 class Clock:
-    """Counts records; the rate is over those behind the first batch, whose fetch is a
-    start-up cost."""
+    """Counts records; the rate is over those behind the first WARM of them."""
 
     def __init__(self, wanted: int = 0) -> None:
         self.wanted = wanted
@@ -20,12 +21,15 @@ class Clock:
 
     def count(self, records: int) -> bool:
         """Note that many more records as handled; whether those are all."""
+        if self.ended:
+            return True
         self.seen += records
-        if not self.began:
+        if not self.began and self.seen >= WARM * self.wanted:
             self.began, self.first = time.perf_counter(), self.seen
-        if self.seen >= self.wanted and not self.ended:
-            self.ended = time.perf_counter()
-        return self.seen >= self.wanted
+        if self.seen < self.wanted:
+            return False
+        self.ended = time.perf_counter()
+        return True
 
     def rate(self) -> float:
         """Records a second up to the last that was wanted."""

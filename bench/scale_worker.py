@@ -26,7 +26,7 @@ from flashfeed.cli.collector import calm_collector
 from flashfeed.cli.settings import load
 from flashfeed.cli.worker import feeds_of
 
-LOOK_S = 0.1
+LOOK_S = 0.05
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

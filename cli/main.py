@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
         "and the nearest known key. Ends with code 0 when there is none.",
     )
     check.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
+    check.add_argument(
+        "--acls", metavar="USER", help="print the kafka-acls.sh calls that a worker's user needs"
+    )
 
     tune = commands.add_parser(
         "tune",
@@ -226,9 +229,9 @@ def _nobody_reads() -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.command == "check":
-        from .check import check
+        from .check import check, print_acls
 
-        return check(args.config)
+        return print_acls(args.config, args.acls) if args.acls else check(args.config)
     if args.command == "worker":
         _share_cores()
         from .worker import run_worker

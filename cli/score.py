@@ -1,35 +1,35 @@
 """`flashfeed score`: how right recorded answers were, by the configuration's outcome rules.
 
-Records and answers of a session are put in order by event time: an answer stands after the
-record that it was given for. Every answer is scored when its label is known: as it was
-published, and as a head says it that learns from the labels before it (heads/backtest.py).
+heads/recorded.py says how; `flashfeed replay --score` does the same with what it replays.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from flashfeed.agents.feeds import Feed
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.presets import codec_of
-from flashfeed.heads.backtest import Backtest
 from flashfeed.heads.head_file import Subject
 from flashfeed.heads.learner import Head
 from flashfeed.heads.outcome_rule import PENDING_MAX
-from flashfeed.heads.scorecard import Scores
+from flashfeed.heads.recorded import (
+    Moment,
+    RecordedAnswer,
+    RecordedPast,
+    Score,
+    Scored,
+    score_question,
+)
 from flashfeed.models.config import Config, SessionTemplate
 from flashfeed.models.errors import ConfigError, DecodeFault, RecordError
-from flashfeed.models.learning import Features
-from flashfeed.models.records import Record, Trade
-from flashfeed.models.session import AnsweredBy, FlashQuery
+from flashfeed.models.records import Trade
+from flashfeed.models.session import FlashQuery
 from flashfeed.models.tenant import session_key
 
 from .feeds import decoded, file_messages
@@ -37,7 +37,6 @@ from .score_page import Column, ScoredQuestion, score_page
 from .settings import load, outcome_rule
 from .worker import feeds_of
 
-_LEAST: Final = 1e-9
 _FIGURES: Final = (
     "accuracy",
     "brier",
@@ -75,57 +74,18 @@ class ScoreOptions(NamedTuple):
     html: Path | None = None
 
 
-class _Answer(msgspec.Struct, frozen=True):
-    """What is needed of a flash_ready event."""
-
-    answered_by: AnsweredBy
-
-    session_id: str
-    name: str
-    data_version: int
-    event_time: str | None
-    probabilities: dict[str, float]
-    raw: dict[str, Any] | None = None
-
-
-class _Moment(NamedTuple):
-    """A record, or an answer, at a time (ms since 1970); records come first."""
-
-    time: int
-    is_answer: bool
-    session: str
-    what: Record | _Answer
-
-
-class Score(msgspec.Struct, frozen=True):
-    """A question's scores: as published, and as learnt. Of `waiting` answers the outcome has
-    not come, of `unknown` it cannot be known, and `dropped` were not waited for (their session
-    had no record before them, or too many waited). `leading` is the forecaster whose word
-    weighs most now, `drifted` the label at which one that was fitted last lost that place (0:
-    never)."""
-
-    question: str
-    labels: int
-    waiting: int
-    unknown: int
-    dropped: int
-    published: Scores
-    learnt: Scores
-    leading: str
-    drifted: int
-
-
 def score(options: ScoreOptions) -> int:
     """Print the scores of the feed's questions; 1 where no answer had a label."""
     template, records, answers = _past(options)
     queries = {query.label: query for query in template.spec().flash}
-    scores, pages = [], []
-    for name in template.outcomes:
-        backtest = Backtest(outcome_rule(template, name), len(queries[name].choices))
-        scores.append(_scored(backtest, queries[name], records, answers))
-        pages.append(_page_of(queries[name], scores[-1], backtest))
+    scored = {
+        name: score_question(outcome_rule(template, name), queries[name], records, answers)
+        for name in template.outcomes
+    }
+    scores = [one.score for one in scored.values()]
     about = f"{len(records)} records, {len(answers)} answers"
     if options.html is not None:
+        pages = [_page_of(queries[name], one) for name, one in scored.items()]
         _write(options.html, score_page(pages, f"{options.feed}: {about}"))
     if options.as_json:
         for one in scores:
@@ -144,19 +104,20 @@ def learnt_head(options: ScoreOptions, question: str) -> tuple[Head, Subject]:
     if query is None or question not in template.outcomes:
         known = ", ".join(template.outcomes)
         raise ConfigError(f"no question with an outcome rule {question!r}; there are {known}")
-    by = {one.answered_by for one in answers if one.name == question}
+    by = {(one.answered_by.model, one.answered_by.spec) for one in answers if one.name == question}
     if len(by) != 1:
         raise ConfigError(
             f"{options.answers}: expected answers to {question} of one model and spec, "
-            f"got {len(by)}: {', '.join(sorted(f'{one.model}/{one.spec}' for one in by))}"
+            f"got {len(by)}: {', '.join(sorted(map('/'.join, by)))}"
         )
-    [who] = by
-    backtest = Backtest(outcome_rule(template, question), len(query.choices))
-    _scored(backtest, query, records, answers)
-    return backtest.head, Subject(who.model, who.spec, query.query, query.choices)
+    [(model, spec)] = by
+    scored = score_question(outcome_rule(template, question), query, records, answers)
+    return scored.backtest.head, Subject(model, spec, query.query, query.choices)
 
 
-def _past(options: ScoreOptions) -> tuple[SessionTemplate, list[_Moment], list[_Answer]]:
+def _past(
+    options: ScoreOptions,
+) -> tuple[SessionTemplate, list[Moment], list[RecordedAnswer]]:
     """The template that asks, the records, and the answers."""
     config = load(options.config)
     feed = config.feeds.get(options.feed)
@@ -208,8 +169,9 @@ def _notes(one: Score) -> tuple[str, ...]:
     )
 
 
-def _page_of(query: FlashQuery, score: Score, backtest: Backtest) -> ScoredQuestion:
+def _page_of(query: FlashQuery, scored: Scored) -> ScoredQuestion:
     """A question as the page has it."""
+    score, backtest = scored.score, scored.backtest
     return ScoredQuestion(
         query.label,
         query.query,
@@ -229,52 +191,7 @@ def _write(path: Path, page: str) -> None:
         raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def _scored(
-    backtest: Backtest, query: FlashQuery, records: list[_Moment], answers: list[_Answer]
-) -> Score:
-    asked = [
-        _Moment(_ms(one.event_time), True, one.session_id, one)
-        for one in answers
-        if one.name == query.label
-        and one.event_time
-        and set(one.probabilities) == set(query.choices)
-    ]
-    for moment in sorted([*records, *asked], key=lambda one: one[:2]):
-        if isinstance(moment.what, _Answer):
-            backtest.answer(
-                moment.session,
-                moment.what.data_version,
-                Features(tuple(map(math.log, _shares(_raw(moment.what), query)))),
-                _shares(moment.what.probabilities, query),
-            )
-        else:
-            backtest.record(moment.session, moment.what)
-        backtest.settle(moment.session)
-    return Score(
-        question=query.label,
-        labels=backtest.published.labels,
-        waiting=backtest.waiting,
-        unknown=backtest.unknown,
-        dropped=backtest.dropped,
-        published=backtest.published.scores(),
-        learnt=backtest.learnt.scores(),
-        leading=backtest.head.leading,
-        drifted=backtest.head.drifted,
-    )
-
-
-def _shares(probabilities: dict[str, float], query: FlashQuery) -> tuple[float, ...]:
-    """The probabilities of the choices, in their order, none quite 0."""
-    return tuple(max(probabilities[choice], _LEAST) for choice in query.choices)
-
-
-def _raw(answer: _Answer) -> dict[str, float]:
-    """What the model said by itself."""
-    said: dict[str, float] = (answer.raw or {}).get("probabilities", answer.probabilities)
-    return said if said.keys() == answer.probabilities.keys() else answer.probabilities
-
-
-def _answers(path: Path) -> Iterator[_Answer]:
+def _answers(path: Path) -> Iterator[RecordedAnswer]:
     """The flash_ready events in a file of JSON lines, as they are or as replay's `data`; other
     events are passed over."""
     try:
@@ -289,14 +206,14 @@ def _answers(path: Path) -> Iterator[_Answer]:
             if isinstance(fields, dict):
                 fields = fields.get("data", fields)
             if isinstance(fields, dict) and "probabilities" in fields:
-                yield msgspec.convert(fields, _Answer)
+                yield msgspec.convert(fields, RecordedAnswer)
         except msgspec.MsgspecError as error:
             raise ConfigError(
                 f"{path}:{number}: expected a flash_ready event as JSON: {error}"
             ) from None
 
 
-async def _records(config: Config, options: ScoreOptions) -> list[_Moment]:
+async def _records(config: Config, options: ScoreOptions) -> list[Moment]:
     """The records that the feed makes of a file's messages, the last of the same time and
     name alone: it is the correction."""
     supplies = Supplies(config, Uncounted())
@@ -304,7 +221,7 @@ async def _records(config: Config, options: ScoreOptions) -> list[_Moment]:
         [feed] = [one for one in feeds_of(config, supplies.outside) if one.name == options.feed]
         form = config.feeds[feed.name]
         codec, _ = codec_of(form.preset, form.codec, form.codec_options)
-        found: dict[tuple[str, int, str], _Moment] = {}
+        found = RecordedPast()
         for message in file_messages(options.records, form.topics[0], codec):
             try:
                 values = await decoded(feed, message, supplies)
@@ -314,26 +231,11 @@ async def _records(config: Config, options: ScoreOptions) -> list[_Moment]:
                 if isinstance(value, DecodeFault):
                     continue
                 for one in feed.mapping(value, message.source).records:
-                    _take(found, feed, one.key, one.record)
-        return list(found.values())
+                    if isinstance(one.record, Trade):
+                        raise ConfigError(
+                            f"feeds.{feed.name} has trades; expected the records that are answered"
+                        )
+                    found.take(session_key(feed.tenant, feed.session_id(one.key)), one.record)
+        return found.moments()
     finally:
         await supplies.stop()
-
-
-def _take(found: dict[tuple[str, int, str], _Moment], feed: Feed, key: str, record: Record) -> None:
-    if isinstance(record, Trade):
-        raise ConfigError(f"feeds.{feed.name} has trades; expected the records that are answered")
-    if record.timestamp is None:
-        return
-    session, time = session_key(feed.tenant, feed.session_id(key)), round(record.timestamp * 1000)
-    named = getattr(record, "sid", None) or getattr(record, "sym", None) or ""
-    found[session, time, named] = _Moment(time, False, session, record)
-
-
-def _ms(time: str | None) -> int:
-    """An event's time in ms since 1970."""
-    assert time is not None
-    try:
-        return round(datetime.fromisoformat(time).timestamp() * 1000)
-    except ValueError:
-        raise ConfigError(f"expected an event_time as ISO 8601, got {time!r}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from flashfeed.agents.connection import broker_list, client_settings
+from flashfeed.agents.rights import READ, denied
+from flashfeed.agents.unreachable import why_unreachable
 from flashfeed.client import (
     AnswerRemoved,
     ClientError,
@@ -17,6 +20,7 @@ from flashfeed.client import (
     Event,
     FlashReady,
     TopicEvents,
+    Unreachable,
     Wanted,
 )
 from flashfeed.models.config import Config
@@ -50,6 +54,9 @@ def tail(options: TailOptions) -> int:
     try:
         with _events(config, options) as events:
             _print(events, options)
+    except Unreachable as error:
+        why = denied(error, READ) or asyncio.run(why_unreachable(client_settings(config.kafka)))
+        raise Unavailable(f"{error}: {why}" if why else str(error)) from error
     except ClientError as error:
         raise Unavailable(str(error)) from error
     return 0

@@ -17,6 +17,8 @@ outcomes.py      answers that wait for their labels, each applied once
 outcome_rule.py  labels by a rule over the session's own later records
   outcome_expression.py  the language that such a rule is written in
 backtest.py      a question over recorded sessions, predicted first and learnt after
+recorded.py      recorded answers and records of a past, put in order and scored
+paired.py        is one of two forecasters better, or is it chance?
 
 May import `models` alone. No I/O, no clock: the same answers in the same order give the
 same results, in a replay too. Read learner.py first.

@@ -110,6 +110,15 @@ class SessionsFull(FlashfeedError):
     reason = "sessions_full"
 
 
+class ChangelogCorrupt(FlashfeedError):
+    """What the changelog has of a session cannot be used; it takes nothing more until it is
+    deleted. The bytes are a dead letter."""
+
+    status = 409
+    code = "changelog_corrupt"
+    reason = "changelog_corrupt"
+
+
 class ModelUnknown(FlashfeedError):
     """No such model: not a configured name, no file in `models.dirs`, no URL that
     `models.allow_hosts` lets through. The message names the known models."""
@@ -192,6 +201,13 @@ class Unavailable(FlashfeedError):
     reason = "unavailable"
     retriable = True
     retry_after_s: float = 1.0
+
+
+class Denied(Unavailable):
+    """The brokers' access control lists do not let us; the message names resource and operation.
+    Who grants it need not change anything here."""
+
+    code = "denied"
 
 
 class SessionElsewhere(Unavailable):

@@ -25,6 +25,9 @@ from .trace_context import TraceContext
 
 IDEMPOTENCY_KEYS_MAX = 256
 HEAD_SLOT = -1
+FORMAT = 1
+"""Of an entry. One that a later flashfeed wrote in another says so, and is not guessed at."""
+QUARANTINED = "changelog_corrupt: "
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -144,6 +147,12 @@ class Head(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(window, items=self.window_items)
 
     @property
+    def quarantined(self) -> bool:
+        """Whether the session failed because its changelog could not be read: it then has no
+        place in the engine."""
+        return self.failed.startswith(QUARANTINED)
+
+    @property
     def written(self) -> int:
         """Items ever applied in this life of the session."""
         return self.base + self.count
@@ -154,15 +163,23 @@ class Head(msgspec.Struct, frozen=True):
         return self.written - self.items - len(self.frozen)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One changelog message: the head after a batch, and the items of the batch."""
 
     slot: int
     head: Head
     items: tuple[Item, ...] = ()
+    format: int = FORMAT
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What of an entry is read first, whatever else it holds."""
+
+    format: int = FORMAT
 
 
 _decoder = msgspec.json.Decoder(Entry)
+_format_decoder = msgspec.json.Decoder(_Format)
 
 
 def ring_slots(window: WindowSpec) -> int | None:
@@ -194,5 +211,17 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def decode_entry(value: bytes) -> Entry:
-    """The entry in a changelog value; raises msgspec.DecodeError where it is none."""
-    return _decoder.decode(value)
+    """The entry in a changelog value; raises msgspec.DecodeError where it is none, or of
+    another format."""
+    try:
+        entry = _decoder.decode(value)
+    except msgspec.ValidationError:
+        _check_format(_format_decoder.decode(value).format)
+        raise
+    _check_format(entry.format)
+    return entry
+
+
+def _check_format(found: int) -> None:
+    if found != FORMAT:
+        raise msgspec.DecodeError(f"format {found} is another flashfeed's; this one has {FORMAT}")

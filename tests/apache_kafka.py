@@ -19,10 +19,14 @@ from typing import NamedTuple
 from flashfeed.cli.embedded_broker import die_with_parent, free_port
 
 VERSION = "4.1.0"
-USER, PASSWORD = "alice", "wonder-land"
+USER, READER, PASSWORD = "alice", "rabbit", "wonder-land"
 HEAP = "-Xmx400m"
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
-SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+LOGINS = "org.apache.kafka.common.security"
+SCRAMS = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+AUTHORIZER = """authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>flashfeed</groupId><artifactId>kafka-jars</artifactId><version>1</version><dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
@@ -77,11 +81,17 @@ def certificates(home: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def kafka_node(home: Path, transaction_replicas: int = 1) -> Iterator[Node]:
-    """A node with a plain listener and one with TLS and SCRAM-SHA-512. With more than one
-    replica wanted of what transactions are kept in it, alone, has none."""
+def kafka_node(home: Path, transaction_replicas: int = 1, *, acls: bool = False) -> Iterator[Node]:
+    """A node with a plain listener and one with TLS and SASL. With more than one replica wanted
+    of what transactions are kept in it, alone, has none. `acls`: who comes by the second one
+    may do nothing that was not granted, who comes by the plain one everything."""
     plain, secure, controller = free_port(), free_port(), free_port()
     ca, bundle = certificates(home)
+    scrams = "".join(
+        f"listener.name.secure.{one.lower()}.sasl.jaas.config="
+        f"{LOGINS}.scram.ScramLoginModule required;\n"
+        for one in SCRAMS
+    )
     settings = f"""process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
@@ -90,19 +100,26 @@ listeners=CONTROLLER://127.0.0.1:{controller},PLAIN://127.0.0.1:{plain},SECURE:/
 advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT,SECURE:SASL_SSL
 inter.broker.listener.name=PLAIN
-sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.secure.scram-sha-512.sasl.jaas.config={SCRAM_LOGIN} required;
+sasl.enabled.mechanisms=PLAIN,{",".join(SCRAMS)}
+{scrams}listener.name.secure.plain.sasl.jaas.config={LOGINS}.plain.PlainLoginModule required \\
+  user_{USER}="{PASSWORD}" user_{READER}="{PASSWORD}";
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={bundle}
 offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor={transaction_replicas}
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 log.dirs={home / "data"}
 auto.create.topics.enable=false
-"""
-    scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-    with kafka_process(home, settings, secure, "--add-scram", scram):
+{AUTHORIZER if acls else ""}"""
+    users = [
+        argument
+        for one in SCRAMS
+        for argument in ("--add-scram", f"{one}=[name={USER},password={PASSWORD}]")
+    ]
+    with kafka_process(home, settings, secure, *users):
         while not _listens(plain):  # they open one after the other
             time.sleep(0.1)
         yield Node(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", ca)

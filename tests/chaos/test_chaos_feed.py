@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from chaos_expected import expected_lines, unique
 from chaos_feed import LATE_MAX, POISONS, feed, symbols
-from chaos_rig import CONFIG
 from chaos_schedule import OTHERS, Kind, schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from flashfeed.agents.feeds import Feed, ReadBatch, read_batch
 from flashfeed.agents.session_step import Waiting
 from flashfeed.agents.transport import Batch
-from flashfeed.cli.settings import load
 from flashfeed.cli.worker import feeds_of
 from flashfeed.codecs.codec import Outside
 from flashfeed.models.config import Config
@@ -24,24 +22,6 @@ from flashfeed.models.config import Config
 from session_steps import apply, lines
 
 AWAY = {Kind.BROKER_KILL, Kind.BROKER_RESTART, Kind.BROKER_STALL}
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    path = tmp_path_factory.mktemp("chaos") / "flashfeed.toml"
-    whatever = dict.fromkeys(("port", "sessions_max", "seats", "snapshot_bytes"), 9000)
-    text = CONFIG.format(
-        **whatever,
-        brokers="b:1",
-        partitions=4,
-        replication=3,
-        session_timeout_s=6.0,
-        secret_env="S",
-        snapshots="",
-        source="candles",
-    )
-    path.write_text(text)
-    return load(path)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from flashfeed.cli.main import main
-from flashfeed.cli.replay import line
+from flashfeed.cli.replay_files import line
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.models.events import JSON, FlashReady, iso_time
 from flashfeed.models.session import AnsweredBy

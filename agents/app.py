@@ -33,6 +33,7 @@ from .feeds import Feed, FeedAgent, FeedTopics
 from .followed_topic import FollowedTopic, Take
 from .health import WorkerHealth
 from .kafka_writer import KafkaWriter
+from .learning import Learning
 from .live import LiveSessions
 from .metric_names import MetricNames
 from .metrics import Metrics
@@ -96,6 +97,9 @@ class Worker:
             config.topics.records,
             self._metrics,
         )
+        self._learning = (
+            Learning(config, self._writer, self._metrics, self.fail) if config.learns else None
+        )
         self.claims = Claims(self._owners, self._owners_topic, config.kafka.session_timeout_s)
         self.partitions = Partitions(
             config.kafka,
@@ -141,6 +145,7 @@ class Worker:
                 flash_ready=topics.flash_ready,
                 data_updated=topics.data_updated,
                 answers=topics.answers,
+                examples=topics.examples,
                 encoding=self._encoding,
             ),
             publish=self._publish,
@@ -149,6 +154,7 @@ class Worker:
             fatal=self.fail,
             may_step=may_step,
             tracing=self._tracing,
+            heads=self._learning.heads.find if self._learning is not None else None,
         )
 
     async def start(self) -> LiveSessions:
@@ -158,6 +164,8 @@ class Worker:
         topics = await prepare_topics(self._config)
         await self._writer.start(topics.bytes_max)
         await asyncio.gather(self._owners_topic.start(), self._documents_topic.start())
+        if self._learning is not None:
+            await self._learning.start()
         await self._supplies.start(self._writer, self.fail)
         if self._config.output.format != "json":
             client = self._supplies.registry_client()
@@ -181,6 +189,8 @@ class Worker:
         if self._config.control.enabled:
             self._add_control()
         self._add_sessions()
+        if self._learning is not None:
+            self._learning.add_agents(self._app, self._guarded)
         kind = "idempotent" if self._writer.idempotent else "not idempotent (the broker cannot)"
         log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
         await self._app.start()
@@ -218,6 +228,8 @@ class Worker:
         with contextlib.suppress(FlashfeedError):  # the next owner's claim says it as well
             await self.claims.give_back(numbers)
         await asyncio.gather(self._owners_topic.stop(), self._documents_topic.stop())
+        if self._learning is not None:
+            await self._learning.stop()
         await self._supplies.stop()
         await self._writer.stop()
 
@@ -265,7 +277,8 @@ class Worker:
             table_standby_replicas=0,
         )
         # What comes while the worker runs is read from its beginning: nothing is older.
-        own = {self._config.topics.records, self._config.topics.control}
+        topics = self._config.topics
+        own = {topics.records, topics.control, topics.outcomes, topics.examples}
         past = set(existing) - own if kafka.start_at == "latest" else set()
         app.begins_at_end = past.__contains__
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
@@ -275,6 +288,8 @@ class Worker:
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         self._metrics.rebalanced()
         records = self._config.topics.records
+        if self._learning is not None:
+            self._learning.assign(assigned)
         await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:

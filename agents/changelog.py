@@ -2,7 +2,8 @@
 
 A compacted topic of our own, partitioned as `flashfeed.records`. One message for each
 applied step, key `session/slot`; models/state.py says which slot, and why what a slot
-overwrites is needed no more. A deleted session's slots become tombstones. Recovery reads
+overwrites is needed no more. Beside them the slots of answers that wait for their labels
+(session_pending.py). A deleted session's slots become tombstones. Recovery reads
 from the beginning to a barrier (barrier.py).
 """
 
@@ -18,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import FlashfeedError, Unavailable
+from flashfeed.models.learning import Waits
 from flashfeed.models.state import (
     HEAD_SLOT,
     Entry,
@@ -33,6 +35,7 @@ from flashfeed.models.state import (
 from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
 from .connection import client_settings, stop_consumer
 from .kafka_writer import KafkaWriter, Write
+from .session_pending import MARK, PendingAnswers, decode_slot
 from .session_step import SessionState
 
 log = logging.getLogger(__name__)
@@ -54,13 +57,16 @@ class SlotsRead:
     """The newest value of every slot of a partition, as far as it was read. Pure."""
 
     slots: dict[str, dict[int, Slot]] = field(default_factory=dict)
+    pending: dict[str, dict[str, Waits]] = field(default_factory=dict)
     corrupt: list[str] = field(default_factory=list)
 
     def take(self, key: bytes, value: bytes | None) -> None:
         """Note one changelog message; a corrupt one is quarantined by name."""
         session, _, slot = key.decode(errors="replace").rpartition("/")
         try:
-            if value is None:
+            if slot.startswith(MARK):
+                self._take_pending(session, slot, value)
+            elif value is None:
                 self.slots.get(session, {}).pop(int(slot), None)
             else:
                 entry = decode_entry(value)
@@ -70,6 +76,12 @@ class SlotsRead:
                 )
         except (ValueError, msgspec.DecodeError, msgspec.ValidationError) as error:
             self.corrupt.append(f"{key!r}: {error}")
+
+    def _take_pending(self, session: str, slot: str, value: bytes | None) -> None:
+        if value is None:
+            self.pending.get(session, {}).pop(slot, None)
+        else:
+            self.pending.setdefault(session, {})[slot] = decode_slot(value)
 
     def states(self) -> list[SessionState]:
         """Every session that the slots give, whole. One with a hole in its window is left
@@ -89,7 +101,9 @@ class SlotsRead:
                 self.corrupt.append(f"{session}: {missing}")
                 continue
             try:
-                found.append(SessionState.restored(head, items))
+                waits = self.pending.get(session, {}).values()
+                pending = PendingAnswers.restored(head, waits)
+                found.append(SessionState.restored(head, items, pending))
             except FlashfeedError as error:
                 # Not the error's words: they may have a record's values in them.
                 at = getattr(error, "path", "")

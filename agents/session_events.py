@@ -39,6 +39,7 @@ def flash_events(head: Head, only: Sequence[int] | None = None) -> list[FlashRea
                 records_last=head.version_offset,
                 answered_by=answer.answered_by,
                 raw=answer.raw,
+                learned=answer.learned,
             )
         )
     return events

@@ -36,6 +36,7 @@ from flashfeed.models.views import SessionEvent
 
 from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
+from .session_learning import FindHead
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
 from .session_queue import Taken, step_items, take_waiting
@@ -59,7 +60,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
-    """What every session of a worker shares. `tracing`: None where nothing is followed."""
+    """What every session of a worker shares. `tracing`: None where nothing is followed,
+    `heads`: None where nothing learns."""
 
     engine: Engine
     steps: StepWriter
@@ -74,6 +76,7 @@ class OwnerParts:
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
     tracing: Tracing | None = None
+    heads: FindHead | None = None
 
 
 class _Done(NamedTuple):
@@ -256,6 +259,8 @@ class SessionOwner:
             pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
             trace=trace.context if trace is not None else None,
+            hidden=update.hidden,
+            heads=self._parts.heads,
         )
         return settle_step(step, done.state, ran)
 
@@ -353,6 +358,7 @@ class SessionOwner:
         now_ms = time.time() * 1000
         answers = (event for event in events if isinstance(event, FlashReady))
         metrics.sessions.stepped(step, update, answers, now_ms)
+        metrics.learning.outcomes(step.learning.counts)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

@@ -52,8 +52,9 @@ def own_topics(config: Config) -> list[NewTopic]:
     """The topics that flashfeed writes, as they are created where they are missing.
 
     The changelog has as many partitions as the records topic: partition p of one
-    holds the state of the sessions in partition p of the other. Owners, documents and
-    births have one: every worker reads them in the same order.
+    holds the state of the sessions in partition p of the other, and so have the reservoirs as
+    many as the examples. Owners, documents, births and heads have one: every worker reads
+    them in the same order.
     """
     kafka, topics = config.kafka, config.topics
     kept = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
@@ -70,6 +71,14 @@ def own_topics(config: Config) -> list[NewTopic]:
     }
     if wants_births(config):
         policies[topics.births] = compacted
+    if config.learns:
+        policies |= {
+            topics.outcomes: kept,
+            topics.examples: kept,
+            topics.reservoirs: compacted,
+            topics.heads: compacted,
+            topics.scores: compacted,
+        }
     if config.control.enabled:
         policies |= dict.fromkeys((topics.control, *reply_topics(config)), kept)
     return [
@@ -88,11 +97,19 @@ def reply_topics(config: Config) -> tuple[str, ...]:
     return (config.topics.replies, *config.control.reply_topics)
 
 
+def paired(config: Config) -> list[tuple[str, str]]:
+    """Our topics of which one keeps the state of the other, partition by partition."""
+    topics = config.topics
+    learning = [(topics.examples, topics.reservoirs)] if config.learns else []
+    return [(topics.records, topics.changelog), *learning]
+
+
 def single(config: Config) -> tuple[str, ...]:
     """Our topics of one partition."""
     topics = config.topics
     births = (topics.births,) if wants_births(config) else ()
-    return topics.owners, topics.documents, *births
+    heads = (topics.heads,) if config.learns else ()
+    return topics.owners, topics.documents, *births, *heads
 
 
 async def prepare_topics(config: Config) -> Topics:
@@ -113,14 +130,14 @@ async def prepare_topics(config: Config) -> Topics:
                 why = reason[0] if reason and reason[0] else for_code(code).__name__
                 raise Unavailable(f"cannot create topic {name}: {why}")
         counts = await partition_counts(
-            admin, [config.topics.records, config.topics.changelog, *single(config)]
+            admin, [*(name for pair in paired(config) for name in pair), *single(config)]
         )
         settings = await _settings(admin, [topic.name for topic in own_topics(config)])
-    if counts[config.topics.records] != counts[config.topics.changelog]:
-        raise ConfigError(
-            f"topics {config.topics.records} and {config.topics.changelog} must have the same "
-            f"number of partitions, have {counts}"
-        )
+    for one, other in paired(config):
+        if counts[one] != counts[other]:
+            raise ConfigError(
+                f"topics {one} and {other} must have the same number of partitions, have {counts}"
+            )
     for name in single(config):
         if counts[name] != 1:
             raise ConfigError(f"topic {name} must have one partition, has {counts[name]}")

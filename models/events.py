@@ -15,7 +15,7 @@ import msgspec
 
 from .origins import Origin
 from .records import StreamType
-from .session import AnsweredBy, RawAnswer
+from .session import AnsweredBy, Learned, RawAnswer
 
 EventType: TypeAlias = Literal["flashfeed.flash_ready", "flashfeed.data_updated"]
 Headers: TypeAlias = list[tuple[str, bytes]]
@@ -27,7 +27,8 @@ class FlashReady(msgspec.Struct, frozen=True):
     `records_first` and `records_last` are the `flashfeed.records` offsets of the oldest
     and the newest message in the context that was asked (its frozen prefix aside).
     `raw` is what the model said before the prior correction; null where the answer was
-    not corrected (free text, or `calibrate = false`).
+    not corrected (free text, or `calibrate = false`). `learned` is what the question's head
+    made of it, where it learns.
     """
 
     session_id: str
@@ -49,6 +50,7 @@ class FlashReady(msgspec.Struct, frozen=True):
     records_last: int
     answered_by: AnsweredBy
     raw: RawAnswer | None = None
+    learned: Learned | None = None
 
 
 class DataUpdated(msgspec.Struct, frozen=True):

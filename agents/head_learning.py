@@ -1,0 +1,140 @@
+"""One head as its owner learns it: weights, reservoir, scorecard. Pure.
+
+The reservoir is the head's newest examples, each a message of its own on
+`flashfeed.reservoirs`, key `head/slot`: the head's example number n is in slot n modulo
+RESERVOIR_SLOTS. There are more slots than examples, by as many as are learnt between two
+versions of the head that are published: what an owner wrote and did not live to publish
+overwrites nothing that the version before needs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from flashfeed.heads.head_file import read_head, write_head
+from flashfeed.heads.learner import EXAMPLES_MAX, Head
+from flashfeed.heads.scorecard import Scorecard
+from flashfeed.models.errors import RequestError
+from flashfeed.models.learning import Example, ExampleRecord, HeadName, HeadRecord, Learnt
+
+CHUNK_EXAMPLES_MAX: Final = 256
+RESERVOIR_SLOTS: Final = EXAMPLES_MAX + CHUNK_EXAMPLES_MAX
+_REFERENCES: Final = frozenset({"base_rate", "persistence"})
+
+
+@dataclass(slots=True)
+class HeadLearning:
+    """A head, the ids of its examples, its scores, and the offset up to which it has learnt."""
+
+    name: HeadName
+    head: Head
+    card: Scorecard
+    offset: int = -1
+    ids: deque[str] = field(default_factory=lambda: deque(maxlen=EXAMPLES_MAX))
+    _known: set[str] = field(default_factory=set)
+
+    @classmethod
+    def new(cls, name: HeadName) -> HeadLearning:
+        """A head that knows nothing."""
+        n = len(name.subject.choices)
+        return cls(name, Head(n), Scorecard(n))
+
+    @classmethod
+    def restored(cls, record: HeadRecord, reservoir: Mapping[int, Learnt]) -> HeadLearning:
+        """The head as its message and its reservoir have it; just as it was where they are
+        whole. Raises RequestError where the message is no head."""
+        head, _ = read_head(record.weights, record.head.subject)
+        one = cls(record.head, head, Scorecard(head.n_choices), record.offset)
+        kept = [
+            learnt
+            for learnt in reservoir.values()
+            if head.version - EXAMPLES_MAX < learnt.number <= head.version
+        ]
+        for learnt in sorted(kept, key=lambda learnt: learnt.number):
+            head.examples.append(learnt.example)
+            one.card.learn(learnt.example.prediction, learnt.example.label)
+            one._remember(learnt.id)
+        one.card.labels, one.card.sums = record.labels, dict(record.sums)
+        return one
+
+    @property
+    def whole(self) -> bool:
+        """Whether none of the examples is missing that there should be."""
+        return len(self.head.examples) == min(self.head.version, EXAMPLES_MAX)
+
+    def knows(self, example_id: str) -> bool:
+        """Whether an example of that id was learnt, of those that are kept."""
+        return example_id in self._known
+
+    def learn(self, record: ExampleRecord) -> Learnt:
+        """One more example; what goes to the reservoir. Raises RequestError where it is of
+        other choices, or of another kind than those before it."""
+        example = _checked(record.example, self.head)
+        self.card.learn(example.prediction, example.label)
+        self.head.learn(example)
+        self._remember(record.id)
+        return Learnt(self.head.version, record.id, example)
+
+    def _remember(self, example_id: str) -> None:
+        if len(self.ids) == EXAMPLES_MAX:
+            self._known.discard(self.ids[0])
+        self.ids.append(example_id)
+        self._known.add(example_id)
+
+    def record(self, partition: int) -> HeadRecord:
+        """The head's message: all but its examples."""
+        examples, self.head.examples = self.head.examples, deque()
+        try:
+            weights = write_head(self.head, self.name.subject)
+        finally:
+            self.head.examples = examples
+        return HeadRecord(
+            self.name, partition, self.offset, self.card.labels, dict(self.card.sums), weights
+        )
+
+
+def _checked(example: Example, head: Head) -> Example:
+    """The example where a head of these choices can learn it. Raises RequestError."""
+    k, parts = head.n_choices, example.prediction.parts
+    sizes = {len(one) for one in (example.features.logs, *parts.values())}
+    known = parts.keys() >= _REFERENCES and example.prediction.by in parts
+    if sizes != {k} or not 0 <= example.label < k or not known:
+        raise RequestError(f"expected an example of {k} choices")
+    hidden = len(example.features.hidden)
+    before = next(
+        (size for one in islice(reversed(head.examples), 64) if (size := len(one.features.hidden))),
+        hidden,
+    )
+    if hidden and (hidden % 2 or hidden != before):
+        raise RequestError(f"expected a hidden state of {before} bytes, got {hidden}")
+    return example
+
+
+def reservoir_key(head_key: str, number: int) -> bytes:
+    """The key of a head's example number so many."""
+    return f"{head_key}/{number % RESERVOIR_SLOTS}".encode()
+
+
+def read_reservoirs(
+    messages: Iterable[tuple[bytes, bytes | None]],
+) -> tuple[dict[str, dict[int, Learnt]], list[str]]:
+    """The examples by head and slot, and what is none, by name."""
+    found: dict[str, dict[int, Learnt]] = {}
+    corrupt: list[str] = []
+    decoder = msgspec.json.Decoder(Learnt)
+    for key, value in messages:
+        head, _, slot = key.decode(errors="replace").rpartition("/")
+        try:
+            if value is None:
+                found.get(head, {}).pop(int(slot), None)
+            else:
+                found.setdefault(head, {})[int(slot)] = decoder.decode(value)
+        except (ValueError, msgspec.MsgspecError) as error:
+            corrupt.append(f"{key!r}: {error}")
+    return found, corrupt

@@ -68,6 +68,9 @@ class FlashBody(Body):
         description="the answers it may have: 2 or more, or none",
     )
     name: str = Field(default="", max_length=100, description="a short name, for metrics")
+    learn: bool = Field(
+        default=False, description="learn from outcomes that are sent; needs choices"
+    )
 
     def flash_query(self, where: str) -> FlashQuery:
         """The question as the session service takes it; `where` is its place in the body."""
@@ -77,6 +80,7 @@ class FlashBody(Body):
                 name=self.name,
                 choices=tuple(self.choices),
                 max_tokens=self.max_tokens,
+                learn=self.learn,
             )
         except ValueError as error:
             param = f"{where}choices"

@@ -19,23 +19,37 @@ import msgspec
 
 from flashfeed.heads.head_file import read_head, write_head
 from flashfeed.heads.learner import EXAMPLES_MAX, Head
-from flashfeed.heads.scorecard import Scorecard
+from flashfeed.heads.scorecard import Scorecard, Scores
 from flashfeed.models.errors import RequestError
-from flashfeed.models.learning import Example, ExampleRecord, HeadName, HeadRecord, Learnt
+from flashfeed.models.learning import (
+    Example,
+    ExampleRecord,
+    Features,
+    HeadName,
+    HeadRecord,
+    Learnt,
+    encode_head,
+)
+
+from .kafka_writer import MESSAGE_BYTES_MAX
 
 CHUNK_EXAMPLES_MAX: Final = 256
+PROBE_WEIGHTS_MAX: Final = 50_000
+"""Choices times numbers of the hidden state; beyond it the logits alone are learnt from."""
 RESERVOIR_SLOTS: Final = EXAMPLES_MAX + CHUNK_EXAMPLES_MAX
 _REFERENCES: Final = frozenset({"base_rate", "persistence"})
 
 
 @dataclass(slots=True)
 class HeadLearning:
-    """A head, the ids of its examples, its scores, and the offset up to which it has learnt."""
+    """A head, the ids of its examples, and the offset up to which it has learnt; `scores` as
+    they were when it was last `scored`."""
 
     name: HeadName
     head: Head
     card: Scorecard
     offset: int = -1
+    scores: Scores = field(default_factory=lambda: Scores(0))
     ids: deque[str] = field(default_factory=lambda: deque(maxlen=EXAMPLES_MAX))
     _known: set[str] = field(default_factory=set)
 
@@ -61,7 +75,12 @@ class HeadLearning:
             one.card.learn(learnt.example.prediction, learnt.example.label)
             one._remember(learnt.id)
         one.card.labels, one.card.sums = record.labels, dict(record.sums)
+        one.scored()
         return one
+
+    def scored(self) -> None:
+        """Works the scores out anew: some milliseconds."""
+        self.scores = self.card.scores()
 
     @property
     def whole(self) -> bool:
@@ -87,8 +106,16 @@ class HeadLearning:
         self.ids.append(example_id)
         self._known.add(example_id)
 
-    def record(self, partition: int) -> HeadRecord:
-        """The head's message: all but its examples."""
+    def message(self, partition: int) -> bytes:
+        """The head's message: all but its examples. Where that is larger than a topic takes it
+        forgets what it knows of the sessions that were used longest ago."""
+        while len(value := encode_head(self._record(partition))) > MESSAGE_BYTES_MAX:
+            for kept in (self.head.last, *(one.by_session for one in self.head.biases.values())):
+                for session in list(islice(kept, len(kept) // 2 + 1)):
+                    del kept[session]
+        return value
+
+    def _record(self, partition: int) -> HeadRecord:
         examples, self.head.examples = self.head.examples, deque()
         try:
             weights = write_head(self.head, self.name.subject)
@@ -113,6 +140,8 @@ def _checked(example: Example, head: Head) -> Example:
     )
     if hidden and (hidden % 2 or hidden != before):
         raise RequestError(f"expected a hidden state of {before} bytes, got {hidden}")
+    if hidden // 2 * k > PROBE_WEIGHTS_MAX:  # its probe would have no room in the head's message
+        return msgspec.structs.replace(example, features=Features(example.features.logs))
     return example
 
 

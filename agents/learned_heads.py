@@ -11,11 +11,9 @@ import msgspec
 from flashfeed.heads.head_file import read_head
 from flashfeed.heads.learner import Head
 from flashfeed.models.errors import RequestError
-from flashfeed.models.learning import HeadName, HeadRecord
+from flashfeed.models.learning import HeadName, HeadRecord, decode_head
 
 log = logging.getLogger(__name__)
-
-_decoder = msgspec.json.Decoder(HeadRecord)
 
 
 @dataclass(slots=True)
@@ -42,7 +40,7 @@ class LearnedHeads:
             self._held.pop(name, None)
             return
         try:
-            record = _decoder.decode(value)
+            record = decode_head(value)
         except msgspec.MsgspecError as error:
             log.error("flashfeed.heads, %r: left out: %s", key, error)
             return

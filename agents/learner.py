@@ -63,10 +63,11 @@ class _Partition:
 
 
 class _Chunk(NamedTuple):
-    """What a chunk of examples did to the heads: reservoir messages, and the heads changed."""
+    """What a chunk of examples gave to write, and how many of them were what."""
 
-    kept: list[tuple[bytes, Learnt]]
-    changed: list[HeadLearning]
+    kept: list[Write]
+    heads: list[Write]
+    scores: list[Write]
     counts: dict[str, int]
 
 
@@ -205,10 +206,11 @@ class Learner:
                 if partition.gone:
                     return
                 chunk = batch.records[first : first + CHUNK_EXAMPLES_MAX]
-                # A fit takes up to a second: the sessions go on meanwhile.
+                # A fit may take a second: the sessions go on meanwhile.
                 done = await asyncio.to_thread(self._learn, partition, chunk)
                 try:
-                    await self._write(partition.number, done)
+                    number = partition.number
+                    await self._steps.publish(number, done.kept, done.heads, done.scores)
                 except Fenced:  # another worker learns them
                     partition.gone = True
                     return
@@ -217,7 +219,7 @@ class Learner:
         acknowledge()
 
     def _learn(self, partition: _Partition, records: Sequence[Any]) -> _Chunk:
-        done = _Chunk([], [], {"learnt": 0, "repeated": 0, "refused": 0})
+        done = _Chunk([], [], [], {"learnt": 0, "repeated": 0, "refused": 0})
         changed: dict[str, HeadLearning] = {}
         for raw in records:
             try:
@@ -243,33 +245,27 @@ class Learner:
             partition.heads[key] = learning
             learning.offset = int(raw.offset)
             done.counts["learnt"] += 1
-            done.kept.append((reservoir_key(key, learnt.number), learnt))
-            changed[key] = learning
-        done.changed.extend(changed.values())
-        return done
-
-    async def _write(self, number: int, done: _Chunk) -> None:
-        topics = self._config.topics
-        kept = [
-            Write(topics.reservoirs, key, msgspec.json.encode(learnt), partition=number)
-            for key, learnt in done.kept
-        ]
-        heads = [
-            Write(
-                topics.heads,
-                one.name.key.encode(),
-                msgspec.json.encode(one.record(number)),
-                partition=0,
+            done.kept.append(
+                Write(
+                    self._config.topics.reservoirs,
+                    reservoir_key(key, learnt.number),
+                    msgspec.json.encode(learnt),
+                    partition=partition.number,
+                )
             )
-            for one in done.changed
-        ]
-        scores = [score_write(topics.scores, one) for one in done.changed]
-        await self._steps.publish(number, kept, heads, scores)
+            changed[key] = learning
+        topics = self._config.topics
+        for one in changed.values():
+            one.scored()
+            key, value = one.name.key.encode(), one.message(partition.number)
+            done.heads.append(Write(topics.heads, key, value, partition=0))
+            done.scores.append(score_write(topics.scores, one))
+        return done
 
     def scores(self) -> list[HeadScore]:
         """How right the heads were that this worker learns."""
         return [
-            HeadScore(one.name, one.card.scores(), one.head.version, one.head.drifted)
+            HeadScore(one.name, one.scores, one.head.version, one.head.drifted)
             for partition in self._owned.values()
             for one in list(partition.heads.values())
         ]

@@ -95,7 +95,7 @@ class LearningMetrics(Collector):
                 one.head.key.split("/")[1],
                 self._names.query(one.head.label),
             )
-            if series[2] == "other":  # they would be one another's
+            if series[::2] != (one.head.tenant, one.head.label):  # would be one another's
                 continue
             labels.add_metric(series, one.scores.labels)
             drifted.add_metric(series, one.version - one.drifted if one.drifted else 0)

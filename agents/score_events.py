@@ -44,7 +44,7 @@ def score_record(learning: HeadLearning) -> ScoreRecord:
         head_version=head.version,
         leading=head.leading,
         drifted=head.drifted,
-        scores=learning.card.scores(),
+        scores=learning.scores,
     )
 
 

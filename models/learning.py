@@ -135,8 +135,8 @@ class Learnt(msgspec.Struct, frozen=True):
 
 
 class HeadRecord(msgspec.Struct, frozen=True):
-    """A message of `flashfeed.heads`: a head after all examples up to `offset` of its
-    partition. `weights` is a head file (heads/head_file.py) without examples; `sums` are the
+    """A message of `flashfeed.heads`, in MessagePack: a head after all examples up to `offset`
+    of its partition. `weights` is a head file (heads/head_file.py) without examples; `sums` are the
     scorecard's over `labels` labels."""
 
     head: HeadName
@@ -145,3 +145,16 @@ class HeadRecord(msgspec.Struct, frozen=True):
     labels: int
     sums: dict[str, float]
     weights: bytes
+
+
+_head_decoder = msgspec.msgpack.Decoder(HeadRecord)
+
+
+def encode_head(record: HeadRecord) -> bytes:
+    """A head as the value that is written to `flashfeed.heads`."""
+    return msgspec.msgpack.encode(record)
+
+
+def decode_head(value: bytes) -> HeadRecord:
+    """The head in a value; raises msgspec.MsgspecError where it is none."""
+    return _head_decoder.decode(value)

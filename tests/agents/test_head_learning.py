@@ -16,9 +16,9 @@ from flashfeed.models.learning import (
     ExampleRecord,
     Features,
     HeadName,
-    HeadRecord,
     Prediction,
     Subject,
+    decode_head,
 )
 
 NAME = HeadName("acme", Subject("m", "s", "Up?", ("no", "yes")), "up", "iot")
@@ -55,19 +55,18 @@ def test_who_takes_over_at_any_example_ends_with_the_same_head() -> None:
         learning, topic = HeadLearning.new(NAME), {}
         for place, one in enumerate(examples):
             if place == taken_over:  # what the dead one wrote beyond its last head is there too
-                message = learning.record(0)
+                message = learning.message(0)
                 for more in examples[place : place + 20]:
                     learnt = learning.learn(more)
                     topic[reservoir_key(NAME.key, learnt.number)] = msgspec.json.encode(learnt)
                 kept, corrupt = read_reservoirs(topic.items())
                 assert not corrupt
-                back = msgspec.json.decode(msgspec.json.encode(message), type=HeadRecord)
-                learning = HeadLearning.restored(back, kept[NAME.key])
+                learning = HeadLearning.restored(decode_head(message), kept[NAME.key])
                 assert learning.whole
             assert not learning.knows(one.id)
             learnt = learning.learn(one)
             topic[reservoir_key(NAME.key, learnt.number)] = msgspec.json.encode(learnt)
-        assert learning.record(0) == whole.record(0)
+        assert learning.message(0) == whole.message(0)
         assert learning.card.scores() == whole.card.scores()
         assert learning.knows("e119")
 
@@ -85,11 +84,13 @@ def test_a_full_reservoir_overwrites_nothing_that_the_published_head_needs(
     learning = HeadLearning.new(NAME)
     for number, one in enumerate(examples):
         if number % 100 == 90:
-            message = learning.record(0)
+            message = learning.message(0)
             for more in examples[number : number + 16]:  # a chunk that is not published
                 learnt = learning.learn(more)
                 topic[reservoir_key(NAME.key, learnt.number)] = msgspec.json.encode(learnt)
-            learning = HeadLearning.restored(message, read_reservoirs(topic.items())[0][NAME.key])
+            learning = HeadLearning.restored(
+                decode_head(message), read_reservoirs(topic.items())[0][NAME.key]
+            )
             newest = [example.features.logs for example in learning.head.examples][-40:]
             assert newest == [one.example.features.logs for one in examples[number - 40 : number]]
         learnt = learning.learn(one)
@@ -101,7 +102,7 @@ def test_an_example_of_another_kind_is_refused_and_changes_nothing() -> None:
     learning = HeadLearning.new(NAME)
     good = records(1)[0]
     learning.learn(good)
-    before = learning.record(0)
+    before = learning.message(0)
     example = good.example
     for wrong in (
         msgspec.structs.replace(example, label=2),
@@ -111,7 +112,7 @@ def test_an_example_of_another_kind_is_refused_and_changes_nothing() -> None:
     ):
         with pytest.raises(RequestError):
             learning.learn(msgspec.structs.replace(good, id="x", example=wrong))
-    assert learning.record(0) == before
+    assert learning.message(0) == before
 
 
 def test_every_worker_answers_with_the_newest_head() -> None:
@@ -121,7 +122,7 @@ def test_every_worker_answers_with_the_newest_head() -> None:
     for one in records(3):
         learning.learn(one)
         learning.offset += 1
-        messages.append(msgspec.json.encode(learning.record(0)))
+        messages.append(learning.message(0))
     for message in (messages[0], messages[2], messages[1]):  # the last is of a zombie
         heads.take(NAME.key.encode(), message)
     assert heads.find(NAME).version == 3
@@ -134,3 +135,25 @@ def test_every_worker_answers_with_the_newest_head() -> None:
 
 def test_examples_max_is_what_the_reservoir_is_made_for() -> None:
     assert EXAMPLES_MAX + head_learning.CHUNK_EXAMPLES_MAX == head_learning.RESERVOIR_SLOTS
+
+
+def test_a_head_of_too_many_sessions_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    learning = HeadLearning.new(NAME)
+    for one in records(40):
+        session = f"session {one.data_version:03}"
+        example = msgspec.structs.replace(one.example, session=session)
+        learning.learn(msgspec.structs.replace(one, example=example))
+    size = len(learning.message(0))
+    monkeypatch.setattr(head_learning, "MESSAGE_BYTES_MAX", size - 100)
+    back = HeadLearning.restored(decode_head(learning.message(0)), {})
+    assert list(back.head.last) == [f"session {number:03}" for number in range(21, 40)]
+    assert back.head.version == 40
+
+
+def test_a_probe_that_has_no_room_is_not_learnt() -> None:
+    learning = HeadLearning.new(NAME)
+    one = records(1)[0]
+    features = Features(one.example.features.logs, bytes(2 * 25_001))
+    large = msgspec.structs.replace(one.example, features=features)
+    learning.learn(msgspec.structs.replace(one, example=large))
+    assert learning.head.examples[0].features.hidden == b""

@@ -9,6 +9,8 @@ overwrites nothing that the version before needs.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +18,10 @@ from itertools import islice
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from flashfeed.heads.head_file import read_head, write_head
-from flashfeed.heads.learner import EXAMPLES_MAX, Head
+from flashfeed.heads.learner import EXAMPLES_MAX, Head, hidden_row
 from flashfeed.heads.scorecard import Scorecard, Scores
 from flashfeed.models.errors import RequestError
 from flashfeed.models.learning import (
@@ -30,8 +33,11 @@ from flashfeed.models.learning import (
     Learnt,
     encode_head,
 )
+from flashfeed.models.session import CHOICES_MAX
 
 from .kafka_writer import MESSAGE_BYTES_MAX
+
+log = logging.getLogger(__name__)
 
 CHUNK_EXAMPLES_MAX: Final = 256
 PROBE_WEIGHTS_MAX: Final = 50_000
@@ -55,8 +61,10 @@ class HeadLearning:
 
     @classmethod
     def new(cls, name: HeadName) -> HeadLearning:
-        """A head that knows nothing."""
+        """A head that knows nothing. Raises RequestError where it has no such choices."""
         n = len(name.subject.choices)
+        if not 2 <= n <= CHOICES_MAX:
+            raise RequestError(f"expected 2 to {CHOICES_MAX} choices, got {n}")
         return cls(name, Head(n), Scorecard(n))
 
     @classmethod
@@ -96,7 +104,10 @@ class HeadLearning:
         other choices, or of another kind than those before it."""
         example = _checked(record.example, self.head)
         self.card.learn(example.prediction, example.label)
-        self.head.learn(example)
+        try:
+            self.head.learn(example)
+        except np.linalg.LinAlgError as error:  # the fit before stays; the example is learnt
+            log.warning("head %s: not fitted: %s", self.name.key, error)
         self._remember(record.id)
         return Learnt(self.head.version, record.id, example)
 
@@ -129,17 +140,22 @@ class HeadLearning:
 def _checked(example: Example, head: Head) -> Example:
     """The example where a head of these choices can learn it. Raises RequestError."""
     k, parts = head.n_choices, example.prediction.parts
-    sizes = {len(one) for one in (example.features.logs, *parts.values())}
+    rows = (example.features.logs, *parts.values())
+    shares = [share for part in parts.values() for share in part]
     known = parts.keys() >= _REFERENCES and example.prediction.by in parts
-    if sizes != {k} or not 0 <= example.label < k or not known:
+    if {len(one) for one in rows} != {k} or not 0 <= example.label < k or not known:
         raise RequestError(f"expected an example of {k} choices")
+    if not all(map(math.isfinite, example.features.logs)) or not all(0 < p <= 1 for p in shares):
+        raise RequestError("expected finite logarithms, and probabilities above 0")
     hidden = len(example.features.hidden)
     before = next(
         (size for one in islice(reversed(head.examples), 64) if (size := len(one.features.hidden))),
         hidden,
     )
-    if hidden and (hidden % 2 or hidden != before):
+    if hidden % 2 or hidden not in (0, before):
         raise RequestError(f"expected a hidden state of {before} bytes, got {hidden}")
+    if not np.isfinite(hidden_row(example.features)).all():
+        raise RequestError("expected a finite hidden state")
     if hidden // 2 * k > PROBE_WEIGHTS_MAX:  # its probe would have no room in the head's message
         return msgspec.structs.replace(example, features=Features(example.features.logs))
     return example

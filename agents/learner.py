@@ -257,8 +257,8 @@ class Learner:
         topics = self._config.topics
         for one in changed.values():
             one.scored()
-            key, value = one.name.key.encode(), one.message(partition.number)
-            done.heads.append(Write(topics.heads, key, value, partition=0))
+            name, value = one.name.key.encode(), one.message(partition.number)
+            done.heads.append(Write(topics.heads, name, value, partition=0))
             done.scores.append(score_write(topics.scores, one))
         return done
 

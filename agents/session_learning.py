@@ -169,7 +169,9 @@ def predict(
     shares = answer.raw.probabilities if answer.raw is not None else answer.probabilities
     features = Features(tuple(_log(shares[choice]) for choice in query.choices), hidden)
     prior: Forecast = tuple(answer.probabilities[choice] for choice in query.choices)
-    prediction = head.predict(session_id, features, prior)
+    probe = head.weights.hidden
+    fits = probe is None or len(hidden) == 2 * len(probe.weights)
+    prediction = head.predict(session_id, features if fits else Features(features.logs), prior)
     by = msgspec.structs.replace(
         answer.answered_by, head=prediction.by, head_version=prediction.version
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 from typing_extensions import TypedDict
 
 from flashfeed.models.outcomes import EVENT_ID_PATTERN, OutcomeReport
@@ -15,7 +16,7 @@ from .caller import Sessions
 
 router = APIRouter(prefix="/flashfeed/v1", tags=["outcomes"])
 
-_EXAMPLE = {"query": "trend", "data_version": 41, "label": "bullish"}
+_EXAMPLE: JsonDict = {"query": "trend", "data_version": 41, "label": "bullish"}
 
 
 class OutcomeBody(BaseModel):

@@ -91,7 +91,7 @@ class HeadName(msgspec.Struct, frozen=True):
         return f"{self.tenant}/{made.hexdigest()[:16]}/{asked.hexdigest()[:16]}"
 
 
-class Waits(msgspec.Struct, frozen=True):
+class Waits(msgspec.Struct, frozen=True, omit_defaults=True):
     """An answer that waits for its label, or has one: a slot of its question in its session's
     changelog. `life` is the session's first offset, `query_id` and `version` name the answer,
     and `offset` the last input in it. `place` numbers the newest record that it was given

@@ -24,10 +24,11 @@ Light: neither Faust, the engine nor the bridge is loaded. May import flashfeed.
 """
 
 from flashfeed.models.events import DataUpdated, FlashReady
+from flashfeed.models.outcomes import OutcomeReport, SentOutcome
 
 from .errors import ClientError, MalformedPosition, PositionLost, Refused, Unreachable
 from .event import AnswerRemoved, Data, Event, Wanted
-from .outcomes import OutcomeReport, SentOutcome, report_outcome, send_outcomes
+from .outcomes import report_outcome, send_outcomes
 from .position import Position, PositionFile, PositionStore
 from .session import SessionEvents
 from .topics import ANSWERS, DATA_UPDATED, FLASH_READY, TopicEvents

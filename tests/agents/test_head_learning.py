@@ -108,6 +108,14 @@ def test_an_example_of_another_kind_is_refused_and_changes_nothing() -> None:
         msgspec.structs.replace(example, label=2),
         msgspec.structs.replace(example, features=Features((0.1, 0.2, 0.3))),
         msgspec.structs.replace(example, features=Features((0.1, 0.2), bytes(6))),
+        msgspec.structs.replace(
+            example,
+            features=Features(example.features.logs, np.full(12, np.nan, "<f2").tobytes()),
+        ),
+        msgspec.structs.replace(
+            example,
+            prediction=Prediction("prior", 1, example.prediction.parts | {"prior": (0.0, 1.0)}),
+        ),
         msgspec.structs.replace(example, prediction=Prediction("mixed", 1, {"mixed": (0.5, 0.5)})),
     ):
         with pytest.raises(RequestError):

@@ -9,6 +9,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from flashfeed.agents.head_learning import HeadLearning
 from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.worker_process import scrape, start_worker, stop_worker, wait_until_ready
+from flashfeed.client import OutcomeReport, Refused, SentOutcome, report_outcome, send_outcomes
 from flashfeed.models.learning import ExampleRecord, decode_head
 
 pytestmark = [pytest.mark.broker, pytest.mark.model]
@@ -56,7 +58,7 @@ learn = true
 after = "1 records"
 label = "yes if value@0 > 50 else no"
 """
-READINGS = 36
+READINGS, KILLED_AT = 27, 19
 
 
 class Plant:
@@ -84,7 +86,7 @@ class Plant:
         async def produce() -> None:
             async with AIOKafkaProducer(bootstrap_servers=self.brokers) as producer:
                 for body in bodies:
-                    await producer.send_and_wait(topic, json.dumps(body).encode(), key=b"t")
+                    await producer.send(topic, json.dumps(body).encode(), key=b"t")
 
         asyncio.run(produce())
 
@@ -97,7 +99,7 @@ class Plant:
                 topic, bootstrap_servers=self.brokers, auto_offset_reset="earliest"
             )
             async with consumer:
-                while fetched := await consumer.getmany(timeout_ms=1000):
+                while fetched := await consumer.getmany(timeout_ms=600):
                     found += [one for records in fetched.values() for one in records]
             return found
 
@@ -120,7 +122,7 @@ class Plant:
         ends = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < ends, self.log.read_text()[-3000:]
-            time.sleep(0.1)
+            time.sleep(0.03)
 
     def answered(self) -> list[dict[str, Any]]:
         return [json.loads(one.value) for one in self.read("flashfeed.flash_ready")]
@@ -134,20 +136,19 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
             numbers = random.Random(7)
             for number in range(1, READINGS + 1):
                 plant.reading(numbers)
-                if number in (9, 25):  # while it applies, labels and learns
-                    time.sleep(0.15)
+                if number == KILLED_AT:  # while it applies, labels and learns
+                    plant.until(lambda: plant.version() >= KILLED_AT - 2)
                     plant.kill()
                     plant.start()
-                else:
-                    plant.until(lambda number=number: plant.version() >= number - 1)
-            plant.until(lambda: plant.version() >= READINGS - 2)
+                # A version of its own each, but where the worker came back to several.
+                plant.until(lambda number=number: plant.version() >= number - 1)
             yield plant
         finally:
             stop_worker(plant.process)
 
 
 def test_outcomes_by_a_rule_become_examples_each_once(plant: Plant) -> None:
-    plant.until(lambda: scrape(plant.port, "flashfeed_score_labels{") >= plant.version() - 2)
+    plant.until(lambda: len(plant.read("flashfeed.examples")) >= plant.version() - 1)
     events = {one["data_version"]: one for one in plant.answered() if one["name"] == "hot"}
     records = [
         msgspec.json.decode(one.value, type=ExampleRecord)
@@ -156,6 +157,7 @@ def test_outcomes_by_a_rule_become_examples_each_once(plant: Plant) -> None:
     hot = {one.id: one for one in records if one.head.label == "hot"}
     # Every answer but the last, which waits, has its example.
     assert sorted(one.data_version for one in hot.values()) == sorted(events)[:-1]
+    assert len(events) > 20
     for one in hot.values():
         answered = plant.values[plant_place(events[one.data_version])]
         assert one.label == ("yes" if answered > 50 else "no")
@@ -165,13 +167,7 @@ def test_outcomes_by_a_rule_become_examples_each_once(plant: Plant) -> None:
 
 def plant_place(event: dict[str, Any]) -> int:
     """Which reading an answer was given over, from 0."""
-    return round(time_of(event["event_time"]) - 1001)
-
-
-def time_of(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()
+    return round(datetime.fromisoformat(event["event_time"]).timestamp() - 1001)
 
 
 def test_answers_are_the_heads(plant: Plant) -> None:
@@ -186,8 +182,11 @@ def test_answers_are_the_heads(plant: Plant) -> None:
 
 
 def test_the_same_examples_give_the_same_heads_whoever_was_killed(plant: Plant) -> None:
+    examples = plant.read("flashfeed.examples")
+    learnt = "flashfeed_score_labels{"
+    plant.until(lambda: scrape(plant.port, learnt) == len({id_of(one) for one in examples}))
     again: dict[str, HeadLearning] = {}
-    for one in plant.read("flashfeed.examples"):
+    for one in examples:
         record = msgspec.json.decode(one.value, type=ExampleRecord)
         learning = again.setdefault(record.head.key, HeadLearning.new(record.head))
         if not learning.knows(record.id):
@@ -201,6 +200,10 @@ def test_the_same_examples_give_the_same_heads_whoever_was_killed(plant: Plant) 
     assert heads.keys() == again.keys()
     for key, learning in again.items():
         assert heads[key] == learning.message(decode_head(heads[key]).partition)
+
+
+def id_of(message: Any) -> str:
+    return msgspec.json.decode(message.value, type=ExampleRecord).id
 
 
 def test_outcomes_that_are_sent_are_applied_once(plant: Plant) -> None:
@@ -236,3 +239,40 @@ def test_outcomes_that_are_sent_are_applied_once(plant: Plant) -> None:
     ]
     [wet] = [one for one in examples if one.head.label == "wet"]
     assert (wet.by, wet.label, wet.data_version) == ("user", "yes", version)
+
+
+def test_outcomes_may_come_over_http_and_are_answered(plant: Plant) -> None:
+    events = [one for one in plant.answered() if one["name"] == "wet"]
+    url = str(plant.http.base_url)
+    first = OutcomeReport("wet", "no", data_version=events[0]["data_version"], time=1001.0)
+    wet = 'flashfeed_outcomes_total{by="user",result="applied"'
+    before = scrape(plant.port, wet)
+    asyncio.run(report_outcome(url, "t", first))
+    asyncio.run(report_outcome(url, "t", first))
+    assert scrape(plant.port, wet) == before + 1
+
+    def refused(outcome: OutcomeReport, session: str = "t") -> int:
+        with pytest.raises(Refused) as error:
+            asyncio.run(report_outcome(url, session, outcome))
+        return error.value.status
+
+    assert refused(msgspec.structs.replace(first, label="yes")) == 409
+    assert refused(msgspec.structs.replace(first, data_version=999)) == 404
+    assert refused(msgspec.structs.replace(first, query="cold")) == 400
+    assert refused(first, "nobody") == 404
+    one = {"query": "wet", "label": "no"}
+    place = "/flashfeed/v1/sessions/t/outcomes"
+    assert plant.http.post(place, json=one).status_code == 400  # of which answer?
+    sent = SentOutcome("wet", "no", events[1]["data_version"], session_id="t")
+    asyncio.run(send_outcomes(plant.brokers, [sent]))
+    plant.until(lambda: scrape(plant.port, wet) == before + 2)
+
+
+def test_scores_are_on_their_topic(plant: Plant) -> None:
+    newest = {one.key: json.loads(one.value) for one in plant.read("flashfeed.scores")}
+    by_name = {one["name"]: one for one in newest.values()}
+    assert by_name.keys() == {"hot", "wet"}
+    scores = by_name["hot"]["scores"]
+    assert scores["labels"] == by_name["hot"]["head_version"] > 20
+    assert 0 <= scores["brier"] <= 1
+    assert scrape(plant.port, 'flashfeed_score_brier{query="hot"') == scores["brier"]

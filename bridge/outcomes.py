@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,6 +16,7 @@ from .caller import Sessions
 
 router = APIRouter(prefix="/flashfeed/v1", tags=["outcomes"])
 
+TIME_MAX_S: Final = 253_402_300_799.0
 _EXAMPLE: JsonDict = {"query": "trend", "data_version": 41, "label": "bullish"}
 
 
@@ -35,7 +36,7 @@ class OutcomeBody(BaseModel):
     data_version: int | None = Field(default=None, ge=1, le=2**53)
     event_id: str | None = Field(default=None, pattern=EVENT_ID_PATTERN)
     time: float | None = Field(
-        default=None, description="when it came true, in seconds since 1970", allow_inf_nan=False
+        default=None, ge=0, le=TIME_MAX_S, description="when it came true, in seconds since 1970"
     )
 
     @model_validator(mode="after")

@@ -99,7 +99,7 @@ class Plant:
                 topic, bootstrap_servers=self.brokers, auto_offset_reset="earliest"
             )
             async with consumer:
-                while fetched := await consumer.getmany(timeout_ms=600):
+                while fetched := await consumer.getmany(timeout_ms=1000):
                     found += [one for records in fetched.values() for one in records]
             return found
 

@@ -43,10 +43,11 @@ from flashfeed.models.state import Head, Item
 from flashfeed.models.trace_context import PENDING_MAX
 
 from .session_items import merge_items, write_lines
-from .session_learning import StepLearning, fold_outcome, rule_of
+from .session_learning import StepLearning, fold_outcome
 from .session_pending import PendingAnswers
 from .session_queue import NO_RELIEF, Relief
 from .session_records import fold_records, keep_key, refuse_all
+from .session_rules import rule_of
 from .session_step import Admit, SessionState, Step, Templates, Waiting, any_feed
 
 

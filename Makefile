@@ -10,7 +10,7 @@ READY := $(VENV)/.flashfeed-ready-$(firstword $(shell printf '%s' '$(CMAKE_ARGS)
 ROOMS := models codecs engine heads agents bridge cli
 export FLASHFEED_CACHE ?= $(HOME)/.cache/flashfeed
 
-.PHONY: dashboards fuzz schemas demo test soak lint types check-python bench clients peers quality broker help clean setup
+.PHONY: kafka kafka3 chaos dashboards fuzz schemas demo test soak lint types check-python bench clients peers quality broker help clean setup
 .DEFAULT_GOAL := help
 
 help:
@@ -54,7 +54,7 @@ types: $(READY) build/src/flashfeed
 
 # make test   see above
 test: lint types
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # make soak   the engine's long tests: 1,000 windows, 2,000 operations (half an hour)
 soak: $(READY)
@@ -80,6 +80,18 @@ quality: $(READY)
 # make broker run the embedded broker alone
 broker: $(READY)
 	@$(BIN)/flashfeed broker
+
+# make kafka  run one Apache Kafka node (from Maven Central; wants Java 17 and Maven)
+kafka: $(READY)
+	@$(BIN)/python tests/kafka_cluster.py 1
+
+# make kafka3 run three of them, as one cluster
+kafka3: $(READY)
+	@$(BIN)/python tests/kafka_cluster.py 3
+
+# make chaos  workers, brokers, network and disks fail at random for 20 minutes; every record compared
+chaos: $(READY)
+	@$(BIN)/python bench/chaos.py --minutes 20
 
 # make dashboards  write dashboards/json from dashboards/*.py
 dashboards: $(READY)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flashfeed.codecs.codec import Outside
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
-from flashfeed.models.errors import FlashfeedError
+from flashfeed.models.errors import Denied, FlashfeedError
 from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.probe_session import is_probe
 from flashfeed.models.session import SessionSpec
@@ -37,16 +37,19 @@ from .learning import Learning
 from .live import LiveSessions
 from .metric_names import MetricNames
 from .metrics import Metrics
+from .own_topics import reply_topics
 from .owners import Owners
 from .partitions import Partitions, Settled
+from .rights import denied
 from .schema_registration import register_events
 from .service import Peers
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts, SessionOwner
 from .stall_watch import StallWatch
+from .step_size import step_seconds
 from .step_writer import KafkaStepWriter
 from .supplies import Supplies
-from .topics import Topics, list_feed_topics, prepare_topics, reply_topics
+from .topics import Topics, list_feed_topics, prepare_topics
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -138,6 +141,7 @@ class Worker:
             templates=self._specs.get,
             admit=self._auto.admit,
             queue_records_max=self._config.bridge.queue_records_max,
+            step_s=step_seconds(self._config.engine.answer_deadline_ms),
             topics=OutputTopics(
                 source=f"/flashfeed/{self._config.kafka.group}",
                 changelog=topics.changelog,
@@ -211,6 +215,7 @@ class Worker:
         self._metrics.watch_engine(self._engine)
         self._metrics.kafka.behind = self._behind
         self._metrics.kafka.partitions = self.partitions.states
+        self._metrics.kafka.queued = self._queued
         self._metrics.kafka.failures = self._writer.failures.copy
 
     async def stop(self) -> None:
@@ -240,6 +245,8 @@ class Worker:
 
     def fail(self, error: BaseException) -> None:
         """Stop the worker: what is not committed is done again by the next one."""
+        if not isinstance(error, FlashfeedError) and (why := denied(error)):
+            error = Denied(why)  # its traceback says nothing to who grants it
         log.critical("the worker cannot go on", exc_info=error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
@@ -263,6 +270,7 @@ class Worker:
             broker_session_timeout=kafka.session_timeout_s,
             broker_heartbeat_interval=kafka.session_timeout_s / 4,
             broker_request_timeout=kafka.request_timeout_s,
+            broker_max_poll_interval=kafka.max_poll_interval_s,
             broker_commit_interval=kafka.commit_interval_s,
             broker_max_poll_records=kafka.batch_records_max,
             # A topic that a feed names and that is not there yet is found by this alone.
@@ -403,6 +411,9 @@ class Worker:
 
     async def _sweep(self) -> None:
         await self._guarded(self._auto.sweep)
+
+    def _queued(self) -> int:
+        return sum(owner.queued for owner in self.partitions.owners())
 
     def _behind(self) -> dict[tuple[str, int], transport.Behind]:
         consumer = self._app.consumer if self._app is not None else None

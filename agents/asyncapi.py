@@ -30,7 +30,7 @@ from .asyncapi_learning import learning_channels, learning_schemas
 from .connection import broker_list
 from .control import CORRELATION_ID, REPLY_TO
 from .dead_letters import header_schema
-from .topics import own_topics, reply_topics
+from .own_topics import own_topics, reply_topics
 
 ASYNCAPI: Final = "3.0.0"
 BINDING: Final = "0.5.0"

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 SWEEPS_PER_TTL = 4
 SWEEP_MIN_S = 0.5
 SWEEP_MAX_S = 60.0
+COUNTED_FOR_S = 1.0
+"""How long a count of sessions holds; those admitted since are counted with it."""
 
 
 class AutoSessions:
@@ -43,15 +45,23 @@ class AutoSessions:
         self._ttl_ms = {
             name: 1000 * duration_s(feed.idle_ttl) for name, feed in feeds.items() if feed.idle_ttl
         }
+        self._free: dict[str, tuple[int, float]] = {}
         self._owners = owners
         self._writer = writer
         self._records = records
         self._metrics = metrics
 
     def admit(self, feed: str, session_id: str) -> None:
-        """Raises SessionsFull where the feed has all the sessions that it may make here."""
+        """Raises SessionsFull where the feed has all the sessions that it may make here. They
+        are counted anew where the last count leaves no place, or is old: to make a session
+        costs the same however many there are."""
         allowed = self._max.get(feed)
         if allowed is None:
+            return
+        free, until = self._free.get(feed, (0, 0.0))
+        now = time.monotonic()
+        if free > 0 and now < until:
+            self._free[feed] = free - 1, until
             return
         have = sum(one.feed == feed and one.session_id != session_id for one in self._owners())
         if have >= allowed:
@@ -59,6 +69,7 @@ class AutoSessions:
                 f"feed {feed} has {have} sessions on this worker, as many as it may make "
                 f"(feeds.{feed}.sessions_max)"
             )
+        self._free[feed] = allowed - have - 1, now + COUNTED_FOR_S
 
     def idle(self, now_ms: float) -> list[SessionOwner]:
         """The sessions that nothing reached for as long as their feed lets them live."""

@@ -14,6 +14,7 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.health import Check
 
 from .connection import client_settings
+from .unreachable import why_unreachable
 
 PAUSE_S: Final = 2.0
 TIMEOUT_S: Final = 5.0
@@ -66,7 +67,8 @@ class BrokerProbe:
                     await self._ask()
                 self._answered_s, self._trouble = time.monotonic(), ""
             except (KafkaError, OSError, TimeoutError) as error:
-                self._trouble = f"{type(error).__name__}: {error}".rstrip(": ")
+                said = f"{type(error).__name__}: {error}".rstrip(": ")
+                self._trouble = await why_unreachable(self._settings, said)
                 await self._close()  # the next round connects anew, by every address it knows
             await asyncio.sleep(PAUSE_S)
 

@@ -81,11 +81,14 @@ class Shelf:
         return self._turns.setdefault((tenant, kind, document_id), asyncio.Lock())
 
     def take(self, key: bytes, value: bytes | None) -> None:
-        """Note a message of the topic; one that is no document's is logged and left out."""
+        """Note a message of the topic; one that is no document's is logged and left out: of a
+        kind they are listed together, and one that cannot be read would hide the others."""
         try:
             tenant, kind, document_id = document_of(key)
-        except ValueError:
-            log.error("flashfeed.documents, %r: left out: not tenant/kind/id", key)
+            if value is not None and not isinstance(orjson.loads(value), dict):
+                raise ValueError("expected an object")
+        except ValueError as error:
+            log.error("flashfeed.documents, %r: left out: not a document: %s", key, error)
             return
         documents = self._kinds.setdefault((tenant, kind), _Kind())
         if value is None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -121,9 +121,9 @@ class HeadLearning:
         """The head's message: all but its examples. Where that is larger than a topic takes it
         forgets what it knows of the sessions that were used longest ago."""
         while len(value := encode_head(self._record(partition))) > MESSAGE_BYTES_MAX:
-            for kept in (self.head.last, *(one.by_session for one in self.head.biases.values())):
-                for session in list(islice(kept, len(kept) // 2 + 1)):
-                    del kept[session]
+            _forget_half(self.head.last)
+            for bias in self.head.biases.values():
+                _forget_half(bias.by_session)
         return value
 
     def _record(self, partition: int) -> HeadRecord:
@@ -135,6 +135,11 @@ class HeadLearning:
         return HeadRecord(
             self.name, partition, self.offset, self.card.labels, dict(self.card.sums), weights
         )
+
+
+def _forget_half(by_session: OrderedDict[str, Any]) -> None:
+    for session in list(islice(by_session, len(by_session) // 2 + 1)):
+        del by_session[session]
 
 
 def _checked(example: Example, head: Head) -> Example:

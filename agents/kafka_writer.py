@@ -33,6 +33,8 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import RequestError, Unavailable, WriteUncertain
 
 from .connection import client_settings
+from .rights import WRITE, denied
+from .unreachable import why_unreachable
 
 # What a record may have, everything included, on every topic of ours: some less than the
 # usual max.message.bytes. Topics that take less are refused at the start (topics.py).
@@ -95,7 +97,8 @@ class KafkaWriter:
         except (UnknownError, UnsupportedVersionError):  # the embedded broker: no producer ids
             await self._connect(idempotent=False)
         except KafkaError as error:
-            raise Unavailable(f"cannot reach the brokers: {error}") from error
+            why = denied(error) or await why_unreachable(client_settings(self._kafka), error)
+            raise Unavailable(f"cannot reach the brokers: {why}") from error
         finally:
             sender_log.setLevel(level)
 
@@ -139,11 +142,12 @@ class KafkaWriter:
                 pending.append(await send(self._producer, one))
             done = await asyncio.gather(*pending)
         except KafkaError as error:
+            why = denied(error, WRITE) or repr(error)
             if not pending:
                 self.failures["refused"] += 1
-                raise Unavailable(f"Kafka took no write: {error!r}") from error
+                raise Unavailable(f"Kafka took no write: {why}") from error
             self.failures["not_acknowledged"] += 1
-            uncertain = WriteUncertain(f"Kafka did not acknowledge a write: {error!r}")
+            uncertain = WriteUncertain(f"Kafka did not acknowledge a write: {why}")
             self.fail(uncertain)
             raise uncertain from error
         return [Written(meta.partition, meta.offset) for meta in done]

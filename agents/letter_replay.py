@@ -33,6 +33,7 @@ PUSHED: Final = "pushed over HTTP, or written to control: it has no origin; send
 NO_FEED: Final = "no feed of this configuration reads its topic"
 CUT: Final = "cut to fit Kafka, and its origin does not hold the same any more"
 SKIPPED: Final = "the feed skips it now, by rule"
+OF_CHANGELOG: Final = "an entry of the changelog: its session is set aside; delete it to begin anew"
 NO_MESSAGE: Final = "not a message of a session, and no feed made it"
 
 
@@ -77,6 +78,8 @@ def obstacle(letter: Letter, feed: Feed | None) -> str:
         return PUSHED
     if letter.from_session:  # of what was mapped, its origin says nothing
         return CUT if letter.cut else ""
+    if letter.where == "changelog":
+        return OF_CHANGELOG
     if letter.where.startswith("session"):
         return NO_MESSAGE
     if feed is None:

@@ -64,7 +64,7 @@ from .partitions import Partitions
 from .placement import Placement
 from .pushes import check_push, displaced, packed_records
 from .service import Allowance, Documents, Peers, SessionService
-from .session_outputs import version_events
+from .session_outputs import standing_events
 from .session_owner import SessionOwner
 from .session_queue import queue_capacity
 from .spec_room import check_room
@@ -202,6 +202,8 @@ class LiveSessions:
         owner = self._owner(session_id)
         await owner.rest(REST_MAX_S)
         view = self._view(owner)
+        if view.failed and owner.state is not None and owner.state.head.quarantined:
+            return Inspection(view, "")
         with placed(owner):
             held = await self._engine.inspect(session_id)
         return Inspection(view, held.text)
@@ -227,7 +229,8 @@ class LiveSessions:
         self._check_learns(*spec.flash)
         if self._find(session_id) is not None:
             raise SessionExists(f"session {session_id} exists already")
-        if len(self._partitions.live()) >= self.sessions_max:
+        bound = self.sessions_max  # counted one by one only where there may be as many
+        if self._partitions.sessions >= bound and len(self._partitions.live()) >= bound:
             raise Overloaded(f"this worker keeps at most {self.sessions_max} sessions")
         created_ms = int(time.time() * 1000)
         await self._history.apply(session_id, Create(spec=spec, created_ms=created_ms))
@@ -356,7 +359,7 @@ class LiveSessions:
     def standing(self, session_id: str) -> list[SessionEvent]:
         """The events of the version that stands."""
         state = self._owner(session_id).state
-        return version_events(state.head) if state is not None and state.head.version else []
+        return standing_events(state.head) if state is not None and state.head.version else []
 
     def publish(self, event: SessionEvent) -> None:
         """An event went out to Kafka: pass it to who listens here."""

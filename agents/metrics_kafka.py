@@ -21,16 +21,18 @@ def _nothing() -> Mapping[str, int]:
 
 @dataclass(slots=True)
 class KafkaState:
-    """Where a scrape reads: the assigned partitions, the owned ones by state, and the writes
-    that failed by kind."""
+    """Where a scrape reads: the assigned partitions, the owned ones by state, the writes
+    that failed by kind, and how many records wait at the sessions' owners."""
 
     behind: Callable[[], Mapping[Place, Behind]] = dict
     partitions: Callable[[], Mapping[str, int]] = _nothing
     failures: Callable[[], Mapping[str, int]] = _nothing
+    queued: Callable[[], int] = int
 
 
 class KafkaCollector(Collector):
-    """Lag, its age, the newest record, partitions owned, failed writes."""
+    """Lag, its age, the newest record, partitions owned and held back, what waits, failed
+    writes."""
 
     def __init__(self, state: KafkaState, now: Callable[[], float] = time.time) -> None:
         self._state = state
@@ -76,4 +78,13 @@ class KafkaCollector(Collector):
         )  # fmt: skip
         for reason, count in self._state.failures().items():
             failures.add_metric((reason,), count)
-        return lag, age, newest, partitions, failures
+        held_back = GaugeMetricFamily(
+            "flashfeed_held_back_partitions",
+            "Assigned partitions not fetched from, because what was fetched is not done.",
+            sum(one.held_back for one in behind.values()),
+        )
+        queued = GaugeMetricFamily(
+            "flashfeed_queued_records", "Records that wait at their sessions' owners.",
+            self._state.queued(),
+        )  # fmt: skip
+        return lag, age, newest, partitions, failures, held_back, queued

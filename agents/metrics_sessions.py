@@ -66,6 +66,16 @@ class SessionMetrics:
             "Answers whose choice the prior correction changed.", (*SCOPE, "query"),
             registry=registry,
         )  # fmt: skip
+        self._abstained = Counter(
+            "flashfeed_abstained_answers",
+            "Answers that were less sure than their question's min_confidence.",
+            (*SCOPE, "query"), registry=registry,
+        )  # fmt: skip
+        self._held = Counter(
+            "flashfeed_held_answers",
+            "Answers that stayed as they were because of their question's hysteresis.",
+            (*SCOPE, "query"), registry=registry,
+        )  # fmt: skip
         self._confidence = PlainHistogram(
             "flashfeed_answer_confidence", "Probability of the answers given.",
             (*SCOPE, "query"), CONFIDENCE_BOUNDS, registry,
@@ -98,7 +108,8 @@ class SessionMetrics:
             counts = self._scopes[scope] = self._counts(scope)
             for label in questions:
                 self._confidence.of(*scope, label)
-                self._corrected.labels(*scope, label)
+                for counter in (self._corrected, self._abstained, self._held):
+                    counter.labels(*scope, label)
                 for value in names.values(label):
                     self._answer(scope, counts, label, value, changed=False)
                     self._answer(scope, counts, label, value, changed=True)
@@ -150,8 +161,12 @@ class SessionMetrics:
         value = names.value(one.name, one.value)
         self._answer(scope, counts, label, value, changed=one.changed).inc()
         self._confidence.of(*scope, label).add(one.confidence)
-        if one.raw is not None and one.raw.value != one.value:
+        if one.raw is not None and one.raw.value != one.value and not one.held:
             self._corrected.labels(*scope, label).inc()
+        if one.abstained:
+            self._abstained.labels(*scope, label).inc()
+        if one.held:
+            self._held.labels(*scope, label).inc()
 
     def _answer(
         self, scope: Scope, counts: _Counts, label: str, value: str, *, changed: bool

@@ -20,15 +20,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import DecodeFault, FlashfeedError
+from flashfeed.models.errors import ChangelogCorrupt, DecodeFault, FlashfeedError
 from flashfeed.models.messages import decode_message
 
-from .changelog import read_partition
+from .changelog import SlotsRead, read_partition
 from .claims import Claims
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter
@@ -39,6 +39,9 @@ from .transport import Batch
 
 log = logging.getLogger(__name__)
 
+STATES_AT_ONCE = 64
+"""Restoring so many takes some milliseconds."""
+
 Settled = Callable[[int, int, FlashfeedError | None], None]
 Revoked = Callable[[int], None]
 Acknowledge = Callable[[], Any]
@@ -48,8 +51,9 @@ Acknowledge = Callable[[], Any]
 class _Unsettled:
     """A batch's messages that are not settled yet, and what to call when all are."""
 
+    batch: Batch
     offsets: set[int]
-    acknowledge: Callable[[], Any]
+    acknowledge: Acknowledge
 
 
 @dataclass(slots=True)
@@ -63,6 +67,7 @@ class Partition:
     sessions: dict[str, SessionOwner] = field(default_factory=dict)
     batches: list[_Unsettled] = field(default_factory=list)
     recovery: asyncio.Task[None] | None = None
+    routed: int = 0
 
 
 class Partitions:
@@ -89,67 +94,132 @@ class Partitions:
         self._owned: dict[int, Partition] = {}
         self._on_settled: list[Settled] = []
         self._on_revoked: list[Revoked] = []
+        self._anew: set[asyncio.Task[None]] = set()
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._assigned: asyncio.Task[None] | None = None
+        self._round = 0
+        steps.on_broken(self._broken)
 
     # -- assignment ---------------------------------------------------------------
 
     async def assign(self, numbers: Iterable[int]) -> None:
-        """Own these partitions and no others; recovery goes on in the background.
+        """Own these partitions and no others. All that takes time goes on in the background:
+        until this returns the member sends no heartbeat, and the group would put it out.
 
         What is new is registered before anything is awaited: its batches may come at once.
         """
         wanted = set(numbers)
         kept = [one for one in self._owned.values() if one.number in wanted and one.epoch]
-        lost = set(self._owned) - wanted
+        for number in set(self._owned) - wanted:
+            self._leave(self._owned.pop(number))
         for number in sorted(wanted - set(self._owned)):
             self._begin(Partition(number))
-        served = [one for one in kept if one.live]
-        for partition in served:
+        for partition in kept:
             partition.live = False
-        await self.revoke(lost)
-        await self._check_kept(kept, served)
-        self._may_step.set()
+        self._round += 1
+        self._assigned = asyncio.create_task(
+            self._take_up(self._assigned, self._round, kept), name="take partitions up"
+        )
+
+    async def _take_up(
+        self, before: asyncio.Task[None] | None, number: int, kept: list[Partition]
+    ) -> None:
+        """Let sessions step again, once what was lost is let go of and what is kept is checked;
+        where another rebalance began meanwhile, that one does it."""
+        try:
+            if before is not None:
+                await before
+            await asyncio.gather(*self._leaving.values())
+            await self._check_kept(number, kept)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._parts.fatal(error)
+            return
+        if number == self._round:
+            self._may_step.set()
 
     def _begin(self, partition: Partition) -> None:
         """Own a partition, and recover it in the background."""
         self._owned[partition.number] = partition
+        leaving = self._leaving.get(partition.number)
         partition.recovery = asyncio.create_task(
-            self._recover(partition), name=f"recover {partition.number}"
+            self._recover(partition, leaving), name=f"recover {partition.number}"
         )
 
-    async def _check_kept(self, kept: list[Partition], served: list[Partition]) -> None:
+    async def _check_kept(self, number: int, kept: list[Partition]) -> None:
         """Go on with what is still this worker's, and begin anew with what was not."""
         if not kept:
             return
-        try:
-            await self._claims.sync()
-        except FlashfeedError as error:
-            self._parts.fatal(error)
-            return
+        await self._claims.sync()
         for partition in kept:
-            if self._claims.holds(partition.number, partition.epoch):
-                if partition in served:
+            if number != self._round or self._owned.get(partition.number) is not partition:
+                continue
+            if self._holds(partition):
+                if partition.recovery is not None and partition.recovery.done():
                     await self._open(partition)
             else:
                 where = {"partition": partition.number}
                 log.warning(
                     "partition %d was another worker's meanwhile", partition.number, extra=where
                 )
-                await self._let_go(partition)
+                self._leave(partition)
                 self._begin(Partition(partition.number, parked=partition.parked))
+
+    def _holds(self, partition: Partition) -> bool:
+        """Whether nobody has claimed the partition since, nor writes in its place."""
+        claimed = self._claims.holds(partition.number, partition.epoch)
+        return claimed and not self._steps.broken(partition.number)
+
+    def _broken(self, number: int) -> None:
+        partition = self._owned.get(number)
+        if partition is not None and partition.live:
+            task = asyncio.create_task(self._begin_anew(partition), name=f"anew {number}")
+            self._anew.add(task)
+            task.add_done_callback(self._anew.discard)
+
+    async def _begin_anew(self, partition: Partition) -> None:
+        """Recover a partition that the group leaves here and that nothing more can be written
+        for. What was not settled is routed again: its sessions know what they applied."""
+        number = partition.number
+        try:
+            await self._claims.sync()
+        except FlashfeedError as error:
+            self._parts.fatal(error)
+            return
+        ours = self._owned.get(number) is partition and partition.live
+        if not (ours and self._claims.holds(number, partition.epoch)):
+            return  # another worker claimed it, or a rebalance is under way: the group says
+        where = {"partition": number}
+        log.warning("partition %d is begun anew: its writes broke off", number, extra=where)
+        unsettled = [(one.batch, one.acknowledge) for one in partition.batches]
+        self._leave(partition)
+        self._begin(Partition(number, parked=unsettled))
 
     def pause(self) -> None:
         """A rebalance began: finish the steps under way, and begin no other."""
+        self._round += 1
         self._may_step.clear()
 
     async def revoke(self, numbers: Iterable[int]) -> None:
         """Let go of these partitions: what is not in the changelog is another owner's."""
         for number in list(numbers):
             partition = self._owned.pop(number, None)
-            if partition is None:
-                continue
-            await self._let_go(partition)
+            if partition is not None:
+                self._leave(partition)
+        await asyncio.gather(*self._leaving.values())
 
-    async def _let_go(self, partition: Partition) -> None:
+    def _leave(self, partition: Partition) -> None:
+        """Let go of a partition in the background; its next recovery waits for that."""
+        number = partition.number
+        before = self._leaving.get(number)
+        self._leaving[number] = asyncio.create_task(
+            self._let_go(partition, before), name=f"let {number} go"
+        )
+
+    async def _let_go(self, partition: Partition, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
         if partition.recovery is not None:
             partition.recovery.cancel()
             await asyncio.gather(partition.recovery, return_exceptions=True)
@@ -159,9 +229,11 @@ class Partitions:
         for listener in self._on_revoked:
             listener(partition.number)
 
-    async def _recover(self, partition: Partition) -> None:
+    async def _recover(self, partition: Partition, leaving: asyncio.Task[None] | None) -> None:
         began = time.monotonic()
         try:
+            if leaving is not None:
+                await asyncio.shield(leaving)
             partition.epoch = await self._claims.claim(partition.number)
             await self._steps.open(partition.number)  # nobody else writes from here on
             read = await read_partition(
@@ -169,15 +241,14 @@ class Partitions:
             )
             # The engine decodes a window at its first use, and the rest in this order:
             # who had traffic last comes first.
-            states = sorted(read.states(), key=lambda state: -state.head.evaluated_ms)
+            states = [state async for state in _at_leisure(read.each_state())]
+            read.slots.clear()
+            states.sort(key=lambda state: -state.head.evaluated_ms)
+            await self._set_aside(partition.number, read, states)
             owners = [self._restored(partition, state) for state in states]
             for owner, state in owners:
                 await owner.rebuild(state)
             where = {"partition": partition.number}
-            for what in read.corrupt:
-                log.error(
-                    "changelog partition %d, left out: %s", partition.number, what, extra=where
-                )
             for owner, _ in owners:
                 owner.start()
             await self._open(partition)
@@ -192,6 +263,27 @@ class Partitions:
             "partition %d is live with %d sessions", partition.number, len(partition.sessions),
             extra=where,
         )  # fmt: skip
+
+    async def _set_aside(self, number: int, read: SlotsRead, states: list[SessionState]) -> None:
+        """What of the changelog cannot be used is told, and kept as dead letters; what it was of
+        is failed for good. Where a crash comes between, the next owner does it again."""
+        letters = read.letters(self._changelog, number)
+        repairs = read.repairs(self._changelog, number, states)
+        for session, why in read.quarantined.items():
+            log.error(
+                "session %s is set aside, its changelog cannot be used: %s. Nothing of it is "
+                "applied until it is deleted", session, why,
+                extra={"partition": number, "session": session},
+            )  # fmt: skip
+            self._parts.metrics.session_failed(ChangelogCorrupt.reason)
+        for letter in letters:
+            log.error("not a changelog entry, kept as a dead letter: %s, key %r: %s",
+                      self._changelog, letter.key, letter.detail,
+                      extra={"partition": number, "offset": letter.offset})  # fmt: skip
+        if letters or repairs:
+            kept = [letter.write(self._dead_letters) for letter in letters]
+            await self._steps.publish(number, kept, repairs, [])
+            self._parts.metrics.dead_letters(letters)
 
     async def _open(self, partition: Partition) -> None:
         """Let batches through: first those that were parked, in their order."""
@@ -236,11 +328,14 @@ class Partitions:
         if letters:
             await self._writer.write([letter.write(self._dead_letters) for letter in letters])
             self._parts.metrics.dead_letters(letters)
+            if self._owned.get(partition.number) is not partition:  # begun anew meanwhile
+                await self.take(batch, acknowledge)
+                return
         if not routed:
             acknowledge()
             return
-        partition.batches.append(_Unsettled({one.offset for _, one in routed}, acknowledge))
-        self._forget_gone(partition)
+        partition.batches.append(_Unsettled(batch, {one.offset for _, one in routed}, acknowledge))
+        self._forget_gone(partition, len(routed))
         for session_id, one in routed:
             owner = partition.sessions.get(session_id)
             if owner is None or owner.gone:
@@ -250,7 +345,13 @@ class Partitions:
             owner.put(one)
 
     @staticmethod
-    def _forget_gone(partition: Partition) -> None:
+    def _forget_gone(partition: Partition, routed: int) -> None:
+        """Look through the sessions once in as many messages as there are sessions: a message
+        costs the same however many rest (invariant 4)."""
+        partition.routed += routed
+        if partition.routed < len(partition.sessions):
+            return
+        partition.routed = 0
         gone = [key for key, owner in partition.sessions.items() if owner.gone]
         for session_id in gone:
             del partition.sessions[session_id]
@@ -304,6 +405,11 @@ class Partitions:
         """Every session's owner, of those too that are being made."""
         return [one for partition in self._owned.values() for one in partition.sessions.values()]
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are at most: those too that are being made or are gone."""
+        return sum(len(one.sessions) for one in self._owned.values())
+
     def find(self, number: int, session_id: str) -> SessionOwner | None:
         """The owner of a live session; None where there is none."""
         partition = self._owned.get(number)
@@ -314,6 +420,14 @@ class Partitions:
         """Whether the partition is owned and live, by the claim of that epoch."""
         partition = self._owned.get(number)
         return partition is not None and partition.live and partition.epoch == epoch
+
+
+async def _at_leisure(states: Iterable[SessionState]) -> AsyncIterator[SessionState]:
+    """The states; whoever else wants the loop gets it now and then."""
+    for number, state in enumerate(states):
+        if number % STATES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        yield state
 
 
 def _letter(raw: Any, fault: Exception) -> DeadLetter:

@@ -18,7 +18,9 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
 from .connection import client_settings, stop_consumer
+from .rights import READ, denied
 from .topics import count_partitions
+from .unreachable import why_unreachable
 
 SILENCE_MAX_S: Final = 30.0
 POLL_S: Final = 1.0
@@ -55,15 +57,18 @@ class Past:
             await self._consumer.start()
         except KafkaError as error:
             await stop_consumer(self._consumer)
+            why = await why_unreachable(client_settings(self._kafka), error)
             raise Unavailable(
-                f"no broker answers at {self._kafka.brokers} (kafka.brokers): {error}"
+                f"no broker answers at {self._kafka.brokers} (kafka.brokers): {why}"
             ) from None
         await asyncio.sleep(0)  # aiokafka cannot close what had no turn since it started
         self._began_ms = int(time.time() * 1000)  # of stretches that another reader asked for
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _at: object) -> None:
         await stop_consumer(self._consumer)
+        if isinstance(error, KafkaError):
+            raise Unavailable(denied(error, READ) or f"the brokers refuse: {error}") from error
 
     async def topics(self) -> list[str]:
         """The names of the topics there are."""
@@ -144,4 +149,6 @@ class Past:
                 return
 
     def _wanted(self, record: Any, at: Stretch, to_now: bool) -> bool:
-        return bool(record.offset < at.end or (to_now and record.timestamp <= self._began_ms))
+        behind = to_now and record.timestamp <= self._began_ms
+        # An offset that is not there yet is sought in vain, and the fetch begins anew.
+        return bool(at.first <= record.offset and (record.offset < at.end or behind))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -41,15 +41,18 @@ async def read_supplied(batch: Batch, feed: Feed, supplies: Supplies) -> ReadBat
 
 
 async def in_order(
-    kafka: KafkaConfig, stretches: Mapping[TopicPartition, Stretch], *, to_now: bool = False
+    kafka: KafkaConfig,
+    stretches: Mapping[TopicPartition, Stretch],
+    to_now: Collection[TopicPartition] = (),
 ) -> AsyncGenerator[Any]:
-    """The records of all stretches, the oldest first. Each partition is read by itself, so
-    that none runs ahead and fills the memory. Raises Unavailable."""
+    """The records of all stretches, the oldest first; of the partitions `to_now` those as well
+    that came behind their ends until now. Each partition is read by itself, so that none runs
+    ahead and fills the memory. Raises Unavailable."""
     async with AsyncExitStack() as open_:
         heads: list[tuple[tuple[int, str, int, int], Any, AsyncIterator[Any]]] = []
         for place, at in stretches.items():
             past = await open_.enter_async_context(Past(kafka))
-            records = _one_by_one(past, place, at, to_now)
+            records = _one_by_one(past, place, at, place in to_now)
             await _push(heads, records)
         while heads:
             _, record, records = heapq.heappop(heads)

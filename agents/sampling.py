@@ -14,7 +14,9 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ConfigError, Unavailable
 
 from .connection import client_settings, stop_consumer
+from .rights import READ, denied
 from .topics import count_partitions
+from .unreachable import why_unreachable
 
 SILENCE_MAX_S = 5.0
 
@@ -26,15 +28,17 @@ async def sample_topics(
     ConfigError where there is no such topic, Unavailable where no broker answers."""
     if brokers:
         kafka = msgspec.structs.replace(kafka, brokers=brokers)
+    settings = client_settings(kafka)
     consumer = AIOKafkaConsumer(
-        enable_auto_commit=False, isolation_level="read_committed", **client_settings(kafka)
+        enable_auto_commit=False, isolation_level="read_committed", **settings
     )
     try:
         try:
             await consumer.start()
         except KafkaError as error:
+            why = await why_unreachable(settings, error)
             raise Unavailable(
-                f"no broker answers at {kafka.brokers} (kafka.brokers, --brokers): {error}"
+                f"no broker answers at {kafka.brokers} (kafka.brokers, --brokers): {why}"
             ) from None
         topics = await consumer.topics()
         named = [one for one in sorted(topics) if any(map(lambda p: _names(p, one), patterns))]
@@ -48,6 +52,8 @@ async def sample_topics(
             TopicPartition(topic, number) for topic in named for number in range(counts[topic])
         ]
         return await _newest(consumer, places, count)
+    except KafkaError as error:
+        raise Unavailable(denied(error, READ) or f"the brokers refuse: {error}") from error
     finally:
         await stop_consumer(consumer)
 

@@ -251,8 +251,8 @@ class SessionService(Protocol):
         falls too far behind gets StopAsyncIteration and may subscribe again."""
 
     def standing(self, session_id: str) -> list[SessionEvent]:
-        """The events of the version that stands, as they were published: for a subscriber
-        who must not miss the newest answers. Call it inside `events`."""
+        """The events of the version that stands, of answers that were no news too: for a
+        subscriber who must not miss the newest answers. Call it inside `events`."""
 
     async def metrics(self) -> bytes:
         """The worker's metrics in Prometheus' text format."""

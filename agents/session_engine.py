@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from flashfeed.engine import Engine, Update
 from flashfeed.models.errors import (
     ContextFull,
     EngineError,
+    EngineFull,
     ModelUnavailable,
     Overloaded,
     SessionUnknown,
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 
 ENGINE_TRIES = 3
 BUSY_WAIT_S = 0.1
+MODEL_WAIT_MAX_S = 30.0
 NO_WORK = Update((), 0, 0, 0, 0, 0.0, 0.0, 0)
 
 
@@ -71,6 +74,7 @@ class SessionEngine:
         if step.deletes:
             return NO_WORK
         opened = attempt = 0
+        absent_until_s = time.monotonic() + MODEL_WAIT_MAX_S
         while True:
             attempt += 1
             try:
@@ -84,10 +88,13 @@ class SessionEngine:
                         self.session_id, lines, step.queries, rewind=step.rewind
                     )
                 return replace(NO_WORK, n_tokens=opened or step.head.tokens)
-            except (Overloaded, ModelUnavailable):
+            except (Overloaded, ModelUnavailable) as error:
                 # All seats are busy, or a model cannot be had now: what came waits
-                # (overflow "block"), who asks is told.
-                if step.creates:
+                # (overflow "block"), a session's first records too. A model that cannot be had
+                # is tried for so long alone: it may be that nobody ever gets it. Who asks for a
+                # session is told, and so is a record where the engine has all that it may.
+                lasts = not isinstance(error, Overloaded) and time.monotonic() > absent_until_s
+                if step.creates and (step.asks or lasts or isinstance(error, EngineFull)):
                     raise
                 attempt -= 1
                 await asyncio.sleep(BUSY_WAIT_S)

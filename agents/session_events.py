@@ -3,8 +3,9 @@ gives the same bytes, so a recovered session publishes its last version again as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from flashfeed.heads.verdict import is_news
 from flashfeed.models.events import DataUpdated, FlashReady, iso_time
 from flashfeed.models.state import Head
 
@@ -39,10 +40,24 @@ def flash_events(head: Head, only: Sequence[int] | None = None) -> list[FlashRea
                 records_last=head.version_offset,
                 answered_by=answer.answered_by,
                 raw=answer.raw,
+                abstained=answer.abstained,
+                held=answer.held,
                 learned=answer.learned,
             )
         )
     return events
+
+
+def news(head: Head, answers: Iterable[FlashReady]) -> list[FlashReady]:
+    """Those of the version's answers that go out."""
+    queries = {query.id: query for query in head.spec.flash}
+    return [
+        one
+        for one in answers
+        if is_news(
+            queries[one.id], one.value, one.abstained, one.previous, one.id in head.abstained_before
+        )
+    ]
 
 
 def updated_event(head: Head) -> DataUpdated:

@@ -20,7 +20,7 @@ from .changelog import entry_write, tombstones
 from .control_replies import asked_for
 from .dead_letters import DeadLetter
 from .kafka_writer import Write
-from .session_events import flash_events, updated_event
+from .session_events import flash_events, news, updated_event
 from .session_pending import slot_tombstones, slot_writes
 from .session_step import Refused, SessionState, Step
 
@@ -42,7 +42,8 @@ class OutputTopics:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """A step's writes in the order that step_writer.py keeps, and the events in them."""
+    """A step's writes in the order that step_writer.py keeps, and the events in them; `answers`
+    are all that were given, those that are no news too."""
 
     letters: list[DeadLetter]
     control: list[DeadLetter]
@@ -50,6 +51,7 @@ class Outputs:
     changelog: list[Write]
     events: list[SessionEvent]
     published: list[Write]
+    answers: list[FlashReady]
 
 
 def step_outputs(
@@ -61,6 +63,7 @@ def step_outputs(
     refused = [letter.write(topics.dead_letters) for letter in (*letters, *asked.letters)]
     refused += asked.refusals
     changelog: list[Write] = []
+    answers: list[FlashReady] = []
     events: list[SessionEvent] = []
     if step.deletes:
         changelog = tombstones(topics.changelog, partition, head)
@@ -75,10 +78,8 @@ def step_outputs(
         slots = step.learning.changes
         changelog = slot_writes(topics.changelog, partition, head.session_id, slots)
         changelog.append(entry_write(topics.changelog, partition, head, items))
-        if step.moves:
-            events = version_events(head)
-        else:
-            events = [*flash_events(head, [query.id for query in step.queries])]
+        answers = flash_events(head, None if step.moves else [query.id for query in step.queries])
+        events = [*news(head, answers), *([updated_event(head)] if step.moves else [])]
         left = {query.id for query in head.spec.flash}
         for query in state.head.spec.flash if state is not None else ():
             if state is not None and query.id not in left:
@@ -86,7 +87,7 @@ def step_outputs(
                 gone = state.pending.slots(query.id)
                 changelog += slot_tombstones(topics.changelog, partition, head.session_id, gone)
     published = [*event_writes(events, topics, head.trace), *asked.replies]
-    return Outputs(letters, asked.letters, refused, changelog, events, published)
+    return Outputs(letters, asked.letters, refused, changelog, events, published, answers)
 
 
 def entry_items(step: Step, state: SessionState | None, head: Head) -> Sequence[Item]:
@@ -99,7 +100,12 @@ def entry_items(step: Step, state: SessionState | None, head: Head) -> Sequence[
 
 
 def version_events(head: Head) -> list[SessionEvent]:
-    """Every event of the head's version."""
+    """The events of the head's version as they went out."""
+    return [*news(head, flash_events(head)), updated_event(head)]
+
+
+def standing_events(head: Head) -> list[SessionEvent]:
+    """Every event of the head's version, those that were no news too."""
     return [*flash_events(head), updated_event(head)]
 
 

@@ -6,6 +6,8 @@ LIVE       -> GONE     deleted, or its partition was taken away
 LIVE    the engine's context holds exactly the changelog's window (invariant 5), decoded
         already or on its first use
 GONE    nothing is applied any more
+
+A session at rest has no task and no event: of a hundred thousand most are at rest.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +33,7 @@ from flashfeed.models.errors import (
     Unavailable,
 )
 from flashfeed.models.events import FlashReady
+from flashfeed.models.session import WindowSpec
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
 
@@ -39,16 +42,16 @@ from .session_engine import NO_WORK, SessionEngine
 from .session_learning import FindHead
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
-from .session_queue import Taken, step_items, take_waiting
+from .session_queue import Take, Taken, take_waiting
 from .session_settle import Ran, next_state, settle_step
 from .session_step import (
-    STEP_ITEMS_MIN,
     Admit,
     SessionState,
     Step,
     Templates,
     Waiting,
 )
+from .step_size import StepCost, fits_within, step_cost
 from .step_writer import StepWriter
 
 if TYPE_CHECKING:
@@ -60,8 +63,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
-    """What every session of a worker shares. `tracing`: None where nothing is followed,
-    `heads`: None where nothing learns."""
+    """What every session of a worker shares. `tracing`: None where nothing is followed;
+    `step_s`: how long a step may take of the engine (step_size.py); `take` says what a step
+    takes of what waits; `heads`: None where nothing learns."""
 
     engine: Engine
     steps: StepWriter
@@ -76,6 +80,8 @@ class OwnerParts:
     fatal: Callable[[BaseException], None]
     may_step: asyncio.Event
     tracing: Tracing | None = None
+    step_s: float = math.inf
+    take: Take = take_waiting
     heads: FindHead | None = None
 
 
@@ -101,11 +107,10 @@ class SessionOwner:
         self.gone = False
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
-        self._waiting: deque[Waiting] = deque()
-        self._items_max = STEP_ITEMS_MIN
-        self._wake = asyncio.Event()
-        self._rests = asyncio.Event()
-        self._rests.set()
+        self._waiting: list[Waiting] = []
+        self._cost: StepCost | None = None
+        self._applies = False
+        self._rested: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -133,21 +138,28 @@ class SessionOwner:
     @property
     def busy(self) -> bool:
         """Whether a step is under way."""
-        return not self._rests.is_set()
+        return self._rested is not None
 
     async def rest(self, timeout_s: float) -> None:
         """Wait until no step is under way, for that long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.busy:
-                    await self._rests.wait()
+                while self._rested is not None:
+                    await self._rested.wait()
 
     def start(self) -> None:
         """Begin to apply what is put."""
-        self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
+        self._applies = True
+        self._go()
+
+    def _go(self) -> None:
+        """Apply what waits, where nothing does so already."""
+        if self._applies and self._waiting and self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
 
     async def stop(self) -> None:
         """Stop applying; a step under way is abandoned, and free the engine's place."""
+        self._applies = False
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -159,7 +171,7 @@ class SessionOwner:
         if self._parts.tracing is not None:
             one = one._replace(arrived_ns=time.time_ns())
         self._waiting.append(one)
-        self._wake.set()
+        self._go()
 
     # -- recovery ---------------------------------------------------------------
 
@@ -167,6 +179,9 @@ class SessionOwner:
         """Give the engine the window, line by line as it was, to be decoded when it is
         used, and where steps are not atomic publish the last version again: its events may
         not have gone out before the crash."""
+        if state.head.quarantined:
+            self.state = state
+            return
         try:
             state = await self._engine.restore(state)
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
@@ -187,33 +202,35 @@ class SessionOwner:
 
     async def _run(self) -> None:
         try:
-            while True:
-                while not self._waiting:
-                    self._wake.clear()
-                    await self._wake.wait()
+            while self._waiting:
                 await self._parts.may_step.wait()
-                self._rests.clear()
+                self._rested = asyncio.Event()
                 taken = self._take()
                 applied = await self._apply(taken)
-                for _ in range(applied):
-                    self._waiting.popleft()
-                self._rests.set()
+                del self._waiting[:applied]
+                self._rested.set()
+                self._rested = None
                 if self.state is None and not self._waiting:
                     self.gone = True
+                    self._applies = False
                     return
                 await asyncio.sleep(0)  # who waits in `rest` goes first
+            self._task = None
         except asyncio.CancelledError:
             raise
         except Fenced:  # another worker goes on with it
-            return
+            self._applies = False
         except BaseException as error:
+            self._applies = False
             self._parts.fatal(error)
 
     def _take(self) -> Taken:
         head = self.state.head if self.state is not None else None
         spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
+        window, count = (head.window, head.count) if head is not None else (WindowSpec(), 0)
+        fits = fits_within(self._cost, self._parts.step_s, window, count)
         bound = self._parts.queue_records_max
-        return take_waiting(self._waiting, spec, bound, applied, self._items_max)
+        return self._parts.take(self._waiting, spec, bound, applied, fits)
 
     async def _apply(self, taken: Taken) -> int:
         """Do one step, followed where something in it is; returns how many messages it took."""
@@ -230,8 +247,7 @@ class SessionOwner:
         done = await self._work(taken, trace)
         if done is None:
             return await self._apply(taken.first())  # what waits together may fit one by one
-        if done.step.items:
-            self._items_max = step_items(len(done.step.items), done.update.wall_s)
+        self._learn(done)
         head = self._settled(done, began, taken, trace)
         try:
             await self._publish(done, head, trace)
@@ -244,6 +260,13 @@ class SessionOwner:
             await self._publish(done, self._settled(done, began, taken, trace), trace)
         self.making = ""
         return len(taken.messages)
+
+    def _learn(self, done: _Done) -> None:
+        """Note what the step cost: the next is sized by it."""
+        step = done.step
+        count = (done.state.head.count if done.state is not None else 0) - step.rewind
+        window, items = step.head.window, len(step.items)
+        self._cost = step_cost(done.update, items, window, count, self._cost)
 
     def _settled(self, done: _Done, began: float, taken: Taken, trace: StepTrace | None) -> Head:
         step, update = done.step, done.update
@@ -332,7 +355,7 @@ class SessionOwner:
         await parts.steps.publish(self.partition, out.refused, out.changelog, out.published)
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
-        self._count(step, done.update, out.events)
+        self._count(step, done.update, out.answers)
         for event in out.events:
             parts.publish(event)
         parts.metrics.dead_letters(out.control)
@@ -353,12 +376,9 @@ class SessionOwner:
             self.state = next_state(done.step, done.state, head)
             self.last_used_ms = max(self.last_used_ms, head.evaluated_ms or head.created_ms)
 
-    def _count(self, step: Step, update: Update, events: Sequence[SessionEvent]) -> None:
-        metrics = self._parts.metrics
-        now_ms = time.time() * 1000
-        answers = (event for event in events if isinstance(event, FlashReady))
-        metrics.sessions.stepped(step, update, answers, now_ms)
-        metrics.learning.outcomes(step.learning.counts)
+    def _count(self, step: Step, update: Update, answers: Sequence[FlashReady]) -> None:
+        self._parts.metrics.sessions.stepped(step, update, answers, time.time() * 1000)
+        self._parts.metrics.learning.outcomes(step.learning.counts)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

@@ -12,14 +12,15 @@ advance and its offsets are committed as those of any other record (invariants 1
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Final, NamedTuple
 
 from flashfeed.codecs.coalesce import merge_key
 from flashfeed.models.messages import Records, pushed_text
 from flashfeed.models.session import SessionSpec
 
-from .session_step import MERGED_LINES_MAX, STEP_ITEMS_MAX, STEP_ITEMS_MIN, STEP_S, Waiting
+from .session_step import MERGED_LINES_MAX, STEP_ITEMS_MAX, Waiting
+from .step_size import Fits, any_that_plans
 
 COALESCE_RECORDS_MAX: Final = 1024
 """Records that one step merges: planning it takes 0.04 s, and where candles come newest first
@@ -48,6 +49,10 @@ class Taken(NamedTuple):
         return Taken(self.messages[:1], self.relief)
 
 
+Take = Callable[[Sequence[Waiting], SessionSpec | None, int, int, Fits], Taken]
+"""What the next step takes, as `take_waiting` says it."""
+
+
 def queue_bound(spec: SessionSpec, worker_bound: int) -> int:
     """How many records may wait before `overflow` decides."""
     if spec.queue_records:
@@ -62,52 +67,59 @@ def queue_capacity(spec: SessionSpec, worker_bound: int) -> int:
     return max(bound, worker_bound) if spec.overflow == "coalesce" else bound
 
 
-def step_items(items: int, seconds: float) -> int:
-    """How many items the next step may take, after one of so many that took the engine so
-    long."""
-    if items * STEP_S >= STEP_ITEMS_MAX * seconds:
-        return STEP_ITEMS_MAX
-    return max(STEP_ITEMS_MIN, int(items / seconds * STEP_S))
-
-
 def take_waiting(
     waiting: Sequence[Waiting],
     spec: SessionSpec | None,
     worker_bound: int,
     applied: int = -1,
-    items_max: int = STEP_ITEMS_MIN,
+    fits: Fits = any_that_plans,
 ) -> Taken:
     """What the next step takes of what waits; a session without a spec is not there yet.
-    Messages up to the offset `applied` are repeats, and hold no place."""
+    Messages up to the offset `applied` are repeats, and hold no place. `fits`: of how many
+    items a step may be (step_size.py)."""
     if spec is None or spec.overflow == "block":
-        return Taken(_step_of(waiting, items_max))
+        return Taken(_step_of(waiting, fits))
     queued = sum(one.records for one in waiting if one.offset > applied)
     excess = queued - queue_bound(spec, worker_bound)
     if excess <= 0:
-        return Taken(_step_of(waiting, items_max))
+        return Taken(_step_of(waiting, fits))
     if spec.overflow == "coalesce":
         return Taken(_all_that_merges(waiting), Relief(coalesces=True))
-    taken = _step_of(waiting, items_max, excess, applied)
+    taken = _step_of(waiting, fits, excess, applied)
     return Taken(taken, Relief(excess))
 
 
+def take_together(waiting: Sequence[Waiting], *_: object) -> Taken:
+    """All that waits, up to a message that changes the session itself: for a replay, where
+    nothing is too much. Takes what `take_waiting` does."""
+    alone = (at for at, one in enumerate(waiting) if one.alone)
+    return Taken(list(waiting)[: max(next(alone, len(waiting)), 1)])
+
+
 def _step_of(
-    waiting: Sequence[Waiting], items_max: int, drops: int = 0, applied: int = -1
+    waiting: Sequence[Waiting], fits: Fits, drops: int = 0, applied: int = -1
 ) -> list[Waiting]:
-    """What waits, up to `items_max` items behind those that are dropped, and to the first
-    message that changes the session itself (which is a step of its own)."""
+    """What waits, as much of it as fits behind what is dropped, and to the first message that
+    changes the session itself (which is a step of its own). The first that brings anything is
+    taken whatever fits; and more may fit where less does not."""
     taken: list[Waiting] = []
-    items = 0
+    items = fitting = 0
     for one in waiting:
+        if taken and one.alone:
+            break
         gone = min(drops, one.records) if one.offset > applied else 0
         drops -= gone
-        if taken and (one.alone or items + one.items - gone > items_max):
+        brings = one.items - gone
+        first = brings == items + brings
+        items += brings
+        if items > STEP_ITEMS_MAX and not first:
             break
         taken.append(one)
-        items += one.items - gone
+        if first or fits(items):
+            fitting = len(taken)
         if one.alone:
             break
-    return taken
+    return taken[:fitting]
 
 
 def _all_that_merges(waiting: Sequence[Waiting]) -> list[Waiting]:

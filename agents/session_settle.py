@@ -4,7 +4,7 @@ changelog, and then the session's state. Pure."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from flashfeed.heads.prior import correct
+from flashfeed.heads.verdict import judged
 from flashfeed.models.session import NEXT_WORD, Answer, AnsweredBy
 from flashfeed.models.spec_hash import spec_hash
 from flashfeed.models.state import Counters, Head, Item, Prior
@@ -78,12 +79,14 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
     held = state.items if state is not None else deque[Item]()
     window = _slid(step, held)
     changes |= window.changes
+    before = state.head.answers if state is not None else ()
     answers, priors, predicted = _corrected(step, ran)
+    answers = _judged(step, answers, before)
     if step.moves:
-        before = state.head.answers if state is not None else ()
         changes |= {
             "answers": answers,
             "previous": {one.query_id: one.value for one in before},
+            "abstained_before": tuple(one.query_id for one in before if one.abstained),
             "evaluated_ms": ran.evaluated_ms,
             "version_records": window.changes["records"],
             "version_first": window.first_offset,
@@ -203,3 +206,10 @@ def _corrected(
             predicted.append(made)
         answers.append(answer)
     return tuple(answers), priors, predicted
+
+
+def _judged(step: Step, answers: Iterable[Answer], before: Iterable[Answer]) -> tuple[Answer, ...]:
+    """The answers as their questions' `min_confidence` and `hysteresis` have them."""
+    queries = {query.id: query for query in step.head.spec.flash}
+    stood = {one.query_id: one for one in before}
+    return tuple(judged(one, queries[one.query_id], stood.get(one.query_id)) for one in answers)

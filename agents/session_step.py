@@ -2,7 +2,8 @@
 
 Pure: no clock, no Kafka, no engine. A step is plan, run, settle:
 
-session_queue.py    takes of what waits what the step is to do, and says what is too much
+session_queue.py    takes of what waits what the step is to do, and says what is too much;
+step_size.py        how much that is, so that answers come in time
 session_plan.py     folds the messages taken into a `Step`: what to decode, what to ask,
                     what to tell the callers
 session_engine.py   runs it (the one file here that calls the engine)
@@ -22,7 +23,7 @@ import msgspec
 from flashfeed.codecs.registry import text_codec
 from flashfeed.codecs.text import RefersToPrevious, TextCodec
 from flashfeed.models.errors import FlashfeedError
-from flashfeed.models.messages import Append, Message, PackedRecord, Records
+from flashfeed.models.messages import Append, Create, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
 from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.state import Head, Item
@@ -32,11 +33,9 @@ from flashfeed.models.window import block_start
 from .session_learning import Label, StepLearning
 from .session_pending import PendingAnswers
 
-STEP_ITEMS_MIN, STEP_ITEMS_MAX = 64, 256
-STEP_S = 0.5
-"""How many items a step takes of what waits: as many as the engine does in half a second at the
-pace of the session's last step, within these bounds. A session that is behind so asks its
-questions seldom where that is cheap, and none waits long for its next answers."""
+STEP_ITEMS_MAX = 256
+"""Items of a step at most, however little time they take (step_size.py): it is planned in one
+go, and one message may have more."""
 
 MERGED_LINES_MAX = 64
 """Into how many lines a step merges what waits, where `overflow` says so."""
@@ -187,6 +186,11 @@ class Step:
     taken: int = 0
     rewind: int = 0
     texts: int = 0
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody waits for the session to be made; records do not."""
+        return any(isinstance(one.message, Create) for one in self.messages)
 
     @property
     def records(self) -> int:

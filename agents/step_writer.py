@@ -32,13 +32,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import Fenced, Unavailable
+from flashfeed.models.errors import Fenced, Unavailable, WriteUncertain
 
 from .kafka_writer import KafkaWriter, Write
 from .transactions import Transactions
 
 FENCED_SESSION_TIMEOUTS = 5
 """The group says sooner who has a partition."""
+BREAKS_MAX = 3
+"""A partition that broke so often in twice that time is not begun anew once more."""
 
 
 class StepWriter(Protocol):
@@ -66,6 +68,18 @@ class KafkaStepWriter:
         self._writer = writer
         self._fatal = fatal
         self._open: dict[int, Transactions] = {}
+        self._breaks: dict[int, list[float]] = {}
+        self._begin_anew: Callable[[int], None] | None = None
+
+    def on_broken(self, begin_anew: Callable[[int], None]) -> None:
+        """Call `begin_anew(partition)` where nothing more can be written for a partition that
+        the group leaves with this worker."""
+        self._begin_anew = begin_anew
+
+    def broken(self, partition: int) -> bool:
+        """Whether nothing more can be written for a partition that is open here."""
+        opened = self._open.get(partition)
+        return opened is not None and opened.broken
 
     @property
     def atomic(self) -> bool:
@@ -86,7 +100,9 @@ class KafkaStepWriter:
         """Begin to write for a partition that is ours now; from here on nobody else can.
         Raises Unavailable where the brokers do not let us."""
         if self.atomic:
-            opened = Transactions(self._kafka.group, partition, self._writer, self._fenced)
+            opened = Transactions(
+                self._kafka.group, partition, self._writer, self._fenced, self._uncertain
+            )
             await opened.start()
             self._open[partition] = opened
 
@@ -109,12 +125,39 @@ class KafkaStepWriter:
         self._writer.check(writes)
         await self._open[partition].write(writes)
 
+    def _breaks_again(self, partition: int) -> bool:
+        """Note that a partition broke; whether it did so too often of late to be begun anew."""
+        now = asyncio.get_running_loop().time()
+        span_s = 2 * FENCED_SESSION_TIMEOUTS * self._kafka.session_timeout_s
+        lately = [at for at in self._breaks.get(partition, ()) if now - at < span_s]
+        self._breaks[partition] = [*lately, now]
+        return self._begin_anew is None or len(lately) >= BREAKS_MAX
+
+    def _uncertain(self, partition: int, error: WriteUncertain) -> None:
+        """A transaction may be there or not. To begin the partition anew says which: taking
+        its id over ends the transaction, and the changelog has the step or has it not."""
+        if self._breaks_again(partition) or self._begin_anew is None:
+            self._fatal(error)
+        else:
+            self._begin_anew(partition)
+
     def _fenced(self, partition: int) -> None:
         """Another producer has the partition's id: the group is about to say that it is
-        another worker's. Where it does not, this one begins anew."""
+        another worker's. Where it does not, it was one that had lost it (stalled between its
+        claim and its first transaction), and the partition is begun anew; where that happens
+        again and again, or changes nothing, the worker is."""
+        fenced, loop = self._open.get(partition), asyncio.get_running_loop()
+        timeout_s = self._kafka.session_timeout_s
 
-        def still_ours(fenced: Transactions | None) -> None:
-            if fenced is not None and self._open.get(partition) is fenced:
+        def still_ours() -> bool:
+            return fenced is not None and self._open.get(partition) is fenced
+
+        def anew() -> None:
+            if self._begin_anew is not None and still_ours():
+                self._begin_anew(partition)
+
+        def give_up() -> None:
+            if still_ours():
                 self._fatal(
                     Unavailable(
                         f"partition {partition}: fenced, and no worker of the group has it. Does "
@@ -122,5 +165,6 @@ class KafkaStepWriter:
                     )
                 )
 
-        wait_s = FENCED_SESSION_TIMEOUTS * self._kafka.session_timeout_s
-        asyncio.get_running_loop().call_later(wait_s, still_ours, self._open.get(partition))
+        if not self._breaks_again(partition):
+            loop.call_later(timeout_s, anew)
+        loop.call_later(FENCED_SESSION_TIMEOUTS * timeout_s, give_up)

@@ -22,9 +22,9 @@ from flashfeed.models.errors import ConfigError, DecodeFault, Unavailable
 from .births import BirthBook
 from .followed_topic import FollowedTopic
 from .kafka_writer import KafkaWriter, Write
+from .own_topics import wants_births
 from .schema_registry import SchemaRegistry
 from .supply_counts import SupplyCounts
-from .topics import wants_births
 from .transport import Batch, source_of
 
 log = logging.getLogger(__name__)

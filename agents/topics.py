@@ -14,13 +14,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
-from flashfeed.codecs.presets import codec_of
-from flashfeed.codecs.registry import needs_births
 from flashfeed.models.config import Config, KafkaConfig
-from flashfeed.models.errors import ConfigError, Unavailable
+from flashfeed.models.errors import ConfigError, Denied, Unavailable
 
 from .connection import client_settings
 from .kafka_writer import RECORD_BYTES_MAX
+from .own_topics import EVENTS, own_topics, paired, single
+from .rights import Right, acl_commands, denied, worker_rights
+from .rights_check import TOPIC_DENIED, check_rights, user_of
+from .unreachable import why_unreachable
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,6 @@ TOPIC_ALREADY_EXISTS = 36
 POLICY, BYTES_MAX = "cleanup.policy", "max.message.bytes"
 SETTINGS = {POLICY: "", BYTES_MAX: ""}
 SHOWN_S = 15.0
-DAY_MS = 24 * 3600 * 1000
 
 
 class Topics(NamedTuple):
@@ -40,111 +41,103 @@ class Topics(NamedTuple):
     bytes_max: dict[str, int]
 
 
-def wants_births(config: Config) -> bool:
-    """Whether any feed keeps Sparkplug births."""
-    return any(
-        needs_births(*codec_of(feed.preset, feed.codec, feed.codec_options))
-        for feed in config.feeds.values()
-    )
-
-
-def own_topics(config: Config) -> list[NewTopic]:
-    """The topics that flashfeed writes, as they are created where they are missing.
-
-    The changelog has as many partitions as the records topic: partition p of one
-    holds the state of the sessions in partition p of the other, and so have the reservoirs as
-    many as the examples. Owners, documents, births and heads have one: every worker reads
-    them in the same order.
-    """
-    kafka, topics = config.kafka, config.topics
-    kept = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS)}
-    compacted = {"cleanup.policy": "compact"}
-    policies = {
-        topics.records: kept,
-        topics.changelog: compacted,
-        topics.dead_letters: {"cleanup.policy": "delete", "retention.ms": str(30 * DAY_MS)},
-        topics.flash_ready: kept,
-        topics.data_updated: kept,
-        topics.answers: compacted,
-        topics.owners: compacted,
-        topics.documents: compacted,
-    }
-    if wants_births(config):
-        policies[topics.births] = compacted
-    if config.learns:
-        policies |= {
-            topics.outcomes: kept,
-            topics.examples: kept,
-            topics.reservoirs: compacted,
-            topics.heads: compacted,
-            topics.scores: compacted,
-        }
-    if config.control.enabled:
-        policies |= dict.fromkeys((topics.control, *reply_topics(config)), kept)
-    return [
-        NewTopic(
-            name,
-            1 if name in single(config) else kafka.partitions,
-            kafka.replication,
-            topic_configs=policy,
-        )
-        for name, policy in policies.items()
-    ]
-
-
-def reply_topics(config: Config) -> tuple[str, ...]:
-    """Where replies to control messages may go."""
-    return (config.topics.replies, *config.control.reply_topics)
-
-
-def paired(config: Config) -> list[tuple[str, str]]:
-    """Our topics of which one keeps the state of the other, partition by partition."""
-    topics = config.topics
-    learning = [(topics.examples, topics.reservoirs)] if config.learns else []
-    return [(topics.records, topics.changelog), *learning]
-
-
-def single(config: Config) -> tuple[str, ...]:
-    """Our topics of one partition."""
-    topics = config.topics
-    births = (topics.births,) if wants_births(config) else ()
-    heads = (topics.heads,) if config.learns else ()
-    return topics.owners, topics.documents, *births, *heads
-
-
 async def prepare_topics(config: Config) -> Topics:
     """Create what is missing of our topics, and look at those that were there.
 
-    Raises Unavailable where the brokers cannot be reached or refuse, ConfigError where
-    the records and changelog topics differ in partitions, owners or documents have
-    more than one, or a topic's settings would lose what is written to it.
+    Raises Unavailable where the brokers cannot be reached or refuse, Denied where a right is
+    missing, ConfigError where the records and changelog topics differ in partitions, owners
+    or documents have more than one, or a topic's settings would lose what is written to it.
     """
     async with _admin(config.kafka) as admin:
         existing = await admin.list_topics()
-        missing = [topic for topic in own_topics(config) if topic.name not in existing]
-        response = await admin.create_topics(missing) if missing else None
-        for name, code, *reason in response.topic_errors if response else ():
-            if code == 0:
-                log.info("created topic %s", name, extra={"topic": name})
-            elif code != TOPIC_ALREADY_EXISTS:  # another worker was faster
-                why = reason[0] if reason and reason[0] else for_code(code).__name__
-                raise Unavailable(f"cannot create topic {name}: {why}")
+        refused = await _create(admin, config, existing)
+        feeds = match_feeds(config, existing)
+        try:
+            await check_rights(admin._client, config.kafka, worker_rights(config, feeds))
+        except Denied as error:
+            raise Denied(f"{error}{_may_be_missing(refused)}") from None
+        if refused:
+            rights = [Right("Topic", name, "Create") for name in refused]
+            commands = "; ".join(acl_commands(rights, user_of(config.kafka)))
+            raise Denied(f"there is no topic {', '.join(refused)}, and user "
+                         f"{user_of(config.kafka)!r} may not create it: make it (docs/KAFKA.md "
+                         f"has partitions and settings), or grant Create: {commands}")  # fmt: skip
         counts = await partition_counts(
             admin, [*(name for pair in paired(config) for name in pair), *single(config)]
         )
         settings = await _settings(admin, [topic.name for topic in own_topics(config)])
-    for one, other in paired(config):
-        if counts[one] != counts[other]:
-            raise ConfigError(
-                f"topics {one} and {other} must have the same number of partitions, have {counts}"
-            )
-    for name in single(config):
-        if counts[name] != 1:
-            raise ConfigError(f"topic {name} must have one partition, has {counts[name]}")
+    check_partitions(config, counts)
     for topic in own_topics(config):
         check_settings(topic, settings.get(topic.name, {}))
     bytes_max = {name: int(have[BYTES_MAX]) for name, have in settings.items() if BYTES_MAX in have}
-    return Topics(match_feeds(config, existing), frozenset(existing), bytes_max)
+    return Topics(feeds, frozenset(existing), bytes_max)
+
+
+async def _create(admin: Any, config: Config, existing: Sequence[str]) -> list[str]:
+    """Create what is missing of our topics; returns those that we may not create, which may be
+    there and be hidden from us. Raises Unavailable where one cannot be created."""
+    absent = [topic for topic in own_topics(config) if topic.name not in existing]
+    response = await admin.create_topics(absent) if absent else None
+    refused: list[str] = []
+    for name, code, *reason in response.topic_errors if response else ():
+        if code == 0:
+            log.info("created topic %s", name, extra={"topic": name})
+        elif code == TOPIC_DENIED:
+            refused.append(name)
+        elif code != TOPIC_ALREADY_EXISTS:  # another worker was faster
+            why = reason[0] if reason and reason[0] else for_code(code).__name__
+            raise Unavailable(
+                f"cannot create topic {name} (kafka.partitions, kafka.replication): {why}"
+            )
+    return refused
+
+
+def _may_be_missing(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return (
+        f". Perhaps {', '.join(sorted(names))} are not there at all: then make them first "
+        "(docs/KAFKA.md has partitions and settings), or grant Create on them too"
+    )
+
+
+def check_partitions(config: Config, counts: dict[str, int]) -> None:
+    """Raises ConfigError where our topics' partitions do not fit together."""
+    for one, other in paired(config):
+        if counts[one] != counts[other]:
+            raise ConfigError(
+                f"topics {one} and {other} must have the same number of partitions, have "
+                f"{counts[one]} and {counts[other]}: partition p of one holds the state of "
+                "partition p of the other. Where one was given more by mistake, stop the workers, "
+                "and make both anew (docs/KAFKA.md, Topics)"
+            )
+    for name in single(config):
+        if counts[name] != 1:
+            raise ConfigError(
+                f"topic {name} must have one partition, has {counts[name]}: every worker reads it "
+                "in one order; delete it and start a worker, which makes it"
+            )
+    topics = config.topics
+    records = counts[topics.records]
+    if records != config.kafka.partitions:
+        log.info(
+            "topic %s has %d partitions, and keeps them; kafka.partitions = %d is for topics that "
+            "are created", topics.records, records, config.kafka.partitions,
+        )  # fmt: skip
+
+
+async def create_topic(kafka: KafkaConfig, name: str) -> None:
+    """Create a topic for events, where it is not there yet. Raises Unavailable."""
+    async with _admin(kafka) as admin:
+        if name in await admin.list_topics():
+            return
+        topic = NewTopic(name, kafka.partitions, kafka.replication, topic_configs=EVENTS)
+        response = await admin.create_topics([topic])
+        for _, code, *reason in response.topic_errors:
+            if code not in (0, TOPIC_ALREADY_EXISTS):
+                why = reason[0] if reason and reason[0] else for_code(code).__name__
+                raise Unavailable(f"cannot create topic {name}: {why}")
+        await partition_counts(admin, [name])
 
 
 async def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -184,10 +177,14 @@ def check_settings(topic: NewTopic, have: dict[str, str]) -> None:
 
 async def partition_counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
     """How many partitions each topic has. A broker may hear of a topic a moment after another
-    one has created it: they are waited for, and Unavailable names what does not come."""
+    one has created it: they are waited for, and Unavailable names what does not come. Denied
+    names what we may not see."""
     deadline = time.monotonic() + SHOWN_S
     while True:
         described = await admin.describe_topics(names)
+        hidden = [topic["topic"] for topic in described if topic["error_code"] == TOPIC_DENIED]
+        if hidden:
+            raise Denied(f"grant Read or Describe on Topic {', '.join(hidden)}")
         counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
         unknown = [name for name in names if not counts.get(name)]
         if not unknown:
@@ -212,13 +209,17 @@ async def list_feed_topics(config: Config) -> dict[str, list[str]]:
 
 @asynccontextmanager
 async def _admin(kafka: KafkaConfig) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(**client_settings(kafka))
+    settings = client_settings(kafka)
+    admin = AIOKafkaAdminClient(**settings)
     try:
         await admin.start()
     except Exception as error:
-        raise Unavailable(f"cannot reach the brokers {kafka.brokers}: {error}") from error
+        why = await why_unreachable(settings, error)
+        raise Unavailable(f"cannot reach the brokers {kafka.brokers}: {why}") from error
     try:
         yield admin
+    except KafkaError as error:
+        raise Unavailable(denied(error) or f"the brokers refuse: {error}") from error
     finally:
         await admin.close()
 

@@ -5,6 +5,9 @@ partition over initialises a producer of that id (InitProducerId): the broker ab
 predecessor left open, and refuses all that it still tries to write. So `start` comes before
 the changelog is read.
 
+A transaction whose end nobody knows (a broker went away in the middle) breaks the producer, and
+not the worker: the partition is begun anew, by the same way.
+
 One transaction is under way at a time, and takes all steps that wait when it begins: the
 more sessions there are, the less of its cost falls on each.
 """
@@ -12,6 +15,7 @@ more sessions there are, the less of its cost falls on each.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,9 +24,13 @@ from aiokafka.errors import KafkaError, ProducerFenced, TransactionalIdAuthoriza
 from flashfeed.models.errors import Fenced, Unavailable, WriteUncertain
 
 from .kafka_writer import KafkaWriter, Write, send
+from .rights import WRITE, denied
+
+log = logging.getLogger(__name__)
 
 STEPS_MAX = 256
 START_MAX_S = 60.0
+STOP_MAX_S = 10.0
 COMMIT_MAX_S = 60.0
 """A transaction that takes longer is aborted by the broker (its transaction timeout)."""
 
@@ -41,17 +49,24 @@ class Transactions:
         partition: int,
         writer: KafkaWriter,
         fenced: Callable[[int], None],
+        uncertain: Callable[[int, WriteUncertain], None],
     ) -> None:
         self.id = f"{group}-{partition}"
         self._partition = partition
         self._writer = writer
         self._on_fenced = fenced
+        self._on_uncertain = uncertain
         self._waiting: list[_Step] = []
         self._wake = asyncio.Event()
         self._ends = False
         self._failure: Exception | None = None
         self._producer: Any = None
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing more can be written under the id by this producer."""
+        return self._failure is not None
 
     async def start(self) -> None:
         """Take the id over; returns when nobody else can write under it. Raises Unavailable."""
@@ -85,13 +100,18 @@ class Transactions:
         self._wake.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._producer.stop()
+        try:
+            async with asyncio.timeout(STOP_MAX_S):
+                await self._producer.stop()
+        except (TimeoutError, KafkaError) as error:  # brokers are away: they abort what is open
+            log.warning("%s: its producer did not stop in order: %r", self.id, error)
+            await self._producer.client.close()
 
     async def write(self, writes: Sequence[Write]) -> None:
         """Write a step; returns when its transaction is committed.
 
-        Raises Fenced where the partition is another worker's, WriteUncertain where the broker
-        did not acknowledge: then the worker stops.
+        Raises Fenced where the partition is another worker's, and where the broker did not
+        acknowledge: then it is begun anew, which tells whether the step is there.
         """
         if self._failure is not None:
             raise self._failure
@@ -124,7 +144,14 @@ class Transactions:
     async def _commit(self, writes: Sequence[Write]) -> None:
         producer = self._producer
         await producer.begin_transaction()
-        await asyncio.gather(*[await send(producer, one) for one in writes])
+        sent: list[asyncio.Future[Any]] = []
+        try:
+            for one in writes:
+                sent.append(await send(producer, one))
+        except BaseException:
+            asyncio.gather(*sent, return_exceptions=True)  # or asyncio's log has each of them
+            raise
+        await asyncio.gather(*sent)
         await producer.commit_transaction()
 
     def _failed(self, steps: Sequence[_Step], error: BaseException) -> None:
@@ -140,9 +167,14 @@ class Transactions:
             self._on_fenced(self._partition)
             return
         self._writer.failures["not_acknowledged"] += 1
-        uncertain = WriteUncertain(f"Kafka did not acknowledge a transaction: {error!r}")
-        self._fail(steps, uncertain)
-        self._writer.fail(uncertain)
+        why = denied(error, WRITE)
+        uncertain = WriteUncertain(f"Kafka did not acknowledge a transaction: {why or repr(error)}")
+        if why:  # to begin anew would end here again
+            self._fail(steps, uncertain)
+            self._writer.fail(uncertain)
+            return
+        self._fail(steps, Fenced(f"partition {self._partition} is to be begun anew: {uncertain}"))
+        self._on_uncertain(self._partition, uncertain)
 
     def _fail(self, steps: Sequence[_Step], failure: Exception) -> None:
         self._failure = failure

@@ -8,7 +8,8 @@ records).
 
 At most IN_FLIGHT_MAX batches of a partition are handed out and not acknowledged. A
 partition at its bound is not fetched from, so a slow owner holds back its own
-partition and no other, and memory stays bounded (invariant 7).
+partition and no other, and memory stays bounded (invariant 7). It stays this worker's: the
+group hears of it as before, however long its engine has to do (`_note_poll`).
 
 Use: `register()` once, then `BatchApp(name, broker="flashfeed://host:port", ...)`.
 """
@@ -60,11 +61,13 @@ class Batch(NamedTuple):
 
 class Behind(NamedTuple):
     """How far a partition is behind its end: records, and Kafka's times (ms) of the oldest
-    that is fetched and not done and of the newest that was ever fetched; 0 for none."""
+    that is fetched and not done and of the newest that was ever fetched; 0 for none.
+    `held_back`: it is at its bound, and not fetched from."""
 
     records: int
     oldest_ms: int
     newest_ms: int
+    held_back: bool = False
 
 
 def times_of(records: list[ConsumerRecord[bytes, bytes]]) -> tuple[int, int]:
@@ -113,9 +116,7 @@ class BatchConsumer(driver.Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         if not active_partitions:
             return {}
-        free = {
-            tp for tp in active_partitions if len(self._partition(tp).in_flight) < IN_FLIGHT_MAX
-        }
+        free = {tp for tp in active_partitions if not self._held_back(tp)}
         if not free:
             await self.sleep(HELD_BACK_POLL_S)
             return {}
@@ -123,8 +124,20 @@ class BatchConsumer(driver.Consumer):
             timeout = HELD_BACK_POLL_S
         return await super()._getmany(free, timeout)
 
+    def _held_back(self, tp: TP) -> bool:
+        return len(self._partition(tp).in_flight) >= IN_FLIGHT_MAX
+
+    def _note_poll(self) -> None:
+        """Say that the application is alive, also where it fetches nothing. Who did not fetch
+        for `max_poll_interval_s` leaves the group, and aiokafka (0.14) lets it come back with
+        its next fetch only: an owner whose partitions are all held back, and a stand-by that
+        has none, would both be gone."""
+        with self._thread._ensure_consumer()._subscription.fetch_context():
+            pass
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         """Fetch once, and yield one message for each partition that had records."""
+        self._note_poll()
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop:
             return
@@ -277,7 +290,8 @@ class BatchConsumer(driver.Consumer):
             if end is not None and done is not None:
                 partition = self._partition(tp)
                 records = max(0, end - done)
-                behind[tp] = Behind(records, partition.oldest_ms, partition.newest_ms)
+                held_back = self._held_back(tp)
+                behind[tp] = Behind(records, partition.oldest_ms, partition.newest_ms, held_back)
         return behind
 
     def _done_to(self, tp: TP) -> int | None:

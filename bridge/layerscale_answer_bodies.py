@@ -53,6 +53,7 @@ def _flash_entry(view: QueryView) -> FlashEntry:
         "value": answer.value if answer else "",
         "data_version": view.data_version if answer else 0,
         "confidence": answer.confidence if answer else 0.0,
+        "abstained": answer.abstained if answer else False,
         "evaluated_at": view.evaluated_ms if answer else 0,
     }
 
@@ -72,6 +73,7 @@ def flash_query(view: QueryView, version: int) -> FlashQuery:
         body["value"] = answer.value
         body["data_version"] = view.data_version
         body["confidence"] = answer.confidence
+        body["abstained"] = answer.abstained
         body["evaluated_at"] = view.evaluated_ms // 1000
     return body
 

@@ -24,6 +24,7 @@ class FlashEntry(TypedDict):
     value: str
     data_version: int
     confidence: float
+    abstained: bool
     evaluated_at: int
 
 
@@ -40,6 +41,7 @@ class FlashQuery(TypedDict):
     value: NotRequired[str]
     data_version: NotRequired[int]
     confidence: NotRequired[float]
+    abstained: NotRequired[bool]
     evaluated_at: NotRequired[int]
 
 

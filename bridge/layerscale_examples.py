@@ -175,6 +175,7 @@ FLASH_ADDED: Final[FlashAdded] = {
     "value": "Bullish",
     "data_version": 5,
     "confidence": 0.71,
+    "abstained": False,
     "evaluated_at": 1_733_000_060,
     "n_tokens": 9,
     "total_flash_queries": 1,
@@ -192,6 +193,7 @@ _ENTRY: Final[FlashEntry] = {
     "value": "Bullish",
     "data_version": 5,
     "confidence": 0.71,
+    "abstained": False,
     "evaluated_at": 1_733_000_060_000,
 }
 _QUERY: Final[FlashQuery] = {
@@ -204,6 +206,7 @@ _QUERY: Final[FlashQuery] = {
     "value": "Bullish",
     "data_version": 5,
     "confidence": 0.71,
+    "abstained": False,
     "evaluated_at": 1_733_000_060,
 }
 FLASH_LIST: Final[FlashList] = {

@@ -31,9 +31,9 @@ async def fast_answer(
 ) -> Generated | None:
     """What a `fast_answer` gives without a generation, None where that needs one.
 
-    First the fresh answer of the standing question of that text. Where the answers it may
-    have are listed, that one must be among them; else they are scored over the session's
-    data, and the best is taken if it is far enough ahead.
+    First the fresh answer of the standing question of that text, if it did not abstain. Where
+    the answers it may have are listed, that one must be among them; else they are scored over
+    the session's data, and the best is taken if it is far enough ahead.
     """
     choices = body.fast_answer if isinstance(body.fast_answer, list) else []
     if not body.fast_answer or view.failed:
@@ -52,7 +52,7 @@ def _cached(
 ) -> Generated | None:
     for query in service.queries(view.session_id):
         answer = query.answer
-        if answer is None or query.query.query.strip() != prompt.strip():
+        if answer is None or answer.abstained or query.query.query.strip() != prompt.strip():
             continue
         if query.data_version == view.version and (not choices or answer.value in choices):
             hit = _without_generation(view, answer)

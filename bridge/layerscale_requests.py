@@ -1,8 +1,9 @@
 """What LayerScale clients send of sessions and data, as models that check and describe it.
 
 A field that is not here is refused by name, never dropped: a caller who asks for
-something this bridge does not do is told so. `choices` and `name` of a flash query and an
-inline `mark_prefix` go beyond the published clients. What is asked of a session is in
+something this bridge does not do is told so. Of a flash query `choices`, `name` and what
+is made of its answers (heads/verdict.py), and an inline `mark_prefix`, go beyond the
+published clients. What is asked of a session is in
 layerscale_ask_requests.py.
 """
 
@@ -22,6 +23,7 @@ from flashfeed.models.session import (
     WINDOW_ITEMS_MAX,
     FlashQuery,
     Overflow,
+    Publish,
     SessionSpec,
     WindowSpec,
 )
@@ -71,6 +73,16 @@ class FlashBody(Body):
     learn: bool = Field(
         default=False, description="learn from outcomes that are sent; needs choices"
     )
+    min_confidence: float = Field(
+        default=0.0, ge=0, le=1, description="an answer that is less sure is `abstained`"
+    )
+    hysteresis: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="by how much another choice must lead before the answer changes",
+    )
+    publish: Publish = Field(default="all", description="`changes`: only answers that changed")
 
     def flash_query(self, where: str) -> FlashQuery:
         """The question as the session service takes it; `where` is its place in the body."""
@@ -81,6 +93,9 @@ class FlashBody(Body):
                 choices=tuple(self.choices),
                 max_tokens=self.max_tokens,
                 learn=self.learn,
+                min_confidence=self.min_confidence,
+                hysteresis=self.hysteresis,
+                publish=self.publish,
             )
         except ValueError as error:
             param = f"{where}choices"

@@ -5,12 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from flashfeed.agents.connection import client_settings
+from flashfeed.agents.rights import acl_commands, worker_rights
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 
 from .models import catalogue, describe, engine_of
 from .settings import bridge_settings, load
 from .worker import engine_settings, tracing_of
+
+
+def print_acls(path: Path, user: str) -> int:
+    """Print the `kafka-acls.sh` calls that let a worker of the configuration do all it must, and
+    nothing else. Raises ConfigError."""
+    config = load(path)
+    feeds = {name: feed.topics for name, feed in config.feeds.items()}
+    for line in acl_commands(worker_rights(config, feeds), user):
+        print(line)
+    return 0
 
 
 def check(path: Path) -> int:

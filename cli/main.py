@@ -58,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
         "and the nearest known key. Ends with code 0 when there is none.",
     )
     check.add_argument("-c", "--config", type=Path, required=True, help=CONFIG_HELP)
+    check.add_argument(
+        "--acls", metavar="USER", help="print the kafka-acls.sh calls that a worker's user needs"
+    )
 
     tune = commands.add_parser(
         "tune",
@@ -149,6 +152,9 @@ def parser() -> argparse.ArgumentParser:
         "--answers", type=Path, required=True, help="what tail --json or replay wrote"
     )
     score.add_argument("--json", action="store_true", help="one JSON object a question")
+    score.add_argument(
+        "--html", type=Path, metavar="FILE", help="a page of it too: tables and diagrams"
+    )
 
     keys = commands.add_parser(
         "keys",
@@ -220,9 +226,9 @@ def _nobody_reads() -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if args.command == "check":
-        from .check import check
+        from .check import check, print_acls
 
-        return check(args.config)
+        return print_acls(args.config, args.acls) if args.acls else check(args.config)
     if args.command == "worker":
         _share_cores()
         from .worker import run_worker
@@ -282,7 +288,9 @@ def _run(args: argparse.Namespace) -> int:
     if args.command == "score":
         from .score import ScoreOptions, score
 
-        return score(ScoreOptions(args.config, args.feed, args.records, args.answers, args.json))
+        return score(
+            ScoreOptions(args.config, args.feed, args.records, args.answers, args.json, args.html)
+        )
     if args.command == "keys":
         from .keys import print_new_key
 

@@ -31,6 +31,7 @@ from prometheus_client import (
 from flashfeed.agents.connection import broker_list, client_settings
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
 from flashfeed.agents.key_partition import partition_of
+from flashfeed.agents.rights import READ, denied
 from flashfeed.client import ClientError, FlashReady, TopicEvents
 from flashfeed.models.config import Config
 from flashfeed.models.errors import FlashfeedError, Unavailable
@@ -189,7 +190,8 @@ async def prober(config: Config) -> AsyncIterator[Prober]:
                 made.reading.cancel()
                 await asyncio.gather(made.reading, return_exceptions=True)
     except ClientError as error:
-        raise Unavailable(f"the answers' topic cannot be read: {error}") from error
+        why = denied(error, READ) or error
+        raise Unavailable(f"the answers' topic cannot be read: {why}") from error
     finally:
         await _stop(writer)
 

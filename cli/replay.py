@@ -1,143 +1,277 @@
-"""`flashfeed replay`: the standing questions over the past, as JSON Lines."""
+"""`flashfeed replay`: the standing questions over the past, into a file, a topic or a score.
+
+Ends with 0; 1 where it cannot go on; 2 where what was asked for is wrong; 3 where --as-live
+found answers or inputs that are not the live ones, or versions it could not replay; 130
+interrupted (143 by SIGTERM): what was written can be read, and it says where to go on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import msgspec
-
+from flashfeed.agents.as_live import LiveReplay
 from flashfeed.agents.feeds import Feed
 from flashfeed.agents.kafka_writer import KafkaWriter
+from flashfeed.agents.live_history import read_history
+from flashfeed.agents.own_topics import wants_births
 from flashfeed.agents.past import Past
-from flashfeed.agents.replay import BATCH_MAX, Replay, Replayed
+from flashfeed.agents.replay import BATCH_MAX, Replay
+from flashfeed.agents.replay_sessions import Replayed, ReplayOut
+from flashfeed.agents.replay_topic import TopicOut, check_out_topic
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
-from flashfeed.agents.topics import list_feed_topics, wants_births
+from flashfeed.agents.topics import list_feed_topics
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError
-from flashfeed.models.events import event_identity, event_type
-from flashfeed.models.views import SessionEvent
 
+from .replay_files import Nowhere, opened
+from .replay_progress import summary, told
+from .replay_range import Found, Range, find, offsets_line, parse_range
+from .replay_score import Judge, compared, scorecard, wants_score
 from .settings import load
-from .times import parse_time
 from .worker import engine_for, feeds_of
 
-PROGRESS_S: Final = 5.0
+AS_LIVE_DIFFERS: Final = 3
+SIGNALS: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class ReplayOptions(NamedTuple):
     """What to replay, and where to."""
 
     config: Path
-    since: str
+    since: str = ""
     until: str = ""
+    from_offsets: tuple[str, ...] = ()
+    to_offsets: tuple[str, ...] = ()
     feed: str = ""
     batch: int = 1
+    as_live: bool = False
     out: Path | None = None
+    out_topic: str = ""
+    against: Path | None = None
+    score: bool = False
+    progress: bool = False
+
+    @property
+    def shows_events(self) -> bool:
+        """Whether standard output is the events'."""
+        return not (self.out or self.out_topic or self.against or self.score)
 
 
 def replay(options: ReplayOptions) -> int:
-    """Replay to the end of the range. Raises ConfigError, Unavailable."""
+    """Replay to the end of the range, or until it is interrupted; the exit code. Raises
+    ConfigError, Unavailable."""
     config = load(options.config)
+    against = load(options.against) if options.against else None
+    _check(options, config, against)
+    asked = parse_range(options.since, options.until, options.from_offsets, options.to_offsets)
+    with contextlib.ExitStack() as open_:
+        hidden = bool(options.out_topic) or not (options.out or options.shows_events)
+        out: ReplayOut = Nowhere() if hidden else open_.enter_context(opened(options.out))
+        run = _Run(options, asked, out)
+        return asyncio.run(_until_interrupted(run, lambda: run.all(config, against)))
+
+
+def _check(options: ReplayOptions, config: Config, against: Config | None) -> None:
     if not 1 <= options.batch <= BATCH_MAX:
         raise ConfigError(f"--batch: expected 1 to {BATCH_MAX}, got {options.batch}")
-    if options.feed and options.feed not in config.feeds:
-        known = ", ".join(config.feeds) or "none"
-        raise ConfigError(f"no feed {options.feed!r}; there are {known}")
-    now_s = time.time()
-    since_ms = parse_time(options.since, now_s)
-    until_ms = parse_time(options.until, now_s) if options.until else None
-    with _opened(options.out) as out:
-        asyncio.run(_replay(config, options, (since_ms, until_ms), out))
-    return 0
+    for one in (config, against):
+        if one is not None and options.feed and options.feed not in one.feeds:
+            known = ", ".join(one.feeds) or "none"
+            raise ConfigError(f"no feed {options.feed!r}; there are {known}")
+    if options.as_live and (options.feed or options.batch > 1 or against is not None):
+        raise ConfigError(
+            "--as-live: expected no --feed, --batch or --against; the live events say what made "
+            "a version"
+        )
+    if options.out and options.out_topic:
+        raise ConfigError("expected --out or --out-topic, got both")
+    for name, one in (("-c", config), ("--against", against)):
+        if one is not None and (options.score or against is not None) and not wants_score(one):
+            raise ConfigError(
+                f"{name}: no template has outcomes; say what the true answers are in "
+                "[templates.NAME.outcomes.QUESTION]"
+            )
 
 
-@contextlib.contextmanager
-def _opened(path: Path | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield sys.stdout.buffer
-        return
+async def _until_interrupted(run: _Run, work: Callable[[], Awaitable[int]]) -> int:
+    """Do it; where a signal ends it first, say where to go on."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work())
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+        task.cancel()
+
+    for name, code in SIGNALS.items():
+        loop.add_signal_handler(name, end, code)
     try:
-        file = path.open("xb")
-    except OSError as error:
-        raise ConfigError(f"--out {path}: expected a file to make: {error.strerror}") from None
-    with file:
-        yield file
+        return await task
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        print(run.interrupted(), file=sys.stderr)
+        return ended[0]
+    finally:
+        for name in SIGNALS:
+            loop.remove_signal_handler(name)
 
 
-async def _replay(
-    config: Config, options: ReplayOptions, times: tuple[int, int | None], out: BinaryIO
-) -> None:
-    def take(event: SessionEvent) -> None:
-        out.write(line(event))
+class _Run:
+    """What is under way, and what is said of it."""
 
-    async with contextlib.AsyncExitStack() as open_:
-        supplies = Supplies(config, Uncounted())
-        open_.push_async_callback(supplies.stop)
-        writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
-        if wants_births(config):  # what it reads there it marks with a message of its own
-            await writer.start()
-            open_.push_async_callback(writer.stop)
-        await supplies.start(writer, births_lost)
-        feeds = [
-            feed for feed in feeds_of(config, supplies.outside) if options.feed in ("", feed.name)
-        ]
-        topics = await list_feed_topics(config)
-        by_topic: dict[str, list[Feed]] = {}
-        for feed in feeds:
-            for topic in topics[feed.name]:
-                by_topic.setdefault(topic, []).append(feed)
+    def __init__(self, options: ReplayOptions, asked: Range, out: ReplayOut) -> None:
+        self._options = options
+        self._asked = asked
+        self._out = out
+        self._replay: Replay | LiveReplay | None = None
+
+    async def all(self, config: Config, against: Config | None) -> int:
+        """One replay, or two over the same range; the exit code."""
+        configs = [config] if against is None else [config, against]
+        if self._options.as_live:
+            return await self._as_live(config)
+        topics: list[dict[str, list[str]]] = []
+        for one in configs:
+            listed = await list_feed_topics(one)
+            if self._options.out_topic:
+                check_out_topic(one, listed, self._options.out_topic)
+            wanted = self._options.feed
+            topics.append({name: of for name, of in listed.items() if wanted in ("", name)})
+        read = sorted({topic for one in topics for of in one.values() for topic in of})
         async with Past(config.kafka) as past:
-            places = [place for topic in by_topic for place in await past.partitions(topic)]
-            stretches = await past.stretches(places, *times)
-        # A replay's session has the id of a live one, whose snapshot is not its own.
-        engine = engine_for(config, snapshots=None)
-        engine.start()
-        open_.push_async_callback(engine.stop)
-        run = Replay(config, engine, supplies, by_topic, options.batch, take)
-        telling = asyncio.create_task(_tell(run.done))
-        try:
-            done = await run.run(stretches, to_now=times[1] is None)
-        finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            found = await find(past, self._asked, read)
+        _warn(found)
+        judges = []
+        for one, of in zip(configs, topics, strict=True):
+            judges.append(Judge(one) if wants_score(one) else None)
+            out = self._out if one is config else Nowhere()
+            await self._feeds(one, of, found, judges[-1], out)
+        self._tell(judges)
+        return 0
+
+    async def _feeds(
+        self,
+        config: Config,
+        topics: dict[str, list[str]],
+        found: Found,
+        judge: Judge | None,
+        out: ReplayOut,
+    ) -> None:
+        async with contextlib.AsyncExitStack() as open_:
+            supplies = Supplies(config, Uncounted())
+            open_.push_async_callback(supplies.stop)
+            # Births that are read there are marked with a message of our own.
+            writer = await _writer(open_, config, needed=wants_births(config))
+            await supplies.start(writer, births_lost)
+            by_topic: dict[str, list[Feed]] = {}
+            for feed in feeds_of(config, supplies.outside):
+                for topic in topics.get(feed.name, ()):
+                    by_topic.setdefault(topic, []).append(feed)
+            engine = await _engine(open_, config)
+            run = self._replay = Replay(
+                config,
+                engine,
+                supplies,
+                by_topic,
+                await self._outputs(open_, config, out, judge),
+                {place: at for place, at in found.stretches.items() if place.topic in by_topic},
+                found.to_now,
+                self._options.batch,
+                judge.heard if judge is not None else None,
+            )
+            await self._told(run)
+
+    async def _as_live(self, config: Config) -> int:
+        if self._options.out_topic:
+            listed = await list_feed_topics(config)
+            check_out_topic(config, listed, self._options.out_topic)
+        async with Past(config.kafka) as past:
+            found = await find(past, self._asked, [config.topics.data_updated])
+        _warn(found)
+        history = await read_history(config, found.stretches, found.to_now)
+        judge = Judge(config) if wants_score(config) else None
+        async with contextlib.AsyncExitStack() as open_:
+            engine = await _engine(open_, config)
+            out = await self._outputs(open_, config, self._out, judge)
+            heard = judge.heard if judge is not None else None
+            run = self._replay = LiveReplay(config, engine, history, out, heard)
+            await self._told(run)
+        print(run.compared.text(), file=sys.stderr)
+        self._tell([judge])
+        return 0 if run.compared.same else AS_LIVE_DIFFERS
+
+    async def _outputs(
+        self,
+        open_: contextlib.AsyncExitStack,
+        config: Config,
+        out: ReplayOut,
+        judge: Judge | None,
+    ) -> ReplayOut:
+        if self._options.out_topic and out is self._out:
+            writer = await _writer(open_, config, needed=True)
+            topic = out = TopicOut(writer, self._options.out_topic)
+            await topic.prepare(config)
+        return judge.beside(out) if judge is not None else out
+
+    async def _told(self, run: Replay | LiveReplay) -> Replayed:
+        async with told(run.done, always=self._options.progress):
+            done = await run.run()
         print(summary(done, time.monotonic()), file=sys.stderr)
+        return done
+
+    def _tell(self, judges: Sequence[Judge | None]) -> None:
+        """Print the scores: to where the events are not."""
+        sink = sys.stderr if self._options.shows_events else sys.stdout
+        kept = [one for one in judges if one is not None]
+        if len(kept) == 1:
+            print(scorecard(kept[0]), file=sink)
+        elif kept:
+            print(compared(kept[0], kept[1]), file=sink)
+
+    def interrupted(self) -> str:
+        """What is said of a replay that was interrupted."""
+        if self._replay is None:
+            return "interrupted before the first record; nothing was replayed"
+        said = summary(self._replay.done, time.monotonic())
+        if self._options.against:
+            return f"{said}\ninterrupted: two that are compared begin again"
+        where = offsets_line(self._replay.places.resume())
+        return (
+            f"{said}\ninterrupted; what was written is whole. Go on with {where}: "
+            f"{self._replay.after_resume}"
+        )
+
+
+def _warn(found: Found) -> None:
+    for one in found.gone:
+        print(one, file=sys.stderr)
+
+
+async def _engine(open_: contextlib.AsyncExitStack, config: Config) -> Any:
+    # A replay's session has the id of a live one, whose snapshot is not its own.
+    engine = engine_for(config, snapshots=None)
+    engine.start()
+    open_.push_async_callback(engine.stop)
+    return engine
+
+
+async def _writer(open_: contextlib.AsyncExitStack, config: Config, *, needed: bool) -> KafkaWriter:
+    writer = KafkaWriter(config.kafka, lambda _: None)  # its writes raise it as well
+    if needed:
+        await writer.start()
+        open_.push_async_callback(writer.stop)
+    return writer
 
 
 def births_lost(error: BaseException) -> None:
     """Say that Sparkplug births which come from now on are not known."""
     print(f"the births' topic cannot be read any more: {error}", file=sys.stderr, flush=True)
-
-
-async def _tell(done: Replayed) -> None:
-    while True:
-        await asyncio.sleep(PROGRESS_S)
-        print(progress(done, time.monotonic()), file=sys.stderr, flush=True)
-
-
-def line(event: SessionEvent) -> bytes:
-    """An event as a line: its CloudEvents type and id, and its value."""
-    whole = {"event": event_type(event), "id": event_identity(event), "data": event}
-    return msgspec.json.encode(whole) + b"\n"
-
-
-def progress(done: Replayed, now_s: float) -> str:
-    """How far it is, and how long it will take. Pure."""
-    left = done.left_s(now_s)
-    then = "" if left is None else f", about {left:.0f} s left"
-    return f"{done.read} of {done.total} records, {done.versions} versions{then}"
-
-
-def summary(done: Replayed, now_s: float) -> str:
-    """What was replayed. Pure."""
-    lines = [
-        f"{done.read} records, {done.versions} versions, {done.answers} answers "
-        f"in {now_s - done.began_s:.1f} s"
-    ]
-    return "\n".join([*lines, *(f"  {n} refused: {why}" for why, n in done.refused.items())])

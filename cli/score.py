@@ -1,40 +1,40 @@
 """`flashfeed score`: how right recorded answers were, by the configuration's outcome rules.
 
-Records and answers of a session are put in order by event time: an answer stands after the
-record that it was given for. Every answer is scored when its label is known: as it was
-published, and as a head says it that learns from the labels before it (heads/backtest.py).
+heads/recorded.py says how; `flashfeed replay --score` does the same with what it replays.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from flashfeed.agents.feeds import Feed
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.presets import codec_of
-from flashfeed.heads.backtest import Backtest
 from flashfeed.heads.outcome_rule import PENDING_MAX
-from flashfeed.heads.scorecard import Scores
+from flashfeed.heads.recorded import (
+    Moment,
+    RecordedAnswer,
+    RecordedPast,
+    Score,
+    Scored,
+    score_question,
+)
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, DecodeFault, RecordError
-from flashfeed.models.learning import Features
-from flashfeed.models.records import Record, Trade
+from flashfeed.models.records import Trade
 from flashfeed.models.session import FlashQuery
 from flashfeed.models.tenant import session_key
 
 from .feeds import decoded, file_messages
+from .score_page import Column, ScoredQuestion, score_page
 from .settings import load, outcome_rule
 from .worker import feeds_of
 
-_LEAST: Final = 1e-9
 _FIGURES: Final = (
     "accuracy",
     "brier",
@@ -69,44 +69,7 @@ class ScoreOptions(NamedTuple):
     records: Path
     answers: Path
     as_json: bool = False
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    """What is needed of a flash_ready event."""
-
-    session_id: str
-    name: str
-    data_version: int
-    event_time: str | None
-    probabilities: dict[str, float]
-    raw: dict[str, Any] | None = None
-
-
-class _Moment(NamedTuple):
-    """A record, or an answer, at a time (ms since 1970); records come first."""
-
-    time: int
-    is_answer: bool
-    session: str
-    what: Record | _Answer
-
-
-class Score(msgspec.Struct, frozen=True):
-    """A question's scores: as published, and as learnt. Of `waiting` answers the outcome has
-    not come, of `unknown` it cannot be known, and `dropped` were not waited for (their session
-    had no record before them, or too many waited). `leading` is the forecaster whose word
-    weighs most now, `drifted` the label at which one that was fitted last lost that place (0:
-    never)."""
-
-    question: str
-    labels: int
-    waiting: int
-    unknown: int
-    dropped: int
-    published: Scores
-    learnt: Scores
-    leading: str
-    drifted: int
+    html: Path | None = None
 
 
 def score(options: ScoreOptions) -> int:
@@ -129,15 +92,20 @@ def score(options: ScoreOptions) -> int:
             "or flashfeed replay wrote"
         )
     queries = {query.label: query for query in template.spec().flash}
-    scores = []
-    for name in template.outcomes:
-        backtest = Backtest(outcome_rule(template, name), len(queries[name].choices))
-        scores.append(_scored(backtest, queries[name], records, answers))
+    scored = {
+        name: score_question(outcome_rule(template, name), queries[name], records, answers)
+        for name in template.outcomes
+    }
+    scores = [one.score for one in scored.values()]
+    about = f"{len(records)} records, {len(answers)} answers"
+    if options.html is not None:
+        pages = [_page_of(queries[name], one) for name, one in scored.items()]
+        _write(options.html, score_page(pages, f"{options.feed}: {about}"))
     if options.as_json:
         for one in scores:
             print(msgspec.json.encode(one).decode())
     else:
-        print(f"{len(records)} records, {len(answers)} answers")
+        print(about)
         print(table(scores))
     return int(not any(one.labels for one in scores))
 
@@ -152,65 +120,49 @@ def table(scores: list[Score]) -> str:
             numbers = [getattr(figures, name) for name in _FIGURES]
             shown = "".join(f"{'-' if n is None else format(n, '.3f'):>9}" for n in numbers)
             rows.append(f"{one.question:{width}}{kind:11}{figures.labels:7}{shown}")
-        rows.append(
-            f"{'':{width}}{one.waiting} answers wait for their outcome, of {one.unknown} it "
-            f"cannot be known; {one.leading} leads"
-            + (f", after what was fitted lost the lead at label {one.drifted}" * bool(one.drifted))
-        )
-        if one.dropped:
-            rows.append(
-                f"{'':{width}}{one.dropped} answers were dropped: no record of their session "
-                f"before them, or more than {PENDING_MAX} waited"
-            )
+        rows += [f"{'':{width}}{note}" for note in _notes(one)]
     return "\n".join(rows)
 
 
-def _scored(
-    backtest: Backtest, query: FlashQuery, records: list[_Moment], answers: list[_Answer]
-) -> Score:
-    asked = [
-        _Moment(_ms(one.event_time), True, one.session_id, one)
-        for one in answers
-        if one.name == query.label
-        and one.event_time
-        and set(one.probabilities) == set(query.choices)
-    ]
-    for moment in sorted([*records, *asked], key=lambda one: one[:2]):
-        if isinstance(moment.what, _Answer):
-            backtest.answer(
-                moment.session,
-                moment.what.data_version,
-                Features(tuple(map(math.log, _shares(_raw(moment.what), query)))),
-                _shares(moment.what.probabilities, query),
-            )
-        else:
-            backtest.record(moment.session, moment.what)
-        backtest.settle(moment.session)
-    return Score(
-        question=query.label,
-        labels=backtest.published.labels,
-        waiting=backtest.waiting,
-        unknown=backtest.unknown,
-        dropped=backtest.dropped,
-        published=backtest.published.scores(),
-        learnt=backtest.learnt.scores(),
-        leading=backtest.head.leading,
-        drifted=backtest.head.drifted,
+def _notes(one: Score) -> tuple[str, ...]:
+    """What its figures do not say."""
+    note = (
+        f"{one.waiting} answers wait for their outcome, of {one.unknown} it "
+        f"cannot be known; {one.leading} leads"
+        + (f", after what was fitted lost the lead at label {one.drifted}" * bool(one.drifted))
+    )
+    if not one.dropped:
+        return (note,)
+    return (
+        note,
+        f"{one.dropped} answers were dropped: no record of their session "
+        f"before them, or more than {PENDING_MAX} waited",
     )
 
 
-def _shares(probabilities: dict[str, float], query: FlashQuery) -> tuple[float, ...]:
-    """The probabilities of the choices, in their order, none quite 0."""
-    return tuple(max(probabilities[choice], _LEAST) for choice in query.choices)
+def _page_of(query: FlashQuery, scored: Scored) -> ScoredQuestion:
+    """A question as the page has it."""
+    score, backtest = scored.score, scored.backtest
+    return ScoredQuestion(
+        query.label,
+        query.query,
+        len(query.choices),
+        (
+            Column("published", score.published, [*backtest.published.kept]),
+            Column("learnt", score.learnt, [*backtest.learnt.kept]),
+        ),
+        _notes(score),
+    )
 
 
-def _raw(answer: _Answer) -> dict[str, float]:
-    """What the model said by itself."""
-    said: dict[str, float] = (answer.raw or {}).get("probabilities", answer.probabilities)
-    return said if said.keys() == answer.probabilities.keys() else answer.probabilities
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
 
 
-def _answers(path: Path) -> Iterator[_Answer]:
+def _answers(path: Path) -> Iterator[RecordedAnswer]:
     """The flash_ready events in a file of JSON lines, as they are or as replay's `data`; other
     events are passed over."""
     try:
@@ -225,14 +177,14 @@ def _answers(path: Path) -> Iterator[_Answer]:
             if isinstance(fields, dict):
                 fields = fields.get("data", fields)
             if isinstance(fields, dict) and "probabilities" in fields:
-                yield msgspec.convert(fields, _Answer)
+                yield msgspec.convert(fields, RecordedAnswer)
         except msgspec.MsgspecError as error:
             raise ConfigError(
                 f"{path}:{number}: expected a flash_ready event as JSON: {error}"
             ) from None
 
 
-async def _records(config: Config, options: ScoreOptions) -> list[_Moment]:
+async def _records(config: Config, options: ScoreOptions) -> list[Moment]:
     """The records that the feed makes of a file's messages, the last of the same time and
     name alone: it is the correction."""
     supplies = Supplies(config, Uncounted())
@@ -240,7 +192,7 @@ async def _records(config: Config, options: ScoreOptions) -> list[_Moment]:
         [feed] = [one for one in feeds_of(config, supplies.outside) if one.name == options.feed]
         form = config.feeds[feed.name]
         codec, _ = codec_of(form.preset, form.codec, form.codec_options)
-        found: dict[tuple[str, int, str], _Moment] = {}
+        found = RecordedPast()
         for message in file_messages(options.records, form.topics[0], codec):
             try:
                 values = await decoded(feed, message, supplies)
@@ -250,26 +202,11 @@ async def _records(config: Config, options: ScoreOptions) -> list[_Moment]:
                 if isinstance(value, DecodeFault):
                     continue
                 for one in feed.mapping(value, message.source).records:
-                    _take(found, feed, one.key, one.record)
-        return list(found.values())
+                    if isinstance(one.record, Trade):
+                        raise ConfigError(
+                            f"feeds.{feed.name} has trades; expected the records that are answered"
+                        )
+                    found.take(session_key(feed.tenant, feed.session_id(one.key)), one.record)
+        return found.moments()
     finally:
         await supplies.stop()
-
-
-def _take(found: dict[tuple[str, int, str], _Moment], feed: Feed, key: str, record: Record) -> None:
-    if isinstance(record, Trade):
-        raise ConfigError(f"feeds.{feed.name} has trades; expected the records that are answered")
-    if record.timestamp is None:
-        return
-    session, time = session_key(feed.tenant, feed.session_id(key)), round(record.timestamp * 1000)
-    named = getattr(record, "sid", None) or getattr(record, "sym", None) or ""
-    found[session, time, named] = _Moment(time, False, session, record)
-
-
-def _ms(time: str | None) -> int:
-    """An event's time in ms since 1970."""
-    assert time is not None
-    try:
-        return round(datetime.fromisoformat(time).timestamp() * 1000)
-    except ValueError:
-        raise ConfigError(f"expected an event_time as ISO 8601, got {time!r}") from None

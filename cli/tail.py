@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from flashfeed.agents.connection import broker_list, client_settings
+from flashfeed.agents.rights import READ, denied
+from flashfeed.agents.unreachable import why_unreachable
 from flashfeed.client import (
     AnswerRemoved,
     ClientError,
@@ -17,6 +20,7 @@ from flashfeed.client import (
     Event,
     FlashReady,
     TopicEvents,
+    Unreachable,
     Wanted,
 )
 from flashfeed.models.config import Config
@@ -50,6 +54,9 @@ def tail(options: TailOptions) -> int:
     try:
         with _events(config, options) as events:
             _print(events, options)
+    except Unreachable as error:
+        why = denied(error, READ) or asyncio.run(why_unreachable(client_settings(config.kafka)))
+        raise Unavailable(f"{error}: {why}" if why else str(error)) from error
     except ClientError as error:
         raise Unavailable(str(error)) from error
     return 0
@@ -73,7 +80,8 @@ def line(event: Data) -> str:
     start = f"{when[11:23]}  {_shown(event.session_id):<24} v{event.data_version:<5}"
     if isinstance(event, FlashReady):
         mark = "*" if event.changed else " "
-        return f"{start}{mark} {event.name}: {event.value} ({event.confidence:.2f})"
+        unsure = ", abstained" if event.abstained else ""
+        return f"{start}{mark} {event.name}: {event.value} ({event.confidence:.2f}{unsure})"
     return (
         f"{start}  {event.data_count} records, {event.tokens} new tokens, {event.update_ms:.0f} ms"
     )

@@ -24,6 +24,8 @@ from aiokafka.errors import KafkaError
 
 from flashfeed.agents.connection import client_settings, stop_consumer
 from flashfeed.agents.owners import Owners
+from flashfeed.agents.rights import READ, denied
+from flashfeed.agents.unreachable import why_unreachable
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
 from flashfeed.models.ownership import Owner
@@ -86,11 +88,12 @@ async def live_owners(config: Config) -> list[Owner]:
     """The owner of each partition that is served. Raises Unavailable."""
     owners = Owners("flashfeed targets")
     place = TopicPartition(config.topics.owners, 0)
+    settings = client_settings(config.kafka)
     consumer = AIOKafkaConsumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
-        **client_settings(config.kafka),
+        **settings,
     )
     try:
         async with asyncio.timeout(READ_MAX_S):
@@ -105,7 +108,8 @@ async def live_owners(config: Config) -> list[Owner]:
                     if record.key is not None and record.key.isdigit():  # else a barrier
                         owners.take(record.key, record.value)
     except (KafkaError, TimeoutError, OSError) as error:
-        raise Unavailable(f"cannot read {place.topic}: {error or 'no answer'}") from error
+        why = denied(error, READ) or await why_unreachable(settings, error or "no answer")
+        raise Unavailable(f"cannot read {place.topic}: {why}") from error
     finally:
         await stop_consumer(consumer)
     return owners.live()

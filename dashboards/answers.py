@@ -86,6 +86,26 @@ BOARD = Board(
                     "cps",
                     or_zero(rate("flashfeed_corrected_answers_total", ALL_SCOPE, "query"), "query"),
                 ),
+                by(
+                    "query",
+                    "Abstained",
+                    "Share of the answers that were less sure than their question's "
+                    "min_confidence.",
+                    "percentunit",
+                    or_zero(
+                        f"{rate('flashfeed_abstained_answers_total', ALL_SCOPE, 'query')} / "
+                        f"({rate(ANSWERS, ALL_SCOPE, 'query')} > 0)",
+                        "query",
+                    ),
+                    maximum=1,
+                ),
+                by(
+                    "query",
+                    "Held",
+                    "Answers a second that hysteresis kept as they were.",
+                    "cps",
+                    or_zero(rate("flashfeed_held_answers_total", ALL_SCOPE, "query"), "query"),
+                ),
                 Panel(
                     "Given since the start",
                     "Every answer of every question, as workers counted since they started.",

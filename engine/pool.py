@@ -16,6 +16,7 @@ from typing import Final
 
 from flashfeed.models.errors import (
     EngineError,
+    EngineFull,
     ModelUnavailable,
     Overloaded,
     RequestError,
@@ -87,7 +88,7 @@ class Sessions:
         if session_id in self._open:
             raise SessionExists(f"session {session_id!r} is open already")
         if not plain and sum(not one.plain for one in self) >= self.settings.sessions_max:
-            raise Overloaded(f"expected at most {self.settings.sessions_max} open sessions")
+            raise EngineFull(f"expected at most {self.settings.sessions_max} open sessions")
         size = spec.context or home.settings.context_tokens
         if size > home.model.n_ctx_train:
             raise RequestError(

@@ -68,6 +68,10 @@ class Backtest:
 
     def settle(self, session: str) -> list[Example]:
         """Applies the labels that are known now; what they made, in the answers' order."""
+        return [example for _, example in self.settle_versions(session)]
+
+    def settle_versions(self, session: str) -> list[tuple[int, Example]]:
+        """The same, each with the data version of its answer."""
         one = self._session(session)
         learnt = []
         for due in one.watch.due():
@@ -83,7 +87,7 @@ class Backtest:
                 as_published = msgspec.structs.replace(prediction, by="prior", answers=())
                 self.published.learn(as_published, example.label)
             self.head.learn(example)
-            learnt.append(example)
+            learnt.append((due.key, example))
         return learnt
 
     def _session(self, name: str) -> _Session:

@@ -65,6 +65,7 @@ class KafkaConfig(_Table, frozen=True, kw_only=True):
     replication: Positive = 1
     start_at: Literal["earliest", "latest"] = "earliest"
     session_timeout_s: Annotated[float, msgspec.Meta(ge=1)] = 6.0
+    max_poll_interval_s: Annotated[float, msgspec.Meta(ge=1)] = 300.0
     commit_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     batch_records_max: Positive = 2000
     topics_refresh_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
@@ -167,7 +168,7 @@ class EngineConfig(_Table, frozen=True, kw_only=True):
     `model` is the name of a `[model.NAME]` table or what its `source` can be. Where a
     setting of speed is 0 or "auto", `flashfeed tune`'s choice for this model and machine
     is taken, and a default where it never ran. `kv_bytes_max` 0 is half of the memory
-    that is free at the start.
+    that is free at the start. `answer_deadline_ms`: agents/step_size.py.
     """
 
     model: NonEmpty = "packaged"
@@ -179,6 +180,7 @@ class EngineConfig(_Table, frozen=True, kw_only=True):
     flash_attention: Literal["auto", "on", "off"] = "auto"
     ubatch_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     step_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    answer_deadline_ms: Positive = 2000
     foreground_chunk: Annotated[int, msgspec.Meta(ge=0)] = 0
     sessions_per_context: Annotated[int, msgspec.Meta(ge=0)] = 0
     sessions_max: Positive = 64

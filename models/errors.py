@@ -126,6 +126,15 @@ class SessionsFull(FlashfeedError):
     reason = "sessions_full"
 
 
+class ChangelogCorrupt(FlashfeedError):
+    """What the changelog has of a session cannot be used; it takes nothing more until it is
+    deleted. The bytes are a dead letter."""
+
+    status = 409
+    code = "changelog_corrupt"
+    reason = "changelog_corrupt"
+
+
 class ModelUnknown(FlashfeedError):
     """No such model: not a configured name, no file in `models.dirs`, no URL that
     `models.allow_hosts` lets through. The message names the known models."""
@@ -185,6 +194,10 @@ class Overloaded(FlashfeedError):
     retry_after_s: float = 1.0
 
 
+class EngineFull(Overloaded):
+    """The engine has as many sessions as it may; one must end before another begins."""
+
+
 class LimitReached(Overloaded):
     """A tenant took all that it may; the message names the limit. Other tenants notice
     nothing. `retry_after_s`: when there is room again, as far as that is known."""
@@ -204,6 +217,13 @@ class Unavailable(FlashfeedError):
     reason = "unavailable"
     retriable = True
     retry_after_s: float = 1.0
+
+
+class Denied(Unavailable):
+    """The brokers' access control lists do not let us; the message names resource and operation.
+    Who grants it need not change anything here."""
+
+    code = "denied"
 
 
 class SessionElsewhere(Unavailable):

@@ -91,5 +91,9 @@ def _avro(kind: inspect.Type, named: set[str]) -> Any:
 
 def _field(field: inspect.Field, named: set[str]) -> dict[str, Any]:
     schema = _avro(field.type, named)
-    nullable = isinstance(schema, list)
-    return {"name": field.name, "type": schema} | ({"default": None} if nullable else {})
+    default: Any = field.default
+    if isinstance(schema, list):
+        default = None
+    # Who reads an event of before the field was there takes the default.
+    known = default is None or isinstance(default, bool)
+    return {"name": field.name, "type": schema} | ({"default": default} if known else {})

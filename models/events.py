@@ -27,8 +27,10 @@ class FlashReady(msgspec.Struct, frozen=True):
     `records_first` and `records_last` are the `flashfeed.records` offsets of the oldest
     and the newest message in the context that was asked (its frozen prefix aside).
     `raw` is what the model said before the prior correction; null where the answer was
-    not corrected (free text, or `calibrate = false`). `learned` is what the question's head
-    made of it, where it learns.
+    not corrected (free text, or `calibrate = false`). `abstained`: it is less sure than the
+    question's `min_confidence`. `held`: `hysteresis` kept the value that stood, though another
+    choice is likelier; `confidence` is that value's. `learned` is what the question's head made
+    of it, where it learns.
     """
 
     session_id: str
@@ -50,6 +52,8 @@ class FlashReady(msgspec.Struct, frozen=True):
     records_last: int
     answered_by: AnsweredBy
     raw: RawAnswer | None = None
+    abstained: bool = False
+    held: bool = False
     learned: Learned | None = None
 
 

@@ -21,6 +21,10 @@ Overflow: TypeAlias = Literal["block", "coalesce", "drop_oldest"]
 waits, and nothing is lost. coalesce: what waits is merged into fewer lines, each of which says
 of how many. drop_oldest: the oldest are dropped, and counted."""
 
+Publish: TypeAlias = Literal["all", "changes"]
+"""Which answers go out: each, or those whose value or abstaining differs from the one before."""
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 MaxTokens = Annotated[int, msgspec.Meta(ge=1, le=512)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -45,6 +49,10 @@ class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     name: str = ""
     choices: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=100)], ...] = ()
     max_tokens: MaxTokens = 32
+    # What is made of its answers before they go out (heads/verdict.py).
+    min_confidence: Share = 0.0
+    hysteresis: Share = 0.0
+    publish: Publish = "all"
     id: int = 0
     calibrate: bool = True
     learn: bool = False
@@ -59,6 +67,8 @@ class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
             raise ValueError(f"expected 2 to {CHOICES_MAX} choices, got {len(self.choices)}")
         if len(set(self.choices)) != len(self.choices):
             raise ValueError("expected choices that differ from one another")
+        if self.hysteresis and not self.choices:
+            raise ValueError("expected choices where hysteresis is set: it compares their shares")
 
     @property
     def label(self) -> str:
@@ -185,7 +195,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     of the best from the second best (choices: in log-probability; free: first token's
     logits). `n_tokens` counts the generated tokens (0 for choices), and `first_token` is
     the id of the first one (-1 for choices). `evaluated_ms` and
-    `answered_by` are the owner's to fill in, and so is `raw`: where it is set, the
+    `answered_by` are the owner's to fill in, and so are `held` and `abstained`
+    (heads/verdict.py), and `raw`: where it is set, the
     answer is corrected (heads/prior.py) and `raw` is what it was before. `learned` is what
     the question's head said, where it learns.
     """
@@ -197,6 +208,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     n_tokens: int = 0
     first_token: int = -1
     probabilities: dict[str, float] = {}
+    held: bool = False
+    abstained: bool = False
     evaluated_ms: int = 0
     answered_by: AnsweredBy = AnsweredBy(model="", spec="")
     raw: RawAnswer | None = None

@@ -25,6 +25,9 @@ from .trace_context import TraceContext
 
 IDEMPOTENCY_KEYS_MAX = 256
 HEAD_SLOT = -1
+FORMAT = 1
+"""Of an entry. One that a later flashfeed wrote in another says so, and is not guessed at."""
+QUARANTINED = "changelog_corrupt: "
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -88,7 +91,8 @@ class Head(msgspec.Struct, frozen=True):
     the newest item in it), `ready` (what the model says next by itself, under
     `pre_decode`), `trace` (the step that made it, where that is followed) belong to the last
     version, and `previous` holds each query's answer before it, so that its events can be
-    published again, byte for byte, under the same ids. `priors` are by query id; `assembly` is
+    published again, byte for byte, under the same ids; `abstained_before` are the queries whose
+    answer before abstained. `priors` are by query id; `assembly` is
     what later records are put together with. `feed` is the feed that made the session by
     itself ("": somebody asked for it). `failed` says why the session takes no more records; ""
     while it does.
@@ -122,6 +126,7 @@ class Head(msgspec.Struct, frozen=True):
     origins: tuple[Origin, ...] = ()
     answers: tuple[Answer, ...] = ()
     previous: dict[int, str] = {}
+    abstained_before: tuple[int, ...] = ()
     priors: dict[int, Prior] = {}
     tokens: int = 0
     ingest_tokens: int = 0
@@ -142,6 +147,12 @@ class Head(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(window, items=self.window_items)
 
     @property
+    def quarantined(self) -> bool:
+        """Whether the session failed because its changelog could not be read: it then has no
+        place in the engine."""
+        return self.failed.startswith(QUARANTINED)
+
+    @property
     def written(self) -> int:
         """Items ever applied in this life of the session."""
         return self.base + self.count
@@ -152,15 +163,23 @@ class Head(msgspec.Struct, frozen=True):
         return self.written - self.items - len(self.frozen)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One changelog message: the head after a batch, and the items of the batch."""
 
     slot: int
     head: Head
     items: tuple[Item, ...] = ()
+    format: int = FORMAT
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What of an entry is read first, whatever else it holds."""
+
+    format: int = FORMAT
 
 
 _decoder = msgspec.json.Decoder(Entry)
+_format_decoder = msgspec.json.Decoder(_Format)
 
 
 def ring_slots(window: WindowSpec) -> int | None:
@@ -192,5 +211,17 @@ def encode_entry(entry: Entry) -> bytes:
 
 
 def decode_entry(value: bytes) -> Entry:
-    """The entry in a changelog value; raises msgspec.DecodeError where it is none."""
-    return _decoder.decode(value)
+    """The entry in a changelog value; raises msgspec.DecodeError where it is none, or of
+    another format."""
+    try:
+        entry = _decoder.decode(value)
+    except msgspec.ValidationError:
+        _check_format(_format_decoder.decode(value).format)
+        raise
+    _check_format(entry.format)
+    return entry
+
+
+def _check_format(found: int) -> None:
+    if found != FORMAT:
+        raise msgspec.DecodeError(f"format {found} is another flashfeed's; this one has {FORMAT}")

@@ -19,9 +19,14 @@ from typing import NamedTuple
 from flashfeed.cli.embedded_broker import die_with_parent, free_port
 
 VERSION = "4.1.0"
-USER, PASSWORD = "alice", "wonder-land"
+USER, READER, PASSWORD = "alice", "rabbit", "wonder-land"
 HEAP = "-Xmx400m"
-SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
+LOGINS = "org.apache.kafka.common.security"
+SCRAMS = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+AUTHORIZER = """authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>flashfeed</groupId><artifactId>kafka-jars</artifactId><version>1</version><dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
@@ -76,11 +81,17 @@ def certificates(home: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def kafka_node(home: Path, transaction_replicas: int = 1) -> Iterator[Node]:
-    """A node with a plain listener and one with TLS and SCRAM-SHA-512. With more than one
-    replica wanted of what transactions are kept in it, alone, has none."""
+def kafka_node(home: Path, transaction_replicas: int = 1, *, acls: bool = False) -> Iterator[Node]:
+    """A node with a plain listener and one with TLS and SASL. With more than one replica wanted
+    of what transactions are kept in it, alone, has none. `acls`: who comes by the second one
+    may do nothing that was not granted, who comes by the plain one everything."""
     plain, secure, controller = free_port(), free_port(), free_port()
     ca, bundle = certificates(home)
+    scrams = "".join(
+        f"listener.name.secure.{one.lower()}.sasl.jaas.config="
+        f"{LOGINS}.scram.ScramLoginModule required;\n"
+        for one in SCRAMS
+    )
     settings = f"""process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
@@ -89,19 +100,26 @@ listeners=CONTROLLER://127.0.0.1:{controller},PLAIN://127.0.0.1:{plain},SECURE:/
 advertised.listeners=PLAIN://127.0.0.1:{plain},SECURE://127.0.0.1:{secure}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAIN:PLAINTEXT,SECURE:SASL_SSL
 inter.broker.listener.name=PLAIN
-sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.secure.scram-sha-512.sasl.jaas.config={SCRAM_LOGIN} required;
+sasl.enabled.mechanisms=PLAIN,{",".join(SCRAMS)}
+{scrams}listener.name.secure.plain.sasl.jaas.config={LOGINS}.plain.PlainLoginModule required \\
+  user_{USER}="{PASSWORD}" user_{READER}="{PASSWORD}";
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={bundle}
 offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor={transaction_replicas}
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 log.dirs={home / "data"}
 auto.create.topics.enable=false
-"""
-    scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-    with kafka_process(home, settings, secure, "--add-scram", scram):
+{AUTHORIZER if acls else ""}"""
+    users = [
+        argument
+        for one in SCRAMS
+        for argument in ("--add-scram", f"{one}=[name={USER},password={PASSWORD}]")
+    ]
+    with kafka_process(home, settings, secure, *users):
         while not _listens(plain):  # they open one after the other
             time.sleep(0.1)
         yield Node(f"127.0.0.1:{plain}", f"127.0.0.1:{secure}", ca)
@@ -110,30 +128,42 @@ auto.create.topics.enable=false
 @contextlib.contextmanager
 def kafka_process(home: Path, settings: str, port: int, *formatting: str) -> Iterator[None]:
     """A node of those settings (of server.properties), once it listens on the port."""
-    file, log = home / "server.properties", home / "kafka.log"
-    file.write_text(settings)
-    java = ["java", HEAP, "-cp", f"{jars()}/*"]
-    subprocess.run(
-        [*java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qg",
-         "-c", str(file), *formatting],
-        check=True, capture_output=True, timeout=60,
-    )  # fmt: skip
-    with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [*java, "kafka.Kafka", str(file)],
-            stdout=sink,
-            stderr=sink,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
-        )
+    format_node(home, settings, *formatting)
+    process = start_node(home)
     try:
-        _wait_for(port, process, log)
+        wait_for_node(home, port, process)
         yield
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def format_node(home: Path, settings: str, *formatting: str) -> None:
+    """Give a node its settings and an empty storage."""
+    file = home / "server.properties"
+    file.write_text(settings)
+    tool = [*_java(HEAP), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(file)]
+    subprocess.run([*tool, *formatting], check=True, capture_output=True, timeout=60)
+
+
+def start_node(home: Path, heap: str = HEAP) -> subprocess.Popen[bytes]:
+    """Start a formatted node; it goes on with what its storage has, and ends when we do."""
+    with (home / "kafka.log").open("ab") as sink:
+        return subprocess.Popen(
+            [*_java(heap), "kafka.Kafka", str(home / "server.properties")],
+            stdout=sink,
+            stderr=sink,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
+        )
+
+
+def _java(heap: str) -> list[str]:
+    return ["java", heap, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{jars()}/*"]
+
+
+def wait_for_node(home: Path, port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the node listens on the port; fails with the end of its log."""
+    log = home / "kafka.log"
     for _ in range(600):
         assert process.poll() is None, log.read_text()[-3000:]
         if _listens(port):

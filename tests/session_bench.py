@@ -50,6 +50,7 @@ class MemoryEngine:
     model_name: str = "memory"
     held: dict[str, Held] = field(default_factory=dict)
     errors: deque[Exception] = field(default_factory=deque)
+    open_errors: deque[Exception] = field(default_factory=deque)
     close_errors: deque[Exception] = field(default_factory=deque)
     opens: int = 0
     pieces: tuple[str, ...] = (" It", " rises", ". ")
@@ -65,6 +66,8 @@ class MemoryEngine:
     ) -> int:
         if session_id in self.held:
             raise SessionExists(session_id)
+        if self.open_errors:
+            raise self.open_errors.popleft()
         count = len(lines) if count is None else count
         assert len(lines) == window_length(spec.window, count)
         self._check(frozen, lines)
@@ -215,7 +218,7 @@ class Bench:
     def assert_agreed(self) -> None:
         """State, engine and changelog hold the same window."""
         states = self.steps.log.states()
-        assert not self.steps.log.corrupt
+        assert not self.steps.log.bad and not self.steps.log.quarantined
         if self.owner.state is None:
             assert states == []
             assert self.engine.held == {}

@@ -10,25 +10,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from prometheus_client import CollectorRegistry
 
 from flashfeed.agents.dead_letters import DeadLetter
 from flashfeed.agents.kafka_writer import KafkaWriter
+from flashfeed.agents.key_partition import partition_of
 from flashfeed.agents.letter_box import LetterBox, read_letters
 from flashfeed.agents.letters import Chosen
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.sampling import sample_topics
 from flashfeed.agents.stall_watch import StallWatch
 from flashfeed.agents.supplies import Supplies
-from flashfeed.agents.topics import partition_counts
+from flashfeed.agents.topics import count_partitions, partition_counts, prepare_topics
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.demo import write_config
 from flashfeed.cli.demo_feed import SYMBOLS, create_source_topics, source_records
+from flashfeed.cli.settings import load
 from flashfeed.cli.worker_process import scrape, wait_until_ready, worker_process
 from flashfeed.models.config import Config, KafkaConfig, TopicsConfig
+from flashfeed.models.errors import ConfigError, Unavailable
 
 from apache_kafka import PASSWORD, USER, Node, available, kafka_node
 from batch_app import RECORDS, committed, fill, make_app, records_of, run_app, until
@@ -73,6 +79,37 @@ async def feed(brokers: str) -> int:
     return len(records)
 
 
+SPOILT = b'{"slot":0,"head":{"session_id":'
+
+
+async def spoil(config: Config, brokers: str, session: str) -> None:
+    """A slot of the session's holds half an entry from now on."""
+    count = await count_partitions(KafkaConfig(brokers=brokers), [config.topics.changelog])
+    partition = partition_of(session, count[config.topics.changelog])
+    async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
+        await producer.send_and_wait(
+            config.topics.changelog, SPOILT, key=f"{session}/0".encode(), partition=partition
+        )
+
+
+def assert_set_aside(url: str, port: int, log: Path) -> None:
+    """The session of the spoilt entry is failed, and told everywhere; the others work. It is
+    deleted in the end."""
+    listed = {one["id"]: one for one in httpx.get(f"{url}/v1/sessions").json()["sessions"]}
+    print(listed)
+    state = httpx.get(f"{url}/v1/sessions/cgm-01/state").json()
+    assert state["failed"].startswith("changelog_corrupt: entry b'cgm-01/0' at offset")
+    other = f"NASDAQ:{SYMBOLS[0]}-USD:1d"
+    assert httpx.get(f"{url}/v1/sessions/{other}/state").json()["failed"] == ""
+    assert scrape(port, 'flashfeed_session_failures_total{reason="changelog_corrupt"}') == 1
+    assert scrape(port, 'flashfeed_dead_letters_total{reason="changelog_corrupt"}') == 1
+    assert "session cgm-01 is set aside" in log.read_text()
+    asked = httpx.post(f"{url}/v1/sessions/cgm-01/generate", json={"prompt": "?", "max_tokens": 2})
+    assert (asked.status_code, "changelog_corrupt" in asked.text) == (409, True), asked.text
+    assert httpx.delete(f"{url}/v1/sessions/cgm-01").status_code == 200
+    assert httpx.get(f"{url}/v1/sessions/cgm-01/state").status_code == 404
+
+
 def test_a_worker_reads_and_answers_over_tls_and_scram(
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,10 +125,18 @@ def test_a_worker_reads_and_answers_over_tls_and_scram(
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.2)
         assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS) + 1
+    asyncio.run(spoil(load(config), node.plain, "cgm-01"))
     with worker_process(config, log) as process:  # and again, from its changelog
         wait_until_ready(port, process, log)
         assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS) + 1
         assert scrape(port, 'flashfeed_applied_records_total{result="applied"}') == 0
+        assert_set_aside(f"http://127.0.0.1:{port}", port, log)
+    [letter] = asyncio.run(read_letters(load(config), Chosen()))
+    assert (letter.reason, letter.value) == ("changelog_corrupt", SPOILT)
+    with worker_process(config, log) as process:  # the next one has nothing to tell
+        wait_until_ready(port, process, log)
+        assert scrape(port, 'flashfeed_session_failures_total{reason="changelog_corrupt"}') == 0
+        assert scrape(port, "flashfeed_sessions ") == len(SYMBOLS)
 
 
 async def test_a_topic_that_a_broker_does_not_know_yet_is_waited_for(node: Node) -> None:
@@ -151,6 +196,40 @@ async def test_a_letter_of_the_largest_record_is_taken_and_replayed_whole(
     again = await box._whole(found)
     assert (again.key, again.value, again.headers) == whole
     assert not again.cut
+
+
+async def test_topics_have_the_names_and_sizes_that_are_configured_or_it_is_told(
+    node: Node,
+) -> None:
+    kept = TopicsConfig()
+    mine = TopicsConfig(
+        **{name: f"mine-{time.time_ns()}.{name}" for name in kept.__struct_fields__}
+    )
+    three = Config(kafka=KafkaConfig(brokers=node.plain, partitions=3), topics=mine)
+    with pytest.raises(Unavailable, match=r"kafka\.replication.*[Rr]eplication factor"):
+        kafka = msgspec.structs.replace(three.kafka, replication=2)
+        await prepare_topics(msgspec.structs.replace(three, kafka=kafka))
+    await prepare_topics(three)
+    counts = await count_partitions(
+        three.kafka, [mine.records, mine.changelog, mine.owners, mine.answers]
+    )
+    assert [*counts.values()] == [3, 3, 1, 3]
+    more = msgspec.structs.replace(three, kafka=msgspec.structs.replace(three.kafka, partitions=5))
+    await prepare_topics(more)  # what is there stays
+    admin = AIOKafkaAdminClient(bootstrap_servers=node.plain)
+    await admin.start()
+    try:
+        await admin.create_partitions({mine.records: NewPartitions(4)})
+        with pytest.raises(ConfigError, match="same number of partitions, have 4 and 3"):
+            await prepare_topics(three)
+        await admin.create_partitions({mine.changelog: NewPartitions(4)})
+        wrong = ConfigResource(ConfigResourceType.TOPIC, mine.changelog)
+        wrong.configs = {"cleanup.policy": "delete"}
+        await admin.alter_configs([wrong])
+        with pytest.raises(ConfigError, match=r"must have cleanup\.policy=compact, has delete"):
+            await prepare_topics(three)
+    finally:
+        await admin.close()
 
 
 async def test_what_lies_on_a_topic_is_sampled(node: Node) -> None:

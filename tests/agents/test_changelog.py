@@ -3,7 +3,7 @@ bounded number of slots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashfeed.agents.changelog import SlotsRead, entry_write, tombstones
+from flashfeed.agents.kafka_writer import Write
 from flashfeed.agents.session_plan import plan_step
 from flashfeed.agents.session_settle import next_state, settle_step
 from flashfeed.agents.session_step import SessionState, Step, Waiting, shrunk
@@ -36,7 +37,8 @@ class Log:
 
     def recovered(self) -> SessionState:
         [state] = self.read.states()
-        assert not self.read.corrupt
+        assert not self.read.bad
+        assert not self.read.quarantined
         return state
 
     def erase(self, head: Head, how_far: int | None = None) -> None:
@@ -229,13 +231,124 @@ def test_a_hole_in_the_window_is_named() -> None:
     holed = SlotsRead()
     for write in (writes[0], writes[2]):
         holed.take(write.key or b"", write.value)
-    assert holed.states() == []
-    assert "3 items in the window, 1 found" in holed.corrupt[0]
-    whole = SlotsRead()
+    [failed] = holed.states()
+    assert "3 items in the window, 1 found" in failed.head.failed
+    assert (failed.head.quarantined, list(failed.items), failed.head.version) == (True, [], 3)
+    assert holed.letters("c", 0) == []
+
+
+def four_steps() -> tuple[list[Write], SessionState]:
+    writes, state = [], None
+    for offset in range(4):
+        state, [step] = apply(state, reading(offset, offset))
+        assert state is not None
+        writes.append(entry_write("c", 0, state.head, step.items))
+    assert state is not None
+    return writes, state
+
+
+def other_format(value: bytes | None) -> bytes:
+    entry = msgspec.json.decode(value or b"")
+    return msgspec.json.encode({**entry, "format": 2})
+
+
+def all_other(value: bytes | None) -> bytes:
+    return b'{"format": 3, "slot": {"ring": 1}, "state": "elsewhere"}'
+
+
+SPOILT: list[tuple[Callable[[bytes], bytes], str]] = [
+    (lambda _: b"\xff\x00garbage", "JSON is malformed"),
+    (lambda value: value[: len(value) // 2], "truncated"),
+    (lambda _: b"{}", "missing required field"),
+    (other_format, "format 2 is another flashfeed's; this one has 1"),
+    (all_other, "format 3 is another flashfeed's"),
+    (lambda value: value.replace(b'"session_id":"s"', b'"session_id":"t"'), "it is of 't'"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), SPOILT)
+@pytest.mark.parametrize("place", [0, 3])
+def test_what_cannot_be_read_costs_its_session_and_no_other(
+    spoil: Callable[[bytes], bytes], said: str, place: int
+) -> None:
+    writes, state = four_steps()
+    read = SlotsRead()
     for write in writes:
-        whole.take(write.key or b"", write.value)
-    whole.take(writes[1].key or b"", b"{garbage")
-    assert len(whole.corrupt) == 1
+        read.take(write.key, write.value)
+        other = (write.value or b"").replace(b'"session_id":"s"', b'"session_id":"fine"')
+        read.take((write.key or b"").replace(b"s/", b"fine/"), other)
+    spoilt = spoil(writes[place].value or b"")
+    read.take(writes[place].key, spoilt, 77)
+    failed, fine = sorted(read.states(), key=lambda one: not one.head.failed)
+    assert (fine.head.session_id, fine.head.failed, values(fine)) == ("fine", "", [0, 1, 2, 3])
+    assert failed.head.session_id == "s"
+    assert failed.head.failed.startswith("changelog_corrupt: entry b's/")
+    assert said in failed.head.failed
+    assert failed.head.spec == state.head.spec
+    [letter] = read.letters("c", 5)
+    assert (letter.topic, letter.partition, letter.offset) == ("c", 5, 77)
+    assert (letter.key, letter.value) == (writes[place].key, spoilt)
+    # It is kept: the next owner finds a failed session, and nothing to tell.
+    log = Log()
+    for write in writes[:place] + writes[place + 1 :]:
+        log.read.take(write.key, write.value)
+    log.read.take(writes[place].key, spoilt)
+    for write in read.repairs("c", 0, [failed, fine]):
+        log.read.take(write.key, write.value)
+    again = log.recovered()
+    assert again.head == failed.head
+    assert log.read.letters("c", 0) == []
+    # A record is refused, and a delete erases all of it.
+    after, [step] = apply(again, reading(9, 9))
+    assert step.refused[0].reason == "session_failed"
+    assert after is not None
+    log.erase(after.head)
+    assert log.read.states() == []
+
+
+def test_a_session_of_which_nothing_can_be_read_is_there_and_failed() -> None:
+    read = SlotsRead()
+    read.take(b"s/99999999999", b"?", 3)
+    [state] = read.states()
+    assert (state.head.session_id, state.head.quarantined) == ("s", True)
+    head, erased = read.repairs("c", 0, [state])
+    assert (head.key, erased.key, erased.value) == (b"s/-1", b"s/99999999999", None)
+    assert [one.key for one in tombstones("c", 0, state.head)] == [b"s/-1"]
+
+
+@pytest.mark.parametrize("key", [None, b"", b"nothing", b"/3", b"s/x", b"\xff\xfe/1"])
+def test_what_is_nobodys_is_kept_as_a_letter_alone(key: bytes | None) -> None:
+    read = SlotsRead()
+    read.take(key, b"{}", 8)
+    read.take(b"nothing-either", None, 9)
+    assert read.states() == []
+    [letter] = read.letters("c", 0)
+    assert (letter.key, letter.value, letter.path) == (key, b"{}", "$key")
+    assert [one.key for one in read.repairs("c", 0, [])] == ([key] if key else [])
+
+
+def test_what_is_written_again_is_not_bad_any_more() -> None:
+    writes, state = four_steps()
+    read = SlotsRead()
+    read.take(writes[2].key, b"?")
+    for write in writes:
+        read.take(write.key, write.value)
+    assert_same(read.states()[0], state)
+    assert not read.bad
+
+
+@given(st.binary(max_size=60), st.binary(max_size=200))
+def test_no_bytes_stop_a_recovery(key: bytes, value: bytes) -> None:
+    writes, state = four_steps()
+    read = SlotsRead()
+    for write in writes:
+        read.take(write.key, write.value)
+    read.take(key, value)
+    states = read.states()
+    assert_same(next(one for one in states if one.head.session_id == "s"), state)
+    for one in states:
+        read.letters("c", 0)
+        read.repairs("c", 0, [one])
 
 
 def test_a_record_that_is_none_now_is_named_without_its_values() -> None:
@@ -246,10 +359,41 @@ def test_a_record_that_is_none_now_is_named_without_its_values() -> None:
     write = entry_write("c", 0, state.head, [wrong])
     read = SlotsRead()
     read.take(write.key or b"", write.value)
-    assert read.states() == []
-    [said] = read.corrupt
-    assert said.startswith("s: a record of its window is no iot now")
+    [failed] = read.states()
+    said = failed.head.failed
+    assert said.startswith("changelog_corrupt: a record of its window is no iot now")
     assert "ward" not in said
+
+
+def test_a_delete_that_erased_the_newest_slot_first_leaves_a_session_that_can_be_deleted() -> None:
+    log, old = Log(), None
+    for offset in range(4):
+        old, _ = apply(old, reading(offset, offset), settled=log.settled)
+    assert old is not None
+    newest = entry_write("c", 0, old.head, [old.items[-1]])
+    log.read.take(newest.key or b"", None)
+    [left] = log.read.states()
+    assert left.head.quarantined and left.head.records_offset == old.head.records_offset
+    for one in tombstones("c", 0, left.head):
+        log.read.take(one.key, one.value)
+    assert log.read.states() == []
+    log.read.quarantined.clear()
+    apply(None, reading(9, 70), settled=log.settled)  # it lives again
+    assert values(log.recovered()) == [70]
+
+
+def test_sessions_with_equal_specs_share_one() -> None:
+    read = SlotsRead()
+    for name in ("a", "b", "c"):
+        spec = spec_of("exact", 3 + (name == "c"))
+        state, [step] = apply(None, reading(0, 1), find=lambda _, spec=spec: spec)
+        assert state is not None
+        head = msgspec.structs.replace(state.head, session_id=name)
+        write = entry_write("c", 0, head, step.items)
+        read.take(write.key or b"", write.value)
+    one, two, other = (state.head.spec for state in read.states())
+    assert one is two
+    assert other is not one
 
 
 def test_steps_without_items_take_one_slot_however_many() -> None:

@@ -96,7 +96,12 @@ def test_what_is_no_document_is_left_out() -> None:
     shelf = Shelf()
     for key in (b"", b"a/b", b"a/b/c/d", b"\xff/a/b"):
         shelf.take(key, b"{}")
+    for value in (b"", b"{", b"[1]", b"\xff"):
+        shelf.take(b"a/b/c", value)
     assert shelf.kind("a", "b") == {}
+    shelf.take(b"a/b/c", b"{}")
+    shelf.take(b"a/b/c", b"{garbage")
+    assert shelf.kind("a", "b") == {"c": b"{}"}
 
 
 class Worker:

@@ -77,7 +77,7 @@ class Session:
             self.counts[key] = self.counts.get(key, 0) + count
         self.offset += 1
         self.state = None if step.deletes else next_state(step, self.state, head)
-        assert not self.log.corrupt
+        assert not self.log.bad
         if self.state is not None:
             [back] = self.log.states()
             assert back.pending == self.state.pending
@@ -238,7 +238,19 @@ def test_a_question_that_is_removed_and_a_session_that_is_deleted_leave_nothing(
     s.apply(RemoveQuery(query_id=2))
     assert sorted(s.log.pending["s"]) == ["p1.1", "p1.2"]
     s.apply(Delete())
-    assert not s.log.pending["s"]
+    assert not s.log.pending
+
+
+def test_a_slot_that_cannot_be_read_costs_no_session() -> None:
+    s = Session()
+    s.reading(1)
+    s.reading(2)
+    s.log.take(b"s/p1.1", b"no answer", 7)
+    s.take_over()
+    assert s.state is not None
+    assert not s.state.head.failed
+    assert list(s.state.pending.waiting[1]) == [2]
+    assert [(one.session, one.offset) for one in s.log.bad.values()] == [("", 7)]
 
 
 def test_a_rule_that_is_none_is_refused_where_it_is_asked() -> None:

@@ -19,7 +19,7 @@ from flashfeed.agents.session_queue import (
 )
 from flashfeed.agents.session_step import (
     MERGED_LINES_MAX,
-    STEP_ITEMS_MIN,
+    STEP_ITEMS_MAX,
     SessionState,
     Step,
     Waiting,
@@ -84,7 +84,7 @@ def test_up_to_the_bound_nothing_is_dropped_or_merged() -> None:
 def test_block_takes_all_in_its_time() -> None:
     state, steps = behind(spec("block"), *(reading(n, float(n)) for n in range(1, 301)))
     assert state.head.written == 301 and state.head.counters.processed == 301
-    assert max(step.records for step in steps) == STEP_ITEMS_MIN
+    assert max(step.records for step in steps) == STEP_ITEMS_MAX
 
 
 def test_drop_oldest_keeps_the_newest_and_counts_the_rest() -> None:

@@ -4,14 +4,23 @@ What the changelog gets is recovered after every step."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from flashfeed.agents.session_plan import plan_step
 from flashfeed.agents.session_step import Step, Waiting
-from flashfeed.models.errors import ContextFull, EngineError, Overloaded, RequestError
-from flashfeed.models.messages import AddQuery, Append, Create, Delete, MarkPrefix
+from flashfeed.models.errors import (
+    ContextFull,
+    EngineError,
+    EngineFull,
+    FlashfeedError,
+    ModelUnavailable,
+    Overloaded,
+    RequestError,
+)
+from flashfeed.models.messages import AddQuery, Append, Create, Delete, MarkPrefix, Message
 from flashfeed.models.session import FlashQuery
 
 from session_bench import Bench
@@ -111,6 +120,57 @@ async def test_an_engine_error_is_tried_again() -> None:
     assert len(bench.steps.letters) == 1
 
 
+BUSY = (Overloaded("all seats"), ModelUnavailable("its host is away"))
+
+
+@pytest.mark.parametrize("error", BUSY, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("there", [True, False])
+async def test_what_passes_is_waited_for_without_a_letter(
+    error: FlashfeedError, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flashfeed.agents.session_engine.BUSY_WAIT_S", 0.001)
+    bench = Bench(spec_of("exact", 4))
+    if there:
+        await bench.apply(*readings(3))
+    bench.engine.errors.extend([error] * 20)
+    await bench.apply(reading(3, 9, at=3))
+    assert bench.outcomes[3] is None
+    assert bench.steps.letters == []
+    assert bench.owner.state is not None
+    assert values(bench.owner.state)[-1] == 9
+
+
+async def test_a_model_is_waited_for_so_long_alone_where_a_record_makes_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flashfeed.agents.session_engine.BUSY_WAIT_S", 0.001)
+    monkeypatch.setattr("flashfeed.agents.session_engine.MODEL_WAIT_MAX_S", 0.2)
+    bench = Bench(spec_of("exact", 4))
+    away = ModelUnavailable("its host is away")
+    bench.engine.errors.extend([away] * 1000)
+    await bench.apply(reading(3, 9, at=3))
+    assert bench.outcomes[3] is away
+    assert len(bench.steps.letters) == 1
+    assert len(bench.engine.errors) < 999  # it was tried more than once
+    assert bench.owner.state is None and not bench.engine.held
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (Overloaded("all seats"), Create(spec=spec_of("exact", 4))),
+        (EngineFull("64 sessions"), reading(0, 9).message),
+    ],
+)
+async def test_who_asks_is_told_at_once_and_a_full_engine_is_not_waited_for(
+    error: FlashfeedError, message: Message
+) -> None:
+    bench = Bench(spec_of("exact", 4))
+    bench.engine.open_errors.append(error)
+    await bench.apply(Waiting(0, message))
+    assert bench.outcomes[0] is error
+
+
 async def test_a_full_grow_session_fails_as_ever() -> None:
     bench = Bench(spec_of("grow", 4), room=60)
     await bench.apply(Waiting(0, Create(spec=bench.spec)))
@@ -168,3 +228,24 @@ async def test_a_busy_engine_does_not_keep_a_session_that_ends() -> None:
     bench.engine.close_errors.append(Overloaded("jobs"))
     await bench.apply(Waiting(3, Delete()))
     assert bench.outcomes[3] is None and not bench.engine.held
+
+
+async def test_a_session_at_rest_has_no_task_and_goes_on_when_something_comes() -> None:
+    def tasks() -> list[asyncio.Task[Any]]:
+        return [one for one in asyncio.all_tasks() if one.get_name() == "session s"]
+
+    bench = Bench(spec_of("exact", 3))
+    bench.owner.start()
+    assert not tasks()
+    for n in range(3):
+        bench.owner.put(reading(n, 100 + n, at=n))
+        assert len(tasks()) == 1
+        await bench.apply(reading(10 + n, 200 + n, at=10 + n))
+        async with asyncio.timeout(5):
+            while tasks():
+                await asyncio.sleep(0)
+        assert not bench.owner.busy
+    assert values(bench.owner.state)[-1] == 202
+    await bench.owner.stop()
+    bench.owner.put(reading(20, 1, at=20))
+    assert not tasks()

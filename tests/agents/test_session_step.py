@@ -6,10 +6,9 @@ import pytest
 
 from flashfeed.agents.session_events import flash_events, updated_event
 from flashfeed.agents.session_plan import failed_step, plan_step
-from flashfeed.agents.session_queue import step_items, take_waiting
+from flashfeed.agents.session_queue import take_waiting
 from flashfeed.agents.session_step import (
     STEP_ITEMS_MAX,
-    STEP_ITEMS_MIN,
     SessionState,
     Waiting,
 )
@@ -99,17 +98,11 @@ def test_what_changes_the_session_is_a_step_of_its_own() -> None:
     taken = take_waiting([reading(0, 1), Waiting(1, AddQuery(query=FlashQuery("Q?")))], None, 1)
     assert [one.offset for one in taken.messages] == [0]
     many = [reading(place * 30, *range(30), at=place * 30) for place in range(12)]
-    for bound in (STEP_ITEMS_MIN, STEP_ITEMS_MAX):
-        taken = take_waiting(many, SPEC, 1, items_max=bound)
+    for bound in (64, STEP_ITEMS_MAX):
+        taken = take_waiting(many, SPEC, 1, fits=lambda items, most=bound: items <= most)
         assert bound - 30 < sum(one.records for one in taken.messages) <= bound
     whole = reading(0, *range(STEP_ITEMS_MAX + 1))
     assert take_waiting([whole, whole], SPEC, 1).messages == [whole]  # a message is never cut
-
-
-def test_a_step_takes_what_the_engine_does_in_half_a_second() -> None:
-    assert step_items(64, 0.8) == step_items(1, 0.1) == STEP_ITEMS_MIN  # 40 and 5 of them
-    assert step_items(64, 0.2) == 160
-    assert step_items(64, 0.01) == step_items(3, 0.0) == STEP_ITEMS_MAX
 
 
 def test_queries_come_and_go_and_keep_their_ids() -> None:

@@ -6,7 +6,8 @@ import pytest
 from aiokafka.admin import NewTopic
 
 from flashfeed.agents.kafka_writer import RECORD_BYTES_MAX
-from flashfeed.agents.topics import check_settings
+from flashfeed.agents.topics import check_partitions, check_settings
+from flashfeed.models.config import Config, TopicsConfig
 from flashfeed.models.errors import ConfigError
 
 COMPACTED = NewTopic("changelog", 4, 1, topic_configs={"cleanup.policy": "compact"})
@@ -35,3 +36,25 @@ def test_a_topic_that_takes_small_records_alone_is_refused() -> None:
 
 def test_a_broker_that_tells_nothing_is_believed() -> None:
     check_settings(KEPT, {})
+
+
+TOPICS = TopicsConfig(records="r", changelog="c", owners="o", documents="d")
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"r": 8, "c": 8, "o": 1, "d": 1}, ""),
+        ({"r": 4, "c": 8, "o": 1, "d": 1}, "topics r and c must have the same.*have 4 and 8"),
+        ({"r": 8, "c": 4, "o": 1, "d": 1}, "topics r and c must have the same.*have 8 and 4"),
+        ({"r": 4, "c": 4, "o": 2, "d": 1}, "topic o must have one partition, has 2"),
+        ({"r": 4, "c": 4, "o": 1, "d": 3}, "topic d must have one partition, has 3"),
+    ],
+)
+def test_partitions_that_do_not_fit_together_are_refused(counts: dict[str, int], said: str) -> None:
+    config = Config(topics=TOPICS)
+    if not said:
+        check_partitions(config, counts)
+        return
+    with pytest.raises(ConfigError, match=said):
+        check_partitions(config, counts)

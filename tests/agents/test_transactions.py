@@ -18,10 +18,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
-from flashfeed.agents.step_writer import KafkaStepWriter
+from flashfeed.agents.step_writer import BREAKS_MAX, KafkaStepWriter
 from flashfeed.agents.transactions import Transactions
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import Fenced, RequestError, Unavailable
+from flashfeed.models.errors import Fenced, RequestError, Unavailable, WriteUncertain
 
 from apache_kafka import available, kafka_node
 from cluster import CLUSTER, Group, group_of
@@ -154,7 +154,7 @@ async def test_what_was_under_way_is_aborted_by_who_comes(brokers: str) -> None:
     kafka = KafkaConfig(brokers=brokers, group=topic)
     zombie = AIOKafkaProducer(
         bootstrap_servers=brokers,
-        transactional_id=Transactions(topic, 0, KafkaWriter(kafka, print), print).id,
+        transactional_id=Transactions(topic, 0, KafkaWriter(kafka, print), print, print).id,
     )
     await zombie.start()
     await zombie.begin_transaction()
@@ -163,6 +163,32 @@ async def test_what_was_under_way_is_aborted_by_who_comes(brokers: str) -> None:
         await rig.steps.publish(0, [], [Write(topic, b"k", b"whole")], [])
         assert [one.value for one in await committed(brokers, topic)] == [b"whole"]
     await zombie.stop()
+
+
+async def test_a_transaction_whose_end_is_not_known_is_ended_by_who_begins_anew(
+    brokers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the broker that has it goes away: the worker stops only where that goes on."""
+    topic = f"uncertain-{time.time_ns()}"
+    await create(brokers, topic)
+    broken: list[int] = []
+    async with Rig(brokers, topic) as rig:
+        rig.steps.on_broken(broken.append)
+        for number in range(BREAKS_MAX + 1):
+            assert not rig.failures
+            with monkeypatch.context() as short:
+                short.setattr("flashfeed.agents.transactions.COMMIT_MAX_S", 0.001)
+                with pytest.raises(Fenced, match="begun anew"):
+                    await rig.steps.publish(0, [], [Write(topic, b"k", b"?")], [])
+            assert rig.steps.broken(0)
+            await rig.steps.close(0)
+            await rig.steps.open(0)
+            await rig.steps.publish(0, [], [Write(topic, b"k", b"%d" % number)], [])
+        [failure] = rig.failures
+        assert isinstance(failure, WriteUncertain)
+    assert broken == [0] * BREAKS_MAX
+    known = [one.value for one in await committed(brokers, topic) if one.value != b"?"]
+    assert known == [b"%d" % number for number in range(BREAKS_MAX + 1)]
 
 
 async def test_a_cluster_that_cannot_keep_transactions_is_told(
@@ -234,6 +260,50 @@ async def held(group: Group, session: str) -> list[str]:
                     return list(got.json()["context_text"].splitlines())
             await asyncio.sleep(0.3)
     raise AssertionError(f"{session} is nowhere")
+
+
+@pytest.mark.model
+async def test_an_owner_that_was_fenced_by_a_straggler_goes_on(
+    brokers: str, tmp_path: Path
+) -> None:
+    """A worker that stalls between its claim and its first transaction fences, once it wakes,
+    who has the partition by then; the group knows of no change, and nothing rebalances."""
+    topic = f"straggler-{time.time_ns()}"
+    await create(brokers, topic)
+    home = tmp_path / topic
+    home.mkdir()
+    sent: list[int] = []
+    async with AIOKafkaProducer(bootstrap_servers=brokers) as source:
+
+        async def feed_one() -> None:
+            value = json.dumps({"sid": "s", "val": len(sent)}).encode()
+            sent.append((await source.send_and_wait(topic, value, key=b"s")).offset)
+
+        async def reaches(group: Group) -> None:
+            deadline = time.monotonic() + 60
+            while (await held(group, "s"))[-1].split()[0] != str(len(sent) - 1):
+                assert time.monotonic() < deadline, group.members[0].log.read_text()[-3000:]
+                await asyncio.sleep(0.2)
+
+        more = FEED.format(topic=topic)
+        with group_of(brokers, home, count=1, partitions=1, more=more) as group:
+            await feed_one()
+            await reaches(group)
+            straggler = AIOKafkaProducer(
+                bootstrap_servers=brokers, transactional_id=f"{group.name}-0"
+            )
+            await straggler.start()
+            for _ in range(3):
+                await feed_one()
+            await reaches(group)
+            await straggler.stop()
+            member = group.members[0]
+            assert member.process.poll() is None
+            assert "is begun anew: its writes broke off" in member.log.read_text()
+        updated = await committed(brokers, f"{group.name}.data_updated")
+    origins = [one for record in updated for one in json.loads(record.value)["origins"]]
+    covered = [at for one in origins for at in range(one["first"], one["last"] + 1)]
+    assert covered == sent
 
 
 @pytest.mark.model

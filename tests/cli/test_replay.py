@@ -4,19 +4,31 @@ the brokers as they were."""
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from pyarrow import parquet
 
-from flashfeed.agents.replay import Replayed
+from flashfeed.agents.replay_sessions import Replayed
+from flashfeed.agents.replay_topic import check_out_topic
+from flashfeed.cli import replay_parquet
 from flashfeed.cli.embedded_broker import embedded_broker
 from flashfeed.cli.main import main
-from flashfeed.cli.replay import progress, summary
+from flashfeed.cli.replay_files import JsonLines
+from flashfeed.cli.replay_parquet import ParquetOut
+from flashfeed.cli.replay_progress import duration, progress, summary
+from flashfeed.cli.settings import load
+from flashfeed.models.event_format import decode_event
+from flashfeed.models.events import DataUpdated
 
 TOML = """
 [kafka]
@@ -114,24 +126,45 @@ def versions(events: list[dict[str, Any]], session: str) -> list[tuple[int, int]
     ]
 
 
+class Room(NamedTuple):
+    """The topic `room` on a broker, its configuration, and the time when half of it was there."""
+
+    brokers: str
+    config: Path
+    half: str
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    home = tmp_path_factory.mktemp("room")
+    config = home / "flashfeed.toml"
+    with embedded_broker() as brokers:
+        config.write_text(TOML.format(brokers=brokers))
+        yield Room(brokers, config, asyncio.run(make_room(brokers)))
+
+
+@pytest.fixture(scope="module")
+def first(room: Room) -> list[dict[str, Any]]:
+    """All of the room, replayed once."""
+    return replay(room.config, room.config.parent / "first", "--from", "1h")
+
+
 @pytest.mark.broker
 @pytest.mark.model
 def test_a_range_is_replayed_the_same_again_and_nothing_is_left_behind(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    room: Room, first: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tmp_path / "flashfeed.toml"
-    with embedded_broker() as brokers:
-        config.write_text(TOML.format(brokers=brokers))
-        half = asyncio.run(make_room(brokers))
-        first = replay(config, tmp_path / "first", "--from", "1h")
-        assert "20 records, 19 versions, 19 answers" in capsys.readouterr().err
-        again = replay(config, tmp_path / "again", "--from", "1h")
-        assert "1 refused: decode" in capsys.readouterr().err
-        part = replay(config, tmp_path / "part", "--from", "1h", "--to", half, "--batch", "2")
-        rest = replay(config, tmp_path / "rest", "--from", half, "--batch", "5")
-        assert asyncio.run(topics(brokers)) == ["room"]
-        with pytest.raises(SystemExit):  # a file that is there is nobody's to write over
-            main(["replay", "-c", str(config), "--from", "1h", "--out", str(tmp_path / "part")])
+    config = room.config
+    again = replay(config, tmp_path / "again", "--from", "1h", "--progress")
+    said = capsys.readouterr().err
+    assert "20 records, 19 versions, 19 answers" in said
+    assert "1 refused: decode\n" in said
+    assert "(room[1] offset 3)" in said
+    part = replay(config, tmp_path / "part", "--from", "1h", "--to", room.half, "--batch", "2")
+    rest = replay(config, tmp_path / "rest", "--from", room.half, "--batch", "5")
+    assert asyncio.run(topics(room.brokers)) == ["room"]
+    with pytest.raises(SystemExit):  # a file that is there is nobody's to write over
+        main(["replay", "-c", str(config), "--from", "1h", "--out", str(tmp_path / "part")])
     for session in "ab":
         assert_same(inputs_and_answers(first, session), inputs_and_answers(again, session))
     assert [number for number, _ in versions(first, "a")] == list(range(1, 11))
@@ -141,6 +174,173 @@ def test_a_range_is_replayed_the_same_again_and_nothing_is_left_behind(
     assert versions(part, "a") == [(1, 2), (2, 4), (3, 5)]
     assert versions(part, "b") == [(1, 2), (2, 4)]
     assert versions(rest, "a") == versions(rest, "b") == [(1, 5)]
+
+
+def origins(events: list[dict[str, Any]]) -> set[tuple[int, int]]:
+    """The partition and offset of every record that was answered."""
+    return {
+        (origin["partition"], offset)
+        for event in events
+        for origin in event["data"]["origins"]
+        for offset in range(origin["first"], origin["last"] + 1)
+    }
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_a_partition_is_replayed_from_offset_to_offset_into_a_topic(
+    room: Room, tmp_path: Path
+) -> None:
+    """Both kinds of events, as a worker writes them."""
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *("replay", "-c", str(room.config), "--out-topic", "room.replayed"),
+                *("--from-offset", "room:1:4", "--to-offset", "room:1:8"),
+            ]
+        )
+    assert not ended.value.code
+
+    async def read() -> list[Any]:
+        consumer = AIOKafkaConsumer(
+            "room.replayed", bootstrap_servers=room.brokers, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        found: list[Any] = []
+        while len(found) < 8:
+            found += [
+                one for some in (await consumer.getmany(timeout_ms=500)).values() for one in some
+            ]
+        await consumer.stop()
+        admin = AIOKafkaAdminClient(bootstrap_servers=room.brokers)
+        await admin.start()
+        await admin.delete_topics(["room.replayed"])
+        await admin.close()
+        return found
+
+    events = []
+    for one in asyncio.run(read()):
+        headers = dict(one.headers)
+        name = headers["ce_type"].decode().removeprefix("flashfeed.")
+        data = decode_event(name, one.value, headers["content-type"].decode())
+        assert one.key.decode() == data.session_id
+        events.append({"event": name, "data": orjson.loads(one.value)})
+    assert [one["event"] for one in events].count("flash_ready") == 4
+    assert origins(events) == {(1, offset) for offset in range(4, 8)}
+
+
+@pytest.mark.broker
+def test_no_topic_that_a_worker_uses_takes_a_replay(
+    room: Room, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = asyncio.run(topics(room.brokers))
+    for name in ("flashfeed.flash_ready", "flashfeed.records", "flashfeed.changelog", "room"):
+        with pytest.raises(SystemExit) as ended:
+            main(["replay", "-c", str(room.config), "--from", "1h", "--out-topic", name])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert f"--out-topic {name}: " in said and f"{name}.replay" in said
+    assert asyncio.run(topics(room.brokers)) == before
+    check_out_topic(load(room.config), {"room": ["room"]}, "room.replayed")
+
+
+def updated(version: int) -> DataUpdated:
+    return DataUpdated(
+        "a",
+        "iot",
+        version,
+        1,
+        5,
+        9,
+        40,
+        1.5,
+        0,
+        None,
+        "2026-01-01T00:00:00.000+00:00",
+        (),
+        0,
+        version,
+    )
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_a_parquet_file_has_what_the_lines_have(
+    room: Room, first: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "first.parquet"
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "-c", str(room.config), "--from", "1h", "--out", str(out)])
+    assert not ended.value.code
+    rows = parquet.read_table(out).to_pylist()
+    assert len(rows) == len(first)
+    by_id = {(row["event"], row["id"]): row for row in rows}
+    for one in first:
+        row, data = by_id[one["event"], one["id"]], one["data"]
+        for name in ("session_id", "data_version", "origins", "records_first", "records_last"):
+            assert row[name] == data[name]
+        if one["event"].endswith("flash_ready"):
+            assert (row["query_id"], row["query"]) == (data["id"], data["query"])
+            assert dict(row["probabilities"]).keys() == data["probabilities"].keys()
+            assert row["raw_value"] == data["raw"]["value"]
+            assert row["n_tokens"] is None
+        else:
+            assert (row["n_tokens"], row["data_count"]) == (data["n_tokens"], data["data_count"])
+            assert row["value"] is None
+
+
+async def test_a_parquet_file_is_written_in_row_groups(tmp_path: Path) -> None:
+    file = tmp_path / "rows.parquet"
+    with file.open("xb") as sink:
+        out = ParquetOut(sink, rows_max=4)
+        for version in range(1, 8):
+            await out.write([updated(version), updated(version)])
+        out.close()
+    read = parquet.ParquetFile(file)
+    assert read.metadata.num_row_groups == 4
+    assert read.read().column("data_version").to_pylist() == [n for n in range(1, 8) for _ in "12"]
+    assert read.schema_arrow.equals(replay_parquet.schema())
+
+
+def test_without_pyarrow_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(replay_parquet.importlib.util, "find_spec", lambda _: None)
+    config = tmp_path / "flashfeed.toml"
+    config.write_text(TOML.format(brokers="127.0.0.1:9"))
+    out = tmp_path / "x.parquet"
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "-c", str(config), "--from", "1h", "--out", str(out)])
+    assert ended.value.code == 2
+    assert "pip install 'flashfeed[parquet]'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_an_interrupted_replay_leaves_whole_lines_and_says_where_to_go_on(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write, written = JsonLines.write, []
+
+    async def interrupted(self: JsonLines, events: Any) -> None:
+        await write(self, events)
+        written.append(events)
+        if len(written) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(JsonLines, "write", interrupted)
+    out = tmp_path / "part"
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", "-c", str(room.config), "--from", "1h", "--out", str(out)])
+    assert ended.value.code == 130
+    said = capsys.readouterr().err
+    events = [orjson.loads(one) for one in out.read_bytes().splitlines()]
+    [where] = re.findall(r"Go on with ((?: ?--from-offset room:\d:\d+)+): sessions begin", said)
+    rest = replay(room.config, tmp_path / "rest", *where.split())
+    whole = {(number, offset) for number in (0, 1) for offset in range(10)} - {(1, 3)}
+    assert origins(events) | origins(rest) == whole
+    assert len(origins(events)) < len(whole)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +364,17 @@ def test_progress_says_how_long_it_takes_and_the_summary_what_was_refused() -> N
     done = Replayed(total=100, began_s=10.0)
     assert progress(done, 12.0) == "0 of 100 records, 0 versions"
     done.read, done.versions, done.answers = 25, 20, 40
-    assert progress(done, 15.0) == "25 of 100 records, 20 versions, about 15 s left"
-    done.refused["map"] = 5
-    assert summary(done, 15.0) == "25 records, 20 versions, 40 answers in 5.0 s\n  5 refused: map"
+    assert progress(done, 15.0) == (
+        "25 of 100 records, 20 versions, 5.0 records/s, about 15 s left"
+    )
+    for number in range(7):
+        done.refuse("map", f"no price (t[0] offset {number})")
+    assert summary(done, 15.0).splitlines() == [
+        "25 records, 20 versions, 40 answers in 5.0 s",
+        "  7 refused: map",
+        *(f"    no price (t[0] offset {number})" for number in range(5)),
+        "    and 2 more",
+    ]
+    assert [duration(one) for one in (3.4, 119, 400, 9000)] == [
+        "3 s", "119 s", "7 min", "2 h 30 min"
+    ]  # fmt: skip

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import msgspec
 import pytest
 
 from flashfeed.cli.main import main
-from flashfeed.cli.replay import line
+from flashfeed.cli.replay_files import line
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.models.events import JSON, FlashReady, iso_time
 from flashfeed.models.session import AnsweredBy
@@ -167,3 +170,64 @@ def test_what_is_missing_or_wrong_is_named(
     config.write_text(CONFIG.format(outcome=""))
     assert run(config, records, answers) == 2
     assert "templates.market has no outcomes" in capsys.readouterr().err
+
+
+class Page(HTMLParser):
+    """The page's tags, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_page_has_the_figures_and_needs_nothing_else(
+    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _records, _answers = files
+    evil = "Will it <script src='//x/y.js'>rise</script> & \\\"fall\\\"?"
+    config.write_text(config.read_text().replace("Will it rise?", evil))
+    file = tmp_path / "score.html"
+    assert run(*files, "--json", "--html", str(file)) == 0
+    score = json.loads(capsys.readouterr().out)
+    text = file.read_text()
+    page = Page(text)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "img", "iframe", "object", "base", "a"}
+    assert all(not {"src", "href", "style"} & attrs.keys() for _, attrs in page.tags)
+    assert all(not one.startswith("on") for _, attrs in page.tags for one in attrs)
+    assert "http://" not in text and "https://" not in text and "url(" not in text
+    assert evil.replace("\\", "") in page.text
+    for kind in ("published", "learnt"):
+        for figure in ("accuracy", "brier", "skill_base_rate", "log_loss", "auc", "ece"):
+            assert f"{score[kind][figure]:.3f}" in page.text
+    drawn = [ElementTree.fromstring(one) for one in re.findall(r"<svg.*?</svg>", text)]
+    assert len(drawn) == 4  # of each kind how reliable it is, and how it learnt
+    for svg in drawn[::2]:
+        said = [one.text or "" for one in svg.iter("title")]
+        assert sum(int(one.split()[0]) for one in said) == N - 1
+        assert all("95%" in one for one in said)
+    for svg in drawn:
+        for mark in svg.iter("circle"):
+            assert 0 <= float(mark.get("cx", "-1")) <= 440
+            assert 0 <= float(mark.get("cy", "-1")) <= 300
+    assert "prefers-color-scheme:dark" in text
+
+
+def test_a_page_without_labels_says_so(
+    files: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _config, _records, answers = files
+    answers.write_text(answers.read_text().replace("AAPL", "IBM"))
+    file = tmp_path / "score.html"
+    assert run(*files, "--html", str(file)) == 1
+    assert file.read_text().count("no answer has a label") == 2
+    assert run(*files, "--html", str(tmp_path / "no" / "folder")) == 2
+    assert "No such file or directory" in capsys.readouterr().err

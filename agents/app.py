@@ -31,6 +31,7 @@ from .control import ControlAgent, ControlRules
 from .documents import Shelf
 from .feeds import Feed, FeedAgent, FeedTopics
 from .followed_topic import FollowedTopic, Take
+from .group_member import instance_id, refusal
 from .health import WorkerHealth
 from .kafka_writer import KafkaWriter
 from .learning import Learning
@@ -48,6 +49,7 @@ from .session_owner import OwnerParts, SessionOwner
 from .stall_watch import StallWatch
 from .step_size import step_seconds
 from .step_writer import KafkaStepWriter
+from .stopping import Stopping
 from .supplies import Supplies
 from .topics import Topics, list_feed_topics, prepare_topics
 
@@ -57,6 +59,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WATCH_S = 0.5
+DRAIN_MAX_S = 2.0
+"""How long a rebalance, and a stop, wait for steps under way. Short: the group's other workers
+wait as long, and a step that is abandoned is only work lost."""
 
 
 class Worker:
@@ -197,16 +202,26 @@ class Worker:
             self._learning.add_agents(self._app, self._guarded)
         kind = "idempotent" if self._writer.idempotent else "not idempotent (the broker cannot)"
         log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
-        await self._app.start()
+        self._tasks.append(asyncio.create_task(self._watch_faust(), name="watch faust"))
+        await self._joined(asyncio.create_task(self._app.start(), name="start faust"))
         await self._probe.start()
         self._stalls = StallWatch(self._app.consumer, self._config.kafka, self._metrics.registry)
-        self._tasks = [
+        self._tasks += [
             asyncio.create_task(self._refresh_topics(), name="refresh topics"),
-            asyncio.create_task(self._watch_faust(), name="watch faust"),
             asyncio.create_task(self._sweep(), name="end idle sessions"),
             asyncio.create_task(self._stalls.run(), name="look after the partitions"),
         ]
         return self.service
+
+    async def _joined(self, starting: asyncio.Task[None]) -> None:
+        """Wait until Faust has started; it would wait for ever where the group refuses us.
+        Raises why."""
+        assert self._failed is not None
+        await asyncio.wait({starting, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        if self._failed.done():
+            starting.cancel()
+            self._failed.result()
+        await starting
 
     def _watch_metrics(self) -> None:
         self._metrics.watch(
@@ -218,25 +233,30 @@ class Worker:
         self._metrics.kafka.queued = self._queued
         self._metrics.kafka.failures = self._writer.failures.copy
 
-    async def stop(self) -> None:
-        """Leave the group, stop the sessions, flush and disconnect."""
+    async def drain(self) -> None:
+        """Begin no step, and let those under way end, for DRAIN_MAX_S at most."""
+        await self.partitions.drain(min(DRAIN_MAX_S, self._config.kafka.session_timeout_s / 2))
+
+    async def stop(self, stopping: Stopping) -> None:
+        """Finish the steps under way, save the sessions, hand the partitions over, flush and
+        disconnect."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._probe.stop()
-        if self._app is not None:
-            await self._app.stop()
-        for agent in self._feed_agents:
-            await agent.stop()
+        await stopping.part("the steps under way", self.drain(), 2 * DRAIN_MAX_S)
         numbers = self.partitions.numbers
-        await self.partitions.revoke(numbers)
-        with contextlib.suppress(FlashfeedError):  # the next owner's claim says it as well
-            await self.claims.give_back(numbers)
-        await asyncio.gather(self._owners_topic.stop(), self._documents_topic.stop())
+        await stopping.part("the sessions", self.partitions.stop(), 2.0)
+        # The next owner's claim says it as well.
+        await stopping.part("the partitions' claims", self.claims.give_back(numbers), 1.0)
+        if self._app is not None:
+            await stopping.part("the group's member", self._app.stop(), 3.0)
         if self._learning is not None:
-            await self._learning.stop()
-        await self._supplies.stop()
-        await self._writer.stop()
+            await stopping.part("learning", self._learning.stop(), 2.0)
+        rest = [*self._feed_agents, self._probe, self._owners_topic, self._documents_topic]
+        await stopping.part("the feeds and topics", _stop_all(*rest), 2.0)
+        await stopping.part("the producer", _stop_all(self._supplies, self._writer), 2.0)
+        await stopping.part(
+            "the watches", asyncio.gather(*self._tasks, return_exceptions=True), 1.0
+        )
 
     async def failed(self) -> None:
         """Wait until the worker cannot go on; raises why."""
@@ -247,7 +267,8 @@ class Worker:
         """Stop the worker: what is not committed is done again by the next one."""
         if not isinstance(error, FlashfeedError) and (why := denied(error)):
             error = Denied(why)  # its traceback says nothing to who grants it
-        log.critical("the worker cannot go on", exc_info=error)
+        told = isinstance(error, FlashfeedError)
+        log.critical("the worker cannot go on: %s", error, exc_info=None if told else error)
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
@@ -268,6 +289,7 @@ class Worker:
             broker=hosts,
             broker_credentials=faust_credentials(kafka),
             broker_session_timeout=kafka.session_timeout_s,
+            consumer_group_instance_id=instance_id(kafka),
             broker_heartbeat_interval=kafka.session_timeout_s / 4,
             broker_request_timeout=kafka.request_timeout_s,
             broker_max_poll_interval=kafka.max_poll_interval_s,
@@ -300,20 +322,25 @@ class Worker:
             self._learning.assign(assigned)
         await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
 
-    async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
-        self.partitions.pause()
+    async def _on_revoked(self, app: Any, revoked: Any, **_: Any) -> None:
+        await self.drain()
+        with contextlib.suppress(TimeoutError):  # else it is read again, and skipped
+            async with asyncio.timeout(DRAIN_MAX_S):
+                await app.consumer.commit()
         for agent in self._feed_agents:
             await agent.revoke([(tp.topic, tp.partition) for tp in revoked])
 
     async def _watch_faust(self) -> None:
-        """Stop the worker where Faust's own services or the engine's thread crashed: they
-        end in silence, and the worker would live on and do nothing."""
-        while not (  # noqa: ASYNC110 (flags)
-            self._app.crashed or self._app.consumer.crashed or self._engine.failure
-        ):
+        """Stop the worker where Faust's own services or the engine's thread crashed, or the
+        group refuses it: they end in silence, and the worker would live on and do nothing."""
+        consumer = self._app.consumer
+        while True:
+            refused = consumer.group_error()
+            if self._app.crashed or consumer.crashed or self._engine.failure or refused:
+                break
             await asyncio.sleep(WATCH_S)
-        reason = self._engine.failure or self._app.crash_reason or self._app.consumer.crash_reason
-        self.fail(reason or RuntimeError("Faust's consumer ended"))
+        reason = self._engine.failure or self._app.crash_reason or consumer.crash_reason or refused
+        self.fail(refusal(reason or RuntimeError("Faust's consumer ended"), self._config.kafka))
 
     def _add_feed(self, feed: Feed, found: Topics) -> None:
         topics = found.feeds[feed.name]
@@ -420,3 +447,8 @@ class Worker:
         if consumer is None:
             return {}
         return {(tp.topic, tp.partition): one for tp, one in consumer.behind().items()}
+
+
+async def _stop_all(*parts: Any) -> None:
+    for part in parts:
+        await part.stop()

@@ -98,6 +98,7 @@ class Partitions:
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._assigned: asyncio.Task[None] | None = None
         self._round = 0
+        self._ends = False
         steps.on_broken(self._broken)
 
     # -- assignment ---------------------------------------------------------------
@@ -108,6 +109,8 @@ class Partitions:
 
         What is new is registered before anything is awaited: its batches may come at once.
         """
+        if self._ends:
+            return
         wanted = set(numbers)
         kept = [one for one in self._owned.values() if one.number in wanted and one.epoch]
         for number in set(self._owned) - wanted:
@@ -201,16 +204,27 @@ class Partitions:
         self._round += 1
         self._may_step.clear()
 
-    async def revoke(self, numbers: Iterable[int]) -> None:
-        """Let go of these partitions: what is not in the changelog is another owner's."""
-        for number in list(numbers):
-            partition = self._owned.pop(number, None)
-            if partition is not None:
-                self._leave(partition)
-        await asyncio.gather(*self._leaving.values())
+    async def drain(self, most_s: float) -> None:
+        """Pause, and wait for the steps under way, so long at most. One that takes longer goes
+        on where its partition stays here; else it is abandoned, and the next owner's to do."""
+        self.pause()
+        await asyncio.gather(*(owner.rest(most_s) for owner in self.owners() if owner.busy))
+
+    async def stop(self) -> None:
+        """Let go of everything, for good; returns when snapshots are saved and nothing is
+        written any more."""
+        self._ends = True
+        self.pause()
+        for number in list(self._owned):
+            self._leave(self._owned.pop(number))
+        if self._leaving:  # not `gather`: who waits no longer does not cut them off
+            await asyncio.wait(self._leaving.values())
 
     def _leave(self, partition: Partition) -> None:
-        """Let go of a partition in the background; its next recovery waits for that."""
+        """Let go of a partition: it applies nothing more. The engine saves the sessions and
+        forgets them in the background; the partition's next recovery waits for that."""
+        for owner in partition.sessions.values():
+            owner.cancel()
         number = partition.number
         before = self._leaving.get(number)
         self._leaving[number] = asyncio.create_task(
@@ -223,9 +237,12 @@ class Partitions:
         if partition.recovery is not None:
             partition.recovery.cancel()
             await asyncio.gather(partition.recovery, return_exceptions=True)
-        for owner in partition.sessions.values():
-            await owner.stop()
-        await self._steps.close(partition.number)
+        closing = [owner.stop() for owner in partition.sessions.values()]
+        closing.append(self._steps.close(partition.number))
+        for error in await asyncio.gather(*closing, return_exceptions=True):
+            if isinstance(error, Exception):  # the engine has stopped, or the brokers are away
+                where = {"partition": partition.number}
+                log.warning("partition %d: %s", partition.number, error, extra=where)
         for listener in self._on_revoked:
             listener(partition.number)
 

@@ -167,13 +167,13 @@ class SessionEngine:
         if state is not None:
             await self._open(state.head, state.items)
 
-    async def close(self, *, forget: bool = False) -> None:
+    async def close(self, *, forget: bool = False, save: bool = True) -> None:
         """Give the session's place back; nothing where it has none. `forget`: for good,
-        with its snapshot."""
+        with its snapshot. `save`: keep it as a snapshot."""
         while True:
             try:
                 with contextlib.suppress(SessionUnknown):  # it may never have come to be open
-                    await self._engine.close(self.session_id, forget=forget)
+                    await self._engine.close(self.session_id, forget=forget, save=save)
                 return
             except Overloaded:  # too many wait in the engine: a place is not forgotten for that
                 await asyncio.sleep(BUSY_WAIT_S)

@@ -157,13 +157,20 @@ class SessionOwner:
         if self._applies and self._waiting and self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
 
-    async def stop(self) -> None:
-        """Stop applying; a step under way is abandoned, and free the engine's place."""
+    def cancel(self) -> None:
+        """Apply nothing more; a step under way is abandoned."""
         self._applies = False
         if self._task is not None:
             self._task.cancel()
+
+    async def stop(self) -> None:
+        """Stop applying, and free the engine's place, which saves its snapshot. The engine
+        finishes what it has begun first; a step that was abandoned is in no changelog, and a
+        snapshot with it would be refused: the one before it stays."""
+        self.cancel()
+        if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._engine.close()
+        await self._engine.close(save=not self.busy)
 
     def put(self, one: Waiting) -> None:
         """Hand over a message, in offset order."""

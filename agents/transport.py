@@ -22,7 +22,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import faust
 import faust.transport.drivers as faust_drivers
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
@@ -30,6 +30,7 @@ from faust.types import TP, ConsumerMessage
 
 from flashfeed.codecs.mapping import Source
 
+from .group_member import carry_instance_id, group_error
 from .offsets import PartitionOffsets
 
 SCHEME = "flashfeed"
@@ -96,6 +97,11 @@ class PromptConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def on_start(self) -> None:
+        """Called when the thread starts; nothing is subscribed to yet."""
+        await super().on_start()
+        carry_instance_id(self._ensure_consumer())
 
 
 class BatchConsumer(driver.Consumer):
@@ -243,6 +249,11 @@ class BatchConsumer(driver.Consumer):
             for tp, end in ends.items():
                 await self.seek(tp, end)
             await self._commit(ends)
+
+    def group_error(self) -> KafkaError | None:
+        """What the group's coordinator refused for good; None where nothing."""
+        client = self._thread._consumer
+        return group_error(client) if client is not None else None
 
     def subscribed(self) -> set[str]:
         """The topics that the group's member has subscribed to."""

@@ -40,7 +40,7 @@ class StubEngine:
         """A session of one token."""
         return 1
 
-    async def close(self, session_id: str, *, forget: bool = False) -> None:
+    async def close(self, session_id: str, *, forget: bool = False, save: bool = True) -> None:
         """Nothing is held."""
 
     async def update(

@@ -8,12 +8,14 @@ import dataclasses
 import logging
 import os
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flashfeed.agents.app import Worker
 from flashfeed.agents.feeds import Feed
+from flashfeed.agents.stopping import Stopping
 from flashfeed.bridge.app import Cluster, create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.codecs.codec import Outside
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _ATTENTION = ("kv_type", "flash_attention")
+STOP_MAX_S = 8.5
+END_MAX_S = 9.5
+"""A service manager kills what has not stopped 10 s after it was asked, or later."""
 _SPEED = tuple(field.name for field in dataclasses.fields(Tuned))
 
 
@@ -187,9 +192,9 @@ async def _run(config: Config, trace: Path | None) -> int:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    server: BridgeServer | None = None
-    code = 0
-    try:
+    servers: list[BridgeServer] = []
+
+    async def serve() -> None:
         service = await worker.start()
         calm_collector()
         if config.bridge.enabled:
@@ -197,25 +202,44 @@ async def _run(config: Config, trace: Path | None) -> int:
             provider = tracing.provider if tracing is not None else None
             app = create_app(service, bridge_options, cluster, worker.health, provider)
             server = BridgeServer(app, config.bridge.host, config.bridge.port)
+            servers.append(server)
             await server.start()
             scheme = "https" if bridge_options.tls else "http"
             log.info("bridge on %s://%s:%d", scheme, config.bridge.host, server.port)
-        worker.claims.announce(advertised_url(config, server.port if server is not None else 0))
-        failed = asyncio.ensure_future(worker.failed())
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        code = 0 if stop.is_set() else 1
-        for task in (failed, stopped):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        worker.claims.announce(advertised_url(config, servers[0].port if servers else 0))
+        with contextlib.suppress(Exception):  # it has said why
+            await worker.failed()
+
+    serving = asyncio.create_task(serve(), name="worker")
+    stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
+    try:
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()  # raises where it could not start
     finally:
-        if server is not None:
-            await server.stop()
-        await worker.stop()
+        end_within(END_MAX_S, 0 if stop.is_set() else 1)
+        stopping = Stopping(STOP_MAX_S)
+        serving.cancel()
+        await asyncio.wait({serving}, timeout=1.0)
+        for server in servers:
+            await stopping.part("the bridge", server.stop(), 4.0)
+        await worker.stop(stopping)
         if peers is not None:
-            await peers.close()
-        await engine.stop()
+            await stopping.part("the way to other workers", peers.close(), 1.0)
+        await stopping.part("the engine", engine.stop(), STOP_MAX_S)
         if tracing is not None:
-            await asyncio.to_thread(tracing.close)
-    return code
+            await stopping.part("the traces", asyncio.to_thread(tracing.close), 2.0)
+    return 0 if stop.is_set() else 1
+
+
+def end_within(seconds: float, code: int) -> None:
+    """End this process after so long with that exit code, whatever hangs then."""
+
+    def end() -> None:
+        log.warning("it did not stop within %.1f s, and is ended as it is", seconds)
+        logging.shutdown()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()

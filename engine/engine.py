@@ -346,15 +346,15 @@ class Engine:
         finally:
             talk.cancelled = True
 
-    async def close(self, session_id: str, *, forget: bool = False) -> None:
+    async def close(self, session_id: str, *, forget: bool = False, save: bool = True) -> None:
         """Gives a session's cells back; its generations end as cancelled. `forget`: it has
         ended for good, and its snapshot goes too; else it is saved for whoever opens it
-        next."""
+        next, unless `save` says that it holds what nobody will know of."""
         sessions = self._open_sessions()
 
         def close() -> Steps[None]:
             session = sessions[session_id]
-            if not forget:
+            if save and not forget:
                 sessions.snapshots.save(session)
             sessions.remove(session, forget)
             return

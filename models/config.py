@@ -57,7 +57,12 @@ class TlsConfig(_Table, frozen=True, kw_only=True):
 
 
 class KafkaConfig(_Table, frozen=True, kw_only=True):
-    """Where the brokers are, and how this group reads and writes there."""
+    """Where the brokers are, and how this group reads and writes there.
+
+    `instance_id`, or what the environment variable `instance_id_env` has, makes the worker a
+    static member of the group: its partitions wait for it while it is away for less than
+    `session_timeout_s`. It is one worker's alone.
+    """
 
     brokers: NonEmpty = "127.0.0.1:9092"
     group: NonEmpty = "flashfeed"
@@ -65,6 +70,8 @@ class KafkaConfig(_Table, frozen=True, kw_only=True):
     replication: Positive = 1
     start_at: Literal["earliest", "latest"] = "earliest"
     session_timeout_s: Annotated[float, msgspec.Meta(ge=1)] = 6.0
+    instance_id: Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9._-]{0,249}$")] = ""
+    instance_id_env: str = ""
     max_poll_interval_s: Annotated[float, msgspec.Meta(ge=1)] = 300.0
     commit_interval_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     batch_records_max: Positive = 2000
@@ -74,6 +81,10 @@ class KafkaConfig(_Table, frozen=True, kw_only=True):
     transactions: bool = True
     sasl: SaslConfig | None = None
     tls: TlsConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.instance_id and self.instance_id_env:
+            raise ValueError("expected instance_id or instance_id_env, got both")
 
 
 class SchemaRegistryConfig(_Table, frozen=True, kw_only=True):

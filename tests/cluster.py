@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +67,10 @@ class Member:
         self.process.kill()
         self.process.wait()
 
+    def stop(self) -> int:
+        """A clean stop, as a service manager asks for it; the exit code, -9 after 15 s."""
+        return stop_worker(self.process)
+
     def restart(self) -> None:
         """Start it again, at the same address."""
         self.process = start_worker(self.config, self.log)
@@ -81,6 +85,13 @@ class Group:
     name: str
     partitions: int
     members: list[Member]
+    begin: Callable[[], Member]
+
+    def join(self, count: int) -> None:
+        """Start so many workers more, and wait until all are ready."""
+        fresh = [self.begin() for _ in range(count)]
+        for one in fresh:
+            wait_until_ready(one.port, one.process, one.log)
 
     def owners(self) -> dict[int, str]:
         """The URL of each partition's owner, as the topic has it now."""
@@ -119,27 +130,30 @@ def group_of(
     more: str = CLUSTER,
     kafka: str = "",
 ) -> Iterator[Group]:
-    """Workers that are ready, started at once."""
-    members = []
+    """Workers that are ready, started at once. NUMBER in `kafka` is each one's number."""
+    members: list[Member] = []
+
+    def begin() -> Member:
+        number, port = len(members), free_port()
+        config, log = home / f"worker{number}.toml", home / f"worker{number}.log"
+        text = TOML.format(
+            brokers=brokers,
+            group=home.name,
+            partitions=partitions,
+            port=port,
+            bridge=bridge,
+            more=more,
+            kafka=kafka.replace("NUMBER", str(number)),
+        )
+        config.write_text(text)
+        url = f"http://127.0.0.1:{port}"
+        members.append(Member(url, port, config, log, start_worker(config, log)))
+        return members[-1]
+
+    group = Group(brokers, home.name, partitions, members, begin)
     try:
-        for number in range(count):
-            port = free_port()
-            config, log = home / f"worker{number}.toml", home / f"worker{number}.log"
-            text = TOML.format(
-                brokers=brokers,
-                group=home.name,
-                partitions=partitions,
-                port=port,
-                bridge=bridge,
-                more=more,
-                kafka=kafka,
-            )
-            config.write_text(text)
-            url = f"http://127.0.0.1:{port}"
-            members.append(Member(url, port, config, log, start_worker(config, log)))
-        for one in members:
-            wait_until_ready(one.port, one.process, one.log)
-        yield Group(brokers, home.name, partitions, members)
+        group.join(count)
+        yield group
     finally:
         for one in members:
             stop_worker(one.process)

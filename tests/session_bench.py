@@ -1,7 +1,7 @@
 """An owner over an engine and a changelog in memory, for tests of what they agree on.
 
 The engine here is its contract in memory: it holds lines, and has room for so many
-characters of them.
+characters of them. An update waits for its `gate`, where there is one.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class MemoryEngine:
     open_errors: deque[Exception] = field(default_factory=deque)
     close_errors: deque[Exception] = field(default_factory=deque)
     opens: int = 0
+    saved: dict[str, list[str]] = field(default_factory=dict)
+    gate: asyncio.Event | None = None
     pieces: tuple[str, ...] = (" It", " rises", ". ")
     finish_reason: Literal["stop", "length", "cancelled"] = "stop"
 
@@ -86,6 +88,8 @@ class MemoryEngine:
         rewind: int = 0,
     ) -> Update:
         held = self._at(session_id)
+        if self.gate is not None:
+            await self.gate.wait()
         if self.errors:
             raise self.errors.popleft()
         count = held.count - rewind + len(lines)
@@ -117,10 +121,12 @@ class MemoryEngine:
         held.frozen += held.lines
         held.lines, held.count = [], 0
 
-    async def close(self, session_id: str, *, forget: bool = False) -> None:
+    async def close(self, session_id: str, *, forget: bool = False, save: bool = True) -> None:
         self._at(session_id)
         if self.close_errors:
             raise self.close_errors.popleft()
+        if save and not forget:
+            self.saved[session_id] = list(self.held[session_id].lines)
         del self.held[session_id]
 
     def _at(self, session_id: str) -> Held:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from flashfeed.agents.broker_probe import OLD_S, BrokerProbe, broker_check
 from flashfeed.agents.health import (
+    WorkerHealth,
     assigned_check,
     engine_check,
     progress_check,
@@ -15,6 +17,7 @@ from flashfeed.agents.health import (
     worker_check,
 )
 from flashfeed.cli.embedded_broker import free_port, start_broker, stop_broker
+from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged_model
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import EngineError
 from flashfeed.models.health import Check
@@ -67,3 +70,33 @@ async def test_the_probe_finds_a_broker_that_comes_late_and_again_after_it_went(
             assert not (await until(probe, "no broker answered for")).ok
     finally:
         await probe.stop()
+
+
+@pytest.mark.model
+async def test_the_end_of_the_engine_s_thread_is_the_end_of_liveness() -> None:
+    engine = Engine(
+        EngineSettings(
+            model_path=fastest_form(find_packaged_model()), threads=1, context_tokens=512
+        )
+    )
+    unused: Any = None
+    health = WorkerHealth(
+        engine, unused, unused, unused, lambda: None, lambda: False, lambda: []
+    )  # fmt: skip
+    engine.start()
+    try:
+        assert all(check.ok for check in health.alive())
+
+        def ends() -> None:
+            raise SystemError("llama.cpp is gone")
+
+        scheduler: Any = engine._scheduler
+        scheduler._step = ends
+        async with asyncio.timeout(30):
+            while all(check.ok for check in health.alive()):
+                await asyncio.sleep(0.05)
+        assert [check.reason for check in health.alive() if not check.ok] == [
+            "its thread ended: llama.cpp is gone"
+        ]
+    finally:
+        await engine.stop()

@@ -249,3 +249,43 @@ async def test_a_session_at_rest_has_no_task_and_goes_on_when_something_comes() 
     await bench.owner.stop()
     bench.owner.put(reading(20, 1, at=20))
     assert not tasks()
+
+
+async def test_a_step_under_way_is_finished_before_the_hand_over() -> None:
+    bench = Bench(spec_of("exact", 4))
+    await bench.apply(*readings(2))
+    bench.engine.gate = asyncio.Event()
+    bench.owner.put(reading(2, 7, at=2))
+    await asyncio.sleep(0)
+    bench.may_step.clear()  # as a rebalance does
+    resting = asyncio.create_task(bench.owner.rest(30))
+    bench.owner.put(reading(3, 8, at=3))
+    while not bench.owner.busy:
+        await asyncio.sleep(0)
+    bench.engine.gate.set()
+    await resting
+    await bench.owner.stop()
+    [state] = bench.steps.log.states()
+    assert values(state) == [100, 101, 7]  # and the next one did not begin
+    assert bench.engine.saved["s"] == [item.line for item in state.items]
+
+
+async def test_a_step_that_takes_too_long_is_abandoned_and_done_once_by_the_next_owner() -> None:
+    bench = Bench(spec_of("exact", 4))
+    await bench.apply(*readings(2))
+    bench.engine.gate = asyncio.Event()
+    bench.owner.put(reading(2, 7, at=2))
+    while not bench.owner.busy:
+        await asyncio.sleep(0)
+    await bench.owner.rest(0.01)
+    assert bench.owner.busy
+    await bench.owner.stop()
+    [state] = bench.steps.log.states()
+    assert values(state) == [100, 101]
+    assert not bench.engine.saved  # an older snapshot stays: this one nobody could use
+    bench.engine.gate = None
+    await bench.come_back()
+    await bench.apply(reading(2, 7, at=2))
+    assert bench.owner.state is not None
+    assert values(bench.owner.state) == [100, 101, 7]
+    assert not bench.fatal

@@ -7,15 +7,11 @@ import asyncio
 import json
 import signal
 import time
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaProducer
 
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
 from flashfeed.agents.step_writer import BREAKS_MAX, KafkaStepWriter
@@ -24,59 +20,21 @@ from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import Fenced, RequestError, Unavailable, WriteUncertain
 
 from apache_kafka import available, kafka_node
-from cluster import CLUSTER, Group, group_of
+from cluster import Group, group_of
+from plant import MORE, Feed, committed, create, expect_each_once, held, until_all_have
 
 pytestmark = [
     pytest.mark.broker,
     pytest.mark.skipif(not available(), reason="needs java, mvn and openssl"),
 ]
-SENSORS, EACH, RATE = 6, 60, 9.0  # the rate: records a second
+EACH, RATE = 60, 9.0  # the rate: records a second
 SESSION_TIMEOUT_S = 6.0  # the least that a broker allows, as it comes
-FEED = f"""
-{CLUSTER}
-[feeds.plant]
-topics = ["{{topic}}"]
-model = "iot"
-key = "sid"
-map = {{{{ sid = "sid", val = "val" }}}}
-template = "sensor"
-session = "{{{{key}}}}"
-[templates.sensor]
-type = "iot"
-window = {{{{ mode = "exact", items = 4 }}}}
-[[templates.sensor.flash]]
-query = "Is it hot?"
-name = "hot"
-choices = ["yes", "no"]
-"""
 
 
 @pytest.fixture(scope="module")
 def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with kafka_node(tmp_path_factory.mktemp("kafka")) as node:
         yield node.plain
-
-
-async def create(brokers: str, topic: str, partitions: int = 1) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    await admin.start()
-    await admin.create_topics([NewTopic(topic, partitions, 1)])
-    await admin.close()
-
-
-async def committed(brokers: str, topic: str) -> list[Any]:
-    """All that who reads what is committed gets."""
-    consumer = AIOKafkaConsumer(
-        topic,
-        bootstrap_servers=brokers,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-    )
-    found: list[Any] = []
-    async with consumer:
-        while fetched := await consumer.getmany(timeout_ms=1500):
-            found += [record for records in fetched.values() for record in records]
-    return found
 
 
 class Rig:
@@ -224,20 +182,6 @@ async def test_transactions_can_be_left_out(brokers: str) -> None:
     assert [one.value for one in await committed(brokers, topic)] == [b"x"]
 
 
-async def feed(brokers: str, topic: str) -> dict[str, set[tuple[int, int]]]:
-    """Readings of all sensors in turn, at a steady rate; each one's partitions and offsets."""
-    sent: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
-        for number in range(EACH):
-            for sensor in range(SENSORS):
-                key = f"s{sensor}"
-                value = json.dumps({"sid": key, "val": number}).encode()
-                at = await producer.send_and_wait(topic, value, key=key.encode())
-                sent[key].add((at.partition, at.offset))
-                await asyncio.sleep(1 / RATE)
-    return dict(sent)
-
-
 async def trouble(group: Group) -> None:
     """Each worker is stopped for longer than its session lasts, and woken; one is killed."""
     for member in group.members:
@@ -248,18 +192,6 @@ async def trouble(group: Group) -> None:
         await asyncio.sleep(SESSION_TIMEOUT_S)
     group.members[0].kill()
     await asyncio.to_thread(group.members[0].restart)
-
-
-async def held(group: Group, session: str) -> list[str]:
-    """The lines of a session's context, from whichever worker has it."""
-    async with httpx.AsyncClient(timeout=30) as http:
-        for _ in range(100):
-            for member in group.members:
-                got = await http.get(f"{member.url}/v1/sessions/{session}/state")
-                if got.status_code == 200:
-                    return list(got.json()["context_text"].splitlines())
-            await asyncio.sleep(0.3)
-    raise AssertionError(f"{session} is nowhere")
 
 
 @pytest.mark.model
@@ -285,7 +217,7 @@ async def test_an_owner_that_was_fenced_by_a_straggler_goes_on(
                 assert time.monotonic() < deadline, group.members[0].log.read_text()[-3000:]
                 await asyncio.sleep(0.2)
 
-        more = FEED.format(topic=topic)
+        more = MORE.format(topic=topic)
         with group_of(brokers, home, count=1, partitions=1, more=more) as group:
             await feed_one()
             await reaches(group)
@@ -314,39 +246,13 @@ async def test_stopped_and_killed_workers_write_each_version_once(
     await create(brokers, topic, 4)
     home = tmp_path / topic
     home.mkdir()
-    more = FEED.format(topic=topic)
+    more = MORE.format(topic=topic)
     kafka = f"session_timeout_s = {SESSION_TIMEOUT_S}"
+    feed = Feed(brokers, topic, RATE, EACH)
     with group_of(brokers, home, more=more, kafka=kafka) as group:
-        sent, _ = await asyncio.gather(feed(brokers, topic), trouble(group))
-        wanted = set(sent)
-        deadline = time.monotonic() + 90
-        while True:
-            ends = {name: (await held(group, name))[-1].split()[0] for name in wanted}
-            if set(ends.values()) == {str(EACH - 1)}:
-                break
-            assert time.monotonic() < deadline, ends
-            await asyncio.sleep(0.5)
-        updated = await committed(brokers, f"{group.name}.data_updated")
-        ready = await committed(brokers, f"{group.name}.flash_ready")
+        await asyncio.gather(feed.run(), trouble(group))
+        await until_all_have(group, feed.last)
+        await expect_each_once(group, feed.sent)
         logs = [one.log.read_text() for one in group.members]
         assert all(one.process.poll() is None for one in group.members), logs
-    covered: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
-    versions: dict[str, list[int]] = defaultdict(list)
-    for record in updated:
-        event = json.loads(record.value)
-        for origin in event["origins"]:
-            offsets = range(origin["first"], origin["last"] + 1)
-            covered[event["session_id"]].update((origin["partition"], one) for one in offsets)
-        versions[event["session_id"]].append(event["data_version"])
-    assert set(versions) == wanted
-    for name, places in sent.items():  # each record is in one version
-        assert {covered[name][place] for place in places} == {1}, name
-    for name, seen in versions.items():
-        assert seen == list(range(1, len(seen) + 1)), name  # in order, none twice
-    answers = Counter(
-        (json.loads(one.value)["session_id"], json.loads(one.value)["data_version"])
-        for one in ready
-    )
-    assert answers == Counter((name, number) for name, seen in versions.items() for number in seen)
-    assert not await committed(brokers, f"{group.name}.dead_letters")
     assert sum("the worker cannot go on" in log for log in logs) == 0

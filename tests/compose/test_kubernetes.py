@@ -65,7 +65,7 @@ def test_probes_ask_routes_that_want_no_key() -> None:
 
 def test_a_worker_is_a_static_member_of_the_group_under_its_own_name() -> None:
     assert ENVIRONMENT["POD"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
-    assert ENVIRONMENT["CONSUMER_GROUP_INSTANCE_ID"]["value"] == "$(POD)"
+    assert ENVIRONMENT[CONFIG.kafka.instance_id_env]["value"] == "$(POD)"
     # A pod that is deleted may take its grace to stop, and a while to start.
     assert CONFIG.kafka.session_timeout_s == CONFIG.kafka.request_timeout_s
 

@@ -73,6 +73,7 @@ def started(home: Path, brokers: str) -> Iterator[Running]:
         ("kafka:19092", brokers),
         ('host = "0.0.0.0"', f'host = "127.0.0.1"\nport = {port}'),
         ("SELF:8080", f"SELF:{port}"),
+        ("[kafka]\n", '[kafka]\ninstance_id_env = "FLASHFEED_INSTANCE_ID"\n'),
     ):
         assert before in text
         text = text.replace(before, after)
@@ -93,7 +94,7 @@ def started(home: Path, brokers: str) -> Iterator[Running]:
                 "FLASHFEED_API_KEYS": f"demo:{KEY}",
                 "FLASHFEED_CLUSTER_SECRET": "s" * 64,
                 "FLASHFEED_METRICS_KEY": METRICS_KEY,
-                "CONSUMER_GROUP_INSTANCE_ID": MEMBER,
+                "FLASHFEED_INSTANCE_ID": MEMBER,
             },
             preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
         )

@@ -326,7 +326,7 @@ class _Comparing:
         self._live = {
             (key, one.updated.data_version, one.updated.records_last): one
             for key, session in history.sessions.items()
-            for one in session.versions
+            for one in session.known()
         }
 
     async def write(self, events: Sequence[SessionEvent]) -> None:

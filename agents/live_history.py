@@ -42,6 +42,11 @@ class LiveSession:
     before: LiveVersion | None = None
     versions: list[LiveVersion] = field(default_factory=list)
 
+    def known(self) -> list[LiveVersion]:
+        """All of them: a question more is answered at once, at the version before the range
+        where it comes first in it."""
+        return self.versions if self.before is None else [self.before, *self.versions]
+
     def take(self, version: LiveVersion, *, in_range: bool) -> None:
         """The next version; one that was published again is the same one."""
         last = self.versions[-1] if self.versions else self.before
@@ -121,7 +126,7 @@ async def _answers(
     by_version = {
         (key, one.updated.data_version, one.updated.records_last): one.answers
         for key, session in history.sessions.items()
-        for one in session.versions
+        for one in session.known()
     }
     places = await past.partitions(config.topics.flash_ready)
     first, last = times[0] - ANSWERS_BESIDE_MS, times[1] + ANSWERS_BESIDE_MS

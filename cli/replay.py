@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from flashfeed.agents.as_live import LiveReplay
 from flashfeed.agents.feeds import Feed
 from flashfeed.agents.kafka_writer import KafkaWriter
@@ -29,7 +31,7 @@ from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.agents.topics import list_feed_topics
 from flashfeed.models.config import Config
-from flashfeed.models.errors import ConfigError
+from flashfeed.models.errors import ConfigError, Unavailable
 
 from .replay_files import Nowhere, opened
 from .replay_progress import summary, told
@@ -70,6 +72,8 @@ def replay(options: ReplayOptions) -> int:
     ConfigError, Unavailable."""
     config = load(options.config)
     against = load(options.against) if options.against else None
+    if against is not None:  # the same records of the same brokers
+        against = msgspec.structs.replace(against, kafka=config.kafka)
     _check(options, config, against)
     asked = parse_range(options.since, options.until, options.from_offsets, options.to_offsets)
     with contextlib.ExitStack() as open_:
@@ -118,8 +122,11 @@ async def _until_interrupted(run: _Run, work: Callable[[], Awaitable[int]]) -> i
     except asyncio.CancelledError:
         if not ended:
             raise
-        print(run.interrupted(), file=sys.stderr)
+        print(run.stopped("interrupted"), file=sys.stderr)
         return ended[0]
+    except Unavailable:
+        print(run.stopped("it could not go on"), file=sys.stderr)
+        raise
     finally:
         for name in SIGNALS:
             loop.remove_signal_handler(name)
@@ -237,16 +244,16 @@ class _Run:
         elif kept:
             print(compared(kept[0], kept[1]), file=sink)
 
-    def interrupted(self) -> str:
-        """What is said of a replay that was interrupted."""
+    def stopped(self, why: str) -> str:
+        """What is said of a replay that ends before its range does."""
         if self._replay is None:
-            return "interrupted before the first record; nothing was replayed"
+            return f"{why} before the first record; nothing was replayed"
         said = summary(self._replay.done, time.monotonic())
         if self._options.against:
-            return f"{said}\ninterrupted: two that are compared begin again"
+            return f"{said}\n{why}; two that are compared begin again"
         where = offsets_line(self._replay.places.resume())
         return (
-            f"{said}\ninterrupted; what was written is whole. Go on with {where}: "
+            f"{said}\n{why}; what was written is whole. Go on with {where}: "
             f"{self._replay.after_resume}"
         )
 

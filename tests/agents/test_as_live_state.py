@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashfeed.agents.as_live_state import (
@@ -54,6 +54,7 @@ def lived(come: list[Waiting], spec: SessionSpec) -> SessionState:
 
 
 @given(sizes, st.integers(1, 6), st.sampled_from(["exact", "shift", "grow"]), st.data())
+@settings(max_examples=50)
 def test_with_all_messages_the_state_is_the_one_that_was(
     counts: list[int], items: int, mode: str, data: st.DataObject
 ) -> None:
@@ -69,6 +70,7 @@ def test_with_all_messages_the_state_is_the_one_that_was(
 
 
 @given(sizes, st.integers(1, 6), st.data())
+@settings(max_examples=50)
 def test_where_the_first_are_gone_the_context_goes_on_as_it_was(
     counts: list[int], items: int, data: st.DataObject
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from flashfeed.cli.settings import load
 from flashfeed.models.config import Config
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+sys.path.append(str(Path(__file__).parents[2] / "bench"))
 
 
 @pytest.fixture(scope="module")

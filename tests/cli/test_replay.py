@@ -22,7 +22,7 @@ from flashfeed.agents.replay_sessions import Replayed
 from flashfeed.agents.replay_topic import check_out_topic
 from flashfeed.cli import replay_parquet
 from flashfeed.cli.embedded_broker import embedded_broker
-from flashfeed.cli.main import main
+from flashfeed.cli.main import main, parser
 from flashfeed.cli.replay_files import JsonLines
 from flashfeed.cli.replay_parquet import ParquetOut
 from flashfeed.cli.replay_progress import duration, progress, summary
@@ -58,6 +58,8 @@ MADE_UP = ("evaluated_at", "updated_at", "update_ms", "pending")
 """Of the events, what the clock on the wall says."""
 JUDGED = {"value", "confidence", "logit_gap", "probabilities", "previous", "changed", "raw"}
 NEAR_TIE = 0.2
+BETWEEN = ("of", "to", "item", "struct", "tz")
+"""Words of a column's type that say nothing."""
 
 
 async def make_room(brokers: str) -> str:
@@ -300,6 +302,29 @@ async def test_a_parquet_file_is_written_in_row_groups(tmp_path: Path) -> None:
     assert read.metadata.num_row_groups == 4
     assert read.read().column("data_version").to_pylist() == [n for n in range(1, 8) for _ in "12"]
     assert read.schema_arrow.equals(replay_parquet.schema())
+
+
+def test_the_page_names_every_column_with_its_type_and_every_option() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "REPLAY.md").read_text()
+    rows = re.findall(
+        r"^\| ([a-z_, ()]+) \| (.+?) \| (both|flash_ready|data_updated) \|$", page, re.M
+    )
+    named = {
+        column: kind
+        for columns, kind, _ in rows
+        for column in re.sub(r" \([^)]*\)", "", columns).split(", ")
+    }
+    schema = replay_parquet.schema()
+    assert list(named) and named.keys() == set(schema.names)
+    for column, kind in named.items():
+        words = [
+            [one for one in re.findall(r"[a-z0-9]+", text.lower()) if one not in BETWEEN]
+            for text in (kind, str(schema.field(column).type))
+        ]
+        assert words[0] == words[1], column
+    options = parser()._subparsers._group_actions[0].choices["replay"]  # type: ignore[union-attr,index]
+    for action in options._actions:
+        assert action.dest in ("help", "config") or action.option_strings[-1] in page
 
 
 def test_without_pyarrow_it_is_said_how_to_get_it(

@@ -243,6 +243,7 @@ def _remove_query(step: Step, query_id: int) -> None:
         spec=msgspec.structs.replace(head.spec, flash=left),
         answers=tuple(answer for answer in head.answers if answer.query_id != query_id),
         priors={one: prior for one, prior in head.priors.items() if one != query_id},
+        hidden_means={one: mean for one, mean in head.hidden_means.items() if one != query_id},
     )
 
 

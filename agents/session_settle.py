@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
+from flashfeed.heads.moved import with_move
 from flashfeed.heads.prior import correct
 from flashfeed.heads.verdict import judged
 from flashfeed.models.session import NEXT_WORD, Answer, AnsweredBy
 from flashfeed.models.spec_hash import spec_hash
-from flashfeed.models.state import Counters, Head, Item, Prior
+from flashfeed.models.state import Counters, Head, Item
 from flashfeed.models.trace_context import TraceContext
 from flashfeed.models.window import block_start, window_length
 
@@ -80,7 +81,7 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
     window = _slid(step, held)
     changes |= window.changes
     before = state.head.answers if state is not None else ()
-    answers, priors, predicted = _corrected(step, ran)
+    answers, learnt, predicted = _corrected(step, ran)
     answers = _judged(step, answers, before)
     if step.moves:
         changes |= {
@@ -95,13 +96,13 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
             "decoded_tokens": ran.decoded_tokens,
             "update_ms": ran.process_us / 1000,
             "pending": ran.pending,
-            "priors": priors,
+            **learnt,
             "trace": ran.trace,
             "ready": next((one for one in ran.answers if one.query_id == NEXT_WORD.id), None),
         }
     elif answers:
         changes["answers"] = (*head.answers, *answers)
-        changes["priors"] = priors
+        changes |= learnt
     after = msgspec.structs.replace(head, **changes)
     _learn(step, state, after, predicted, ran.model)
     return after
@@ -181,14 +182,12 @@ def _slid(step: Step, held: deque[Item]) -> _Slid:
     )
 
 
-def _corrected(
-    step: Step, ran: Ran
-) -> tuple[tuple[Answer, ...], dict[int, Prior], list[Predicted]]:
-    """The answers as they are published, each with its time and what gave it, the priors with
-    these answers in them, and what the questions' heads predicted."""
+def _corrected(step: Step, ran: Ran) -> tuple[tuple[Answer, ...], dict[str, Any], list[Predicted]]:
+    """The answers as they are published, each with its time and what gave it, what changes in
+    the head with these answers in its means, and what the questions' heads predicted."""
     by = AnsweredBy(model=ran.model, spec=spec_hash(step.head.spec))
     queries = {query.id: query for query in step.head.spec.flash}
-    priors = dict(step.head.priors)
+    priors, means = dict(step.head.priors), dict(step.head.hidden_means)
     answers = []
     predicted = []
     for place, raw in enumerate(ran.answers):
@@ -202,10 +201,12 @@ def _corrected(
         if query.learn and ran.heads is not None:
             head = ran.heads(head_name(step.head.spec, query, ran.model))
             hidden = ran.hidden[place] if ran.hidden else b""
+            if hidden:
+                hidden, means[query.id] = with_move(hidden, means.get(query.id, b""))
             answer, made = predict(head, step.head.session_id, query, answer, hidden)
             predicted.append(made)
         answers.append(answer)
-    return tuple(answers), priors, predicted
+    return tuple(answers), {"priors": priors, "hidden_means": means}, predicted
 
 
 def _judged(step: Step, answers: Iterable[Answer], before: Iterable[Answer]) -> tuple[Answer, ...]:

@@ -30,8 +30,8 @@ LabelledBy: TypeAlias = Literal["user", "rule"]
 
 class Features(msgspec.Struct, frozen=True, array_like=True):
     """What the model gave for one answer. `logs` are the choices' log-probabilities, up to
-    one constant for all of them; `hidden` is the hidden state, float16, little-endian, b""
-    where there is none."""
+    one constant for all of them; `hidden` is the hidden state and beside it how it moved
+    (heads/moved.py), float16, little-endian, b"" where there is none."""
 
     logs: tuple[float, ...]
     hidden: bytes = b""

@@ -162,7 +162,7 @@ def test_outcomes_by_a_rule_become_examples_each_once(plant: Plant) -> None:
         answered = plant.values[plant_place(events[one.data_version])]
         assert one.label == ("yes" if answered > 50 else "no")
         assert one.by == "rule"
-        assert len(one.example.features.hidden) == 2 * 576
+        assert len(one.example.features.hidden) == 2 * 2 * 576  # and how it moved
 
 
 def plant_place(event: dict[str, Any]) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from flashfeed.agents.changelog import SlotsRead
@@ -46,6 +47,7 @@ class Session:
         self.offset = 0
         self.found: list[HeadName] = []
         self.head = Head(2)
+        self.hidden = bytes(4)
 
     def find(self, name: HeadName) -> Head:
         self.found.append(name)
@@ -57,7 +59,7 @@ class Session:
         one = Waiting(self.offset, message)
         step = plan_step("s", self.state, [one], lambda _: self.spec)
         given = ran(step)
-        hidden = [bytes(4)] * len(given.answers)
+        hidden = [self.hidden] * len(given.answers)
         head = settle_step(step, self.state, msgspec_replace(given, hidden=hidden, heads=self.find))
         out = step_outputs(step, self.state, head, 0, TOPICS)
         self.examples += [
@@ -121,9 +123,26 @@ def test_a_label_is_applied_once_and_the_first_one_stands() -> None:
     assert s.learnt == [(2, "no")]
     [example] = s.examples
     assert (example.by, example.example.label, example.head.label) == ("user", 1, "high")
-    assert example.example.features.hidden == bytes(4)
+    assert example.example.features.hidden == bytes(8)  # and how it moved
     results = {result: count for (_, result), count in s.counts.items()}
     assert results == {"applied": 1, "repeated": 2, "contradicting": 1, "late": 1}
+
+
+def test_how_a_hidden_state_moved_goes_on_after_a_takeover() -> None:
+    def rows(crash: bool) -> list[bytes]:
+        s = Session(msgspec.structs.replace(ASKED, outcome=OutcomeSpec("yes", "0 records")))
+        for number in (1.0, 4.0, 4.0, -2.0):
+            s.hidden = np.array([number, 0], "<f2").tobytes()
+            s.reading(number)
+            if crash:
+                s.take_over()
+        s.apply(RemoveQuery(query_id=1))
+        assert s.state is not None and not s.state.head.hidden_means
+        return [one.example.features.hidden for one in s.examples]
+
+    moves = [np.frombuffer(row, "<f2")[2] for row in rows(crash=False)]
+    assert moves == pytest.approx([0, 3, 2, -2 - (2 + 2 / 3)], abs=0.01)
+    assert rows(crash=True) == rows(crash=False)
 
 
 def test_an_answer_may_be_named_by_its_event() -> None:

@@ -39,6 +39,7 @@ from flashfeed.models.views import SessionEvent
 
 from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
+from .session_learning import FindHead
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
 from .session_queue import Take, Taken, take_waiting
@@ -64,7 +65,7 @@ log = logging.getLogger(__name__)
 class OwnerParts:
     """What every session of a worker shares. `tracing`: None where nothing is followed;
     `step_s`: how long a step may take of the engine (step_size.py); `take` says what a step
-    takes of what waits."""
+    takes of what waits; `heads`: None where nothing learns."""
 
     engine: Engine
     steps: StepWriter
@@ -81,6 +82,7 @@ class OwnerParts:
     tracing: Tracing | None = None
     step_s: float = math.inf
     take: Take = take_waiting
+    heads: FindHead | None = None
 
 
 class _Done(NamedTuple):
@@ -293,6 +295,8 @@ class SessionOwner:
             pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
             trace=trace.context if trace is not None else None,
+            hidden=update.hidden,
+            heads=self._parts.heads,
         )
         return settle_step(step, done.state, ran)
 
@@ -388,6 +392,7 @@ class SessionOwner:
 
     def _count(self, step: Step, update: Update, answers: Sequence[FlashReady]) -> None:
         self._parts.metrics.sessions.stepped(step, update, answers, time.time() * 1000)
+        self._parts.metrics.learning.outcomes(step.learning.counts)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

@@ -106,7 +106,7 @@ def tuned_for(engine: EngineConfig, model: Path) -> Tuned | None:
     return record.tuned
 
 
-def locate_models(config: Config, models: Catalogue) -> Locate:
+def locate_models(config: Config, models: Catalogue, hidden_states: bool = False) -> Locate:
     """Finds the models that sessions name beside the default one; downloads where it must."""
 
     def locate(reference: str) -> tuple[str, EngineSettings]:
@@ -114,6 +114,7 @@ def locate_models(config: Config, models: Catalogue) -> Locate:
         path = fetch(source, models.limits, progress=log.info)
         options = engine_of(config, name)
         settings = engine_settings(options, path, tuned_for(options, path))
+        settings = dataclasses.replace(settings, hidden_states=hidden_states)
         return (DEFAULT if name == models.default else name), settings
 
     return locate
@@ -150,7 +151,7 @@ def engine_for(config: Config, **changes: Any) -> Engine:
     settings = engine_settings(options, path, tuned_for(options, path))
     return Engine(
         dataclasses.replace(settings, **changes),
-        locate_models(config, models),
+        locate_models(config, models, changes.get("hidden_states", False)),
         config.models.bytes_max,
         config.models.idle_unload_s,
     )
@@ -181,7 +182,8 @@ async def _run(config: Config, trace: Path | None) -> int:
     tracing = tracing_of(config)
     if tracing is not None:
         show_traces(tracing.current)
-    engine = engine_for(config, trace=trace)
+    hidden = config.learns and config.learning.hidden_states
+    engine = engine_for(config, trace=trace, hidden_states=hidden)
     engine.start()
     tenants = bridge_options.keys.tenants
     worker = Worker(config, engine, partial(feeds_of, config), peers, tenants, tracing)

@@ -107,7 +107,7 @@ def test_a_worker_stops_by_itself_whatever_is_under_way(home: Path) -> None:
             appended = worker.ask_beside("/v1/sessions/s/append", {"text": LONG})
             worker.until(lambda: worker.jobs("ingest") > 0)
             worker.stop()  # in the middle of a step: it is finished soon, or left to the next
-            assert appended.exception() is None, appended.exception()
+            appended.exception()  # either way it is told something: it does not wait on
 
             worker.start()
             state = "/v1/sessions/s/state"

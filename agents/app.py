@@ -34,6 +34,7 @@ from .followed_topic import FollowedTopic, Take
 from .group_member import instance_id, refusal
 from .health import WorkerHealth
 from .kafka_writer import KafkaWriter
+from .learning import Learning
 from .live import LiveSessions
 from .metric_names import MetricNames
 from .metrics import Metrics
@@ -104,6 +105,9 @@ class Worker:
             config.topics.records,
             self._metrics,
         )
+        self._learning = (
+            Learning(config, self._writer, self._metrics, self.fail) if config.learns else None
+        )
         self.claims = Claims(self._owners, self._owners_topic, config.kafka.session_timeout_s)
         self.partitions = Partitions(
             config.kafka,
@@ -150,6 +154,7 @@ class Worker:
                 flash_ready=topics.flash_ready,
                 data_updated=topics.data_updated,
                 answers=topics.answers,
+                examples=topics.examples,
                 encoding=self._encoding,
             ),
             publish=self._publish,
@@ -158,6 +163,7 @@ class Worker:
             fatal=self.fail,
             may_step=may_step,
             tracing=self._tracing,
+            heads=self._learning.heads.find if self._learning is not None else None,
         )
 
     async def start(self) -> LiveSessions:
@@ -167,6 +173,8 @@ class Worker:
         topics = await prepare_topics(self._config)
         await self._writer.start(topics.bytes_max)
         await asyncio.gather(self._owners_topic.start(), self._documents_topic.start())
+        if self._learning is not None:
+            await self._learning.start()
         await self._supplies.start(self._writer, self.fail)
         if self._config.output.format != "json":
             client = self._supplies.registry_client()
@@ -190,6 +198,8 @@ class Worker:
         if self._config.control.enabled:
             self._add_control()
         self._add_sessions()
+        if self._learning is not None:
+            self._learning.add_agents(self._app, self._guarded)
         kind = "idempotent" if self._writer.idempotent else "not idempotent (the broker cannot)"
         log.info("writes: %s; the producer is %s", self._steps.guarantee, kind)
         self._tasks.append(asyncio.create_task(self._watch_faust(), name="watch faust"))
@@ -239,6 +249,8 @@ class Worker:
         await stopping.part("the partitions' claims", self.claims.give_back(numbers), 1.0)
         if self._app is not None:
             await stopping.part("the group's member", self._app.stop(), 3.0)
+        if self._learning is not None:
+            await stopping.part("learning", self._learning.stop(), 2.0)
         rest = [*self._feed_agents, self._probe, self._owners_topic, self._documents_topic]
         await stopping.part("the feeds and topics", _stop_all(*rest), 2.0)
         await stopping.part("the producer", _stop_all(self._supplies, self._writer), 2.0)
@@ -295,7 +307,8 @@ class Worker:
             table_standby_replicas=0,
         )
         # What comes while the worker runs is read from its beginning: nothing is older.
-        own = {self._config.topics.records, self._config.topics.control}
+        topics = self._config.topics
+        own = {topics.records, topics.control, topics.outcomes, topics.examples}
         past = set(existing) - own if kafka.start_at == "latest" else set()
         app.begins_at_end = past.__contains__
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
@@ -305,6 +318,8 @@ class Worker:
     async def _on_assigned(self, _app: Any, assigned: Any, **_: Any) -> None:
         self._metrics.rebalanced()
         records = self._config.topics.records
+        if self._learning is not None:
+            self._learning.assign(assigned)
         await self.partitions.assign(tp.partition for tp in assigned if tp.topic == records)
 
     async def _on_revoked(self, app: Any, revoked: Any, **_: Any) -> None:

@@ -2,7 +2,7 @@
 
 Generated from the configuration and from what the worker itself goes by: topics from
 topics.py, schemas from the event types, headers from dead_letters.py. Topics that only
-workers read (records, changelog, owners, documents, births) are not in it.
+workers read (records, changelog, owners, documents, births, heads) are not in it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from flashfeed.models.event_schemas import (
     event_schema_components,
 )
 
+from .asyncapi_learning import learning_channels, learning_schemas
 from .connection import broker_list
 from .control import CORRELATION_ID, REPLY_TO
 from .dead_letters import header_schema
@@ -54,6 +55,9 @@ def asyncapi_document(config: Config) -> Object:
     control = _control(config) if config.control.enabled else {}
     if config.control.enabled:
         outputs |= _replies(config)
+    learning = _learning(config) if config.learns else {}
+    outputs |= {name: one for name, one in learning.items() if name == "scores"}
+    control |= {name: one for name, one in learning.items() if name == "outcomes"}
     return {
         "asyncapi": ASYNCAPI,
         "info": {
@@ -70,7 +74,9 @@ def asyncapi_document(config: Config) -> Object:
             **{f"send_{name}": _send(name, channel) for name, channel in outputs.items()},
         },
         "components": {
-            "schemas": event_schema_components(SCHEMAS) | control_schema_components(SCHEMAS)
+            "schemas": event_schema_components(SCHEMAS)
+            | control_schema_components(SCHEMAS)
+            | (learning_schemas(SCHEMAS) if config.learns else {})
         },
     }
 
@@ -197,6 +203,14 @@ def _replies(config: Config) -> Object:
             made[topic], about, {"reply": reply}
         )
     return channels
+
+
+def _learning(config: Config) -> Object:
+    made = {topic.name: topic for topic in own_topics(config)}
+    return {
+        name: _channel(made[topic], about, messages)
+        for name, (topic, about, messages) in learning_channels(config).items()
+    }
 
 
 # -- outputs: what is sent ------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 A compacted topic of our own, partitioned as `flashfeed.records`. One message for each
 applied step, key `session/slot`; models/state.py says which slot, and why what a slot
-overwrites is needed no more. A deleted session's slots become tombstones. Recovery reads
+overwrites is needed no more. Beside them the slots of answers that wait for their labels
+(session_pending.py). A deleted session's slots become tombstones. Recovery reads
 from the beginning to a barrier (barrier.py).
 
 What cannot be read costs its session alone: it is set aside (failed, and kept so in the
@@ -24,6 +25,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from flashfeed.models.assembly import Assembly
 from flashfeed.models.config import KafkaConfig
 from flashfeed.models.errors import ChangelogCorrupt, FlashfeedError, Unavailable
+from flashfeed.models.learning import Waits
 from flashfeed.models.session import SessionSpec, WindowSpec
 from flashfeed.models.state import (
     HEAD_SLOT,
@@ -42,6 +44,7 @@ from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
 from .connection import client_settings, stop_consumer
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter, Write
+from .session_pending import MARK, PendingAnswers, decode_slot
 from .session_step import SessionState
 
 log = logging.getLogger(__name__)
@@ -86,6 +89,7 @@ class SlotsRead:
     why it was set aside: its newest state cannot be known, and so it takes nothing more."""
 
     slots: dict[str, dict[int, Slot]] = field(default_factory=dict)
+    pending: dict[str, dict[str, Waits]] = field(default_factory=dict)
     bad: dict[bytes, BadEntry] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
     _newest: dict[str, Newest] = field(default_factory=dict)
@@ -96,6 +100,10 @@ class SlotsRead:
         is written again."""
         known = key or b""
         self.bad.pop(known, None)
+        owner, _, name = known.decode(errors="replace").rpartition("/")
+        if owner and name.startswith(MARK):
+            self._take_pending(owner, name, known, value, offset)
+            return
         try:
             session, number = _slot_of(known)
         except ValueError as error:
@@ -122,6 +130,21 @@ class SlotsRead:
         before = self._newest.get(session, newest)
         if newest[:2] >= before[:2]:
             self._newest[session] = newest
+
+    def _take_pending(
+        self, session: str, slot: str, key: bytes, value: bytes | None, offset: int
+    ) -> None:
+        """An answer that waits; one that cannot be read is nobody's, and costs no session."""
+        answers = self.pending.setdefault(session, {})
+        answers.pop(slot, None)
+        try:
+            if value is not None:
+                answers[slot] = decode_slot(value)
+        except msgspec.MsgspecError as error:
+            assert value is not None
+            self.bad[key] = BadEntry("", offset, key, value, f"{error}")
+        if not answers:
+            del self.pending[session]
 
     def states(self) -> list[SessionState]:
         """Every session that the slots give, whole."""
@@ -153,7 +176,8 @@ class SlotsRead:
             missing = f"{head.items} items in the window, {len(items)} found without a gap"
             return self._quarantine(session, missing)
         try:
-            return SessionState.restored(head, items)
+            waits = self.pending.get(session, {}).values()
+            return SessionState.restored(head, items, PendingAnswers.restored(head, waits))
         except FlashfeedError as error:
             # Not the error's words: they may have a record's values in them.
             at = getattr(error, "path", "")

@@ -19,6 +19,7 @@ from flashfeed.models.chat import ChatRequest
 from flashfeed.models.config import Config
 from flashfeed.models.errors import (
     Overloaded,
+    RequestError,
     SessionExists,
     SessionUnknown,
     Unavailable,
@@ -34,6 +35,7 @@ from flashfeed.models.messages import (
     Records,
     RemoveQuery,
 )
+from flashfeed.models.outcomes import OutcomeReport, outcome_message
 from flashfeed.models.probe_session import refuse_probe
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
@@ -224,6 +226,7 @@ class LiveSessions:
             session_id = self.new_id()
         check_session_id(session_id.removeprefix(scope_of(spec.tenant)))
         refuse_probe(session_id)
+        self._check_learns(*spec.flash)
         if self._find(session_id) is not None:
             raise SessionExists(f"session {session_id} exists already")
         bound = self.sessions_max  # counted one by one only where there may be as many
@@ -282,6 +285,7 @@ class LiveSessions:
     async def add_query(self, session_id: str, query: FlashQuery) -> QueryView:
         """Add a standing question, answered at once over what is there."""
         self._owner(session_id)
+        self._check_learns(query)
         await self._history.apply(session_id, AddQuery(query=query))
         self._applied(session_id)
         return next(view for view in self.queries(session_id) if view.query.query == query.query)
@@ -292,6 +296,11 @@ class LiveSessions:
         await self._history.apply(session_id, RemoveQuery(query_id=query_id))
         self._applied(session_id)
         return len(self.queries(session_id))
+
+    async def outcome(self, session_id: str, report: OutcomeReport) -> None:
+        """What an answer's true answer turned out to be, applied once."""
+        self._owner(session_id)
+        await self._history.apply(session_id, outcome_message(report))
 
     # -- what does not (talks.py) ---------------------------------------------------
 
@@ -366,6 +375,13 @@ class LiveSessions:
         """The trace of the request that is served here, where it has one."""
         context = self._tracing.current() if self._tracing is not None else None
         return (Followed(0, context),) if context is not None else ()
+
+    def _check_learns(self, *queries: FlashQuery) -> None:
+        if not self._config.learns and any(query.learn for query in queries):
+            raise RequestError(
+                "learn: this worker's questions do not learn; its operator can set "
+                "learning.enabled = true"
+            )
 
     def _find(self, session_id: str) -> SessionOwner | None:
         return self._partitions.find(self._placement.here(session_id), session_id)

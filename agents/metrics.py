@@ -6,6 +6,7 @@ through. docs/METRICS.md has every series.
 metrics_sessions.py  records applied, updates, answers, freshness; cost.py: what they cost
 metrics_engine.py    the engine's, read from its numbers at a scrape
 metrics_kafka.py     partitions and failed writes, read at a scrape
+metrics_learning.py  outcomes, examples, and the scores of heads
 metrics_machine.py   build, process, GPUs
 metrics_text.py      a scrape as text
 here                 the rest: feeds, supplies, generations, rebalances
@@ -35,6 +36,7 @@ from .dead_letters import DeadLetter
 from .metric_names import MetricNames
 from .metrics_engine import EngineCollector
 from .metrics_kafka import KafkaCollector, KafkaState
+from .metrics_learning import LearningMetrics
 from .metrics_machine import BuildCollector, GpuCollector
 from .metrics_sessions import SessionMetrics
 from .plain_histogram import PlainHistogram
@@ -69,6 +71,7 @@ class Metrics:
         self.kafka = KafkaState()
         self._build = BuildCollector()
         self.sessions = SessionMetrics(self._names, self._costs, registry)
+        self.learning = LearningMetrics(self._names, registry)
         for collector in (
             EngineCollector(self._stats), self._costs, KafkaCollector(self.kafka), self._build,
             GpuCollector(),

@@ -25,8 +25,9 @@ def own_topics(config: Config) -> list[NewTopic]:
     """The topics that flashfeed writes, as they are created where they are missing.
 
     The changelog has as many partitions as the records topic: partition p of one
-    holds the state of the sessions in partition p of the other. Owners, documents and
-    births have one: every worker reads them in the same order.
+    holds the state of the sessions in partition p of the other, and so have the reservoirs as
+    many as the examples. Owners, documents, births and heads have one: every worker reads
+    them in the same order.
     """
     kafka, topics = config.kafka, config.topics
     compacted = {"cleanup.policy": "compact"}
@@ -42,6 +43,14 @@ def own_topics(config: Config) -> list[NewTopic]:
     }
     if wants_births(config):
         policies[topics.births] = compacted
+    if config.learns:
+        policies |= {
+            topics.outcomes: EVENTS,
+            topics.examples: EVENTS,
+            topics.reservoirs: compacted,
+            topics.heads: compacted,
+            topics.scores: compacted,
+        }
     if config.control.enabled:
         policies |= dict.fromkeys((topics.control, *reply_topics(config)), EVENTS)
     return [
@@ -60,8 +69,16 @@ def reply_topics(config: Config) -> tuple[str, ...]:
     return (config.topics.replies, *config.control.reply_topics)
 
 
+def paired(config: Config) -> list[tuple[str, str]]:
+    """Our topics of which one keeps the state of the other, partition by partition."""
+    topics = config.topics
+    learning = [(topics.examples, topics.reservoirs)] if config.learns else []
+    return [(topics.records, topics.changelog), *learning]
+
+
 def single(config: Config) -> tuple[str, ...]:
     """Our topics of one partition."""
     topics = config.topics
     births = (topics.births,) if wants_births(config) else ()
-    return topics.owners, topics.documents, *births
+    heads = (topics.heads,) if config.learns else ()
+    return topics.owners, topics.documents, *births, *heads

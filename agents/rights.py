@@ -48,6 +48,12 @@ def worker_rights(config: Config, feeds: Mapping[str, Sequence[str]]) -> list[Ri
     }
     if wants_births(config):
         both[topics.births] = "Sparkplug births"
+    if config.learns:
+        both |= {
+            topics.examples: "labels of answers",
+            topics.reservoirs: "what heads have learnt from",
+            topics.heads: "heads",
+        }
     rights = [_feed_right(feed, name) for feed, names in feeds.items() for name in names]
     for name, purpose in both.items():
         rights += [Right("Topic", name, READ, purpose), Right("Topic", name, WRITE, purpose)]
@@ -60,6 +66,9 @@ def worker_rights(config: Config, feeds: Mapping[str, Sequence[str]]) -> list[Ri
     if config.control.enabled:
         rights.append(Right("Topic", topics.control, READ, "control messages"))
         written |= dict.fromkeys(reply_topics(config), "replies to control messages")
+    if config.learns:
+        rights.append(Right("Topic", topics.outcomes, READ, "outcomes of answers"))
+        written[topics.scores] = "scores of questions"
     rights += [Right("Topic", name, WRITE, purpose) for name, purpose in written.items()]
     rights.append(Right("Group", config.kafka.group, READ, "the workers' group"))
     if config.kafka.transactions:

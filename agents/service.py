@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import SessionElsewhere
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
+from flashfeed.models.outcomes import OutcomeReport
 from flashfeed.models.ownership import OwnedSessions, Owner
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.views import (
@@ -190,6 +191,11 @@ class SessionService(Protocol):
 
     async def remove_query(self, session_id: str, query_id: int) -> int:
         """Remove a standing question; returns how many remain."""
+
+    async def outcome(self, session_id: str, report: OutcomeReport) -> None:
+        """What an answer's true answer turned out to be; returns when it is applied, or was
+        before. Raises RequestError where there is no such question that learns, or choice;
+        OutcomeLate, OutcomeContradicts."""
 
     def items(self, session_id: str) -> list[Fields]:
         """The records in the session's context, oldest first, for statistics."""

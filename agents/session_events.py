@@ -42,6 +42,7 @@ def flash_events(head: Head, only: Sequence[int] | None = None) -> list[FlashRea
                 raw=answer.raw,
                 abstained=answer.abstained,
                 held=answer.held,
+                learned=answer.learned,
             )
         )
     return events

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import msgspec
 import orjson
 
 from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.events import FlashReady, cloud_event
+from flashfeed.models.learning import ExampleRecord
 from flashfeed.models.state import Head, Item, ring_slots
 from flashfeed.models.trace_context import TraceContext, sent_in, trace_headers
 from flashfeed.models.views import SessionEvent
@@ -19,6 +21,7 @@ from .control_replies import asked_for
 from .dead_letters import DeadLetter
 from .kafka_writer import Write
 from .session_events import flash_events, news, updated_event
+from .session_pending import slot_tombstones, slot_writes
 from .session_step import Refused, SessionState, Step
 
 
@@ -33,6 +36,7 @@ class OutputTopics:
     flash_ready: str
     data_updated: str
     answers: str
+    examples: str = ""
     encoding: EventEncoding = field(default_factory=EventEncoding)
 
 
@@ -64,17 +68,24 @@ def step_outputs(
     if step.deletes:
         changelog = tombstones(topics.changelog, partition, head)
         refused += [_answer_tombstone(topics, head, query.id) for query in head.spec.flash]
+        if state is not None:
+            gone = state.pending.slots()
+            changelog += slot_tombstones(topics.changelog, partition, head.session_id, gone)
     elif state is not None or step.creates:  # else the records went to the dead letters
         items = entry_items(step, state, head)
-        changelog = [entry_write(topics.changelog, partition, head, items)]
+        # Examples, slots, entry: session_learning.py says why in this order.
+        refused += [_example(topics, one) for one in step.learning.examples]
+        slots = step.learning.changes
+        changelog = slot_writes(topics.changelog, partition, head.session_id, slots)
+        changelog.append(entry_write(topics.changelog, partition, head, items))
         answers = flash_events(head, None if step.moves else [query.id for query in step.queries])
         events = [*news(head, answers), *([updated_event(head)] if step.moves else [])]
         left = {query.id for query in head.spec.flash}
-        refused += [
-            _answer_tombstone(topics, head, query.id)
-            for query in (state.head.spec.flash if state is not None else ())
-            if query.id not in left
-        ]
+        for query in state.head.spec.flash if state is not None else ():
+            if state is not None and query.id not in left:
+                refused.append(_answer_tombstone(topics, head, query.id))
+                gone = state.pending.slots(query.id)
+                changelog += slot_tombstones(topics.changelog, partition, head.session_id, gone)
     published = [*event_writes(events, topics, head.trace), *asked.replies]
     return Outputs(letters, asked.letters, refused, changelog, events, published, answers)
 
@@ -115,6 +126,10 @@ def event_writes(
             key = f"{event.session_id}/{event.id}".encode()
             writes.append(Write(topics.answers, key, out.value, out.headers))
     return writes
+
+
+def _example(topics: OutputTopics, example: ExampleRecord) -> Write:
+    return Write(topics.examples, example.head.key.encode(), msgspec.json.encode(example))
 
 
 def _answer_tombstone(topics: OutputTopics, head: Head, query_id: int) -> Write:

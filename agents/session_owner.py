@@ -39,6 +39,7 @@ from flashfeed.models.views import SessionEvent
 
 from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
+from .session_learning import FindHead
 from .session_outputs import OutputTopics, event_writes, step_outputs, version_events
 from .session_plan import failed_step, plan_step, unplanned
 from .session_queue import Take, Taken, take_waiting
@@ -64,7 +65,7 @@ log = logging.getLogger(__name__)
 class OwnerParts:
     """What every session of a worker shares. `tracing`: None where nothing is followed;
     `step_s`: how long a step may take of the engine (step_size.py); `take` says what a step
-    takes of what waits."""
+    takes of what waits; `heads`: None where nothing learns."""
 
     engine: Engine
     steps: StepWriter
@@ -81,6 +82,7 @@ class OwnerParts:
     tracing: Tracing | None = None
     step_s: float = math.inf
     take: Take = take_waiting
+    heads: FindHead | None = None
 
 
 class _Done(NamedTuple):
@@ -106,6 +108,7 @@ class SessionOwner:
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
         self._waiting: list[Waiting] = []
+        self._unsettled: set[int] = set()
         self._cost: StepCost | None = None
         self._applies = False
         self._rested: asyncio.Event | None = None
@@ -171,7 +174,12 @@ class SessionOwner:
         await self._engine.close(save=not self.busy)
 
     def put(self, one: Waiting) -> None:
-        """Hand over a message, in offset order."""
+        """Hand over a message, in offset order. One that waits already (a rebalance had it read
+        again) waits once, however many rebalances there are: its place is bounded, and what
+        is too much is not told by repeats (invariant 7)."""
+        if one.offset in self._unsettled:
+            return
+        self._unsettled.add(one.offset)
         self.arrived_ms = int(time.time() * 1000)
         if self._parts.tracing is not None:
             one = one._replace(arrived_ns=time.time_ns())
@@ -281,12 +289,14 @@ class SessionOwner:
             answers=update.answers,
             tokens=update.n_tokens or step.head.tokens,
             ingest_tokens=update.ingest_tokens,
-            decoded_tokens=update.ingest_tokens + update.question_tokens + update.generated_tokens,
+            decoded_tokens=update.ingest_tokens + sum(update.query_tokens),
             process_us=int((time.monotonic() - began) * 1e6),
             evaluated_ms=int(time.time() * 1000),
             pending=max(0, self.queued - sum(one.records for one in taken.messages)),
             model=self._parts.engine.model_hash_of(self.session_id),
             trace=trace.context if trace is not None else None,
+            hidden=update.hidden,
+            heads=self._parts.heads,
         )
         return settle_step(step, done.state, ran)
 
@@ -367,6 +377,7 @@ class SessionOwner:
             topics = [one.topic for one in out.published if one.topic in ours]
             trace.published(step, done.update, topics)
         for one in step.messages:
+            self._unsettled.discard(one.offset)
             parts.settled(self.partition, one.offset, step.outcomes.get(one.offset))
 
     async def _committed(self, done: _Done, head: Head) -> None:
@@ -381,6 +392,7 @@ class SessionOwner:
 
     def _count(self, step: Step, update: Update, answers: Sequence[FlashReady]) -> None:
         self._parts.metrics.sessions.stepped(step, update, answers, time.time() * 1000)
+        self._parts.metrics.learning.outcomes(step.learning.counts)
 
 
 def _raise_if_gone(error: FlashfeedError) -> None:

@@ -33,6 +33,7 @@ from flashfeed.models.messages import (
     Create,
     Delete,
     MarkPrefix,
+    Outcome,
     Records,
     RemoveQuery,
 )
@@ -42,8 +43,11 @@ from flashfeed.models.state import Head, Item
 from flashfeed.models.trace_context import PENDING_MAX
 
 from .session_items import merge_items, write_lines
+from .session_learning import StepLearning, fold_outcome
+from .session_pending import PendingAnswers
 from .session_queue import NO_RELIEF, Relief
 from .session_records import fold_records, keep_key, refuse_all
+from .session_rules import rule_of
 from .session_step import Admit, SessionState, Step, Templates, Waiting, any_feed
 
 
@@ -78,7 +82,8 @@ def plan_step(
         drops = min(to_drop, one.records)
         to_drop -= drops
         try:
-            exists = _fold(step, held, one, exists, templates, admit, fresh_origins, drops)
+            pending = state.pending if state is not None else PendingAnswers()
+            exists = _fold(step, held, one, exists, templates, admit, fresh_origins, drops, pending)
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
@@ -125,6 +130,7 @@ def _fold(
     admit: Admit,
     origins: dict[str, Origin],
     drops: int,
+    pending: PendingAnswers,
 ) -> bool:
     """Fold one message; returns whether the session exists after it."""
     message = one.message
@@ -161,6 +167,11 @@ def _fold(
         _add_query(step, message.query)
     elif isinstance(message, RemoveQuery):
         _remove_query(step, message.query_id)
+    elif isinstance(message, Outcome):
+        label = fold_outcome(step.learning, step.head, pending, message)
+        if label is not None:
+            step.labels.append(label)
+        return True
     elif isinstance(message, Delete):
         if message.idle_since is not None and step.head.records_offset > message.idle_since:
             return True  # something came meanwhile
@@ -184,6 +195,8 @@ def _check_alive(step: Step) -> None:
 
 
 def _create(step: Step, spec: SessionSpec, created_ms: int, feed: str = "") -> None:
+    for query in spec.flash:
+        _check_rule(query, spec)
     step.creates = True
     spec = with_query_ids(spec)
     step.head = Head(
@@ -196,9 +209,16 @@ def _create(step: Step, spec: SessionSpec, created_ms: int, feed: str = "") -> N
     )
 
 
+def _check_rule(query: FlashQuery, spec: SessionSpec) -> None:
+    """Raises RequestError where its outcome rule is none for records of the type."""
+    if query.outcome is not None:
+        rule_of(query, spec.type)
+
+
 def _add_query(step: Step, query: FlashQuery) -> None:
     _check_alive(step)
     head = step.head
+    _check_rule(query, head.spec)
     if any(have.query == query.query for have in head.spec.flash):
         raise SessionExists(f"session {head.session_id} has that query already: {query.query!r}")
     if len(head.spec.flash) >= QUERIES_MAX:
@@ -223,6 +243,7 @@ def _remove_query(step: Step, query_id: int) -> None:
         spec=msgspec.structs.replace(head.spec, flash=left),
         answers=tuple(answer for answer in head.answers if answer.query_id != query_id),
         priors={one: prior for one, prior in head.priors.items() if one != query_id},
+        hidden_means={one: mean for one, mean in head.hidden_means.items() if one != query_id},
     )
 
 
@@ -262,6 +283,8 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         received_ms=[],
         causes=[],
         refused=[],
+        labels=[],
+        learning=StepLearning(),
         texts=0,
         final=0,
         live=0,

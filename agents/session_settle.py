@@ -11,14 +11,24 @@ from typing import Any
 
 import msgspec
 
+from flashfeed.heads.moved import with_move
 from flashfeed.heads.prior import correct
 from flashfeed.heads.verdict import judged
 from flashfeed.models.session import NEXT_WORD, Answer, AnsweredBy
 from flashfeed.models.spec_hash import spec_hash
-from flashfeed.models.state import Counters, Head, Item, Prior
+from flashfeed.models.state import Counters, Head, Item
 from flashfeed.models.trace_context import TraceContext
 from flashfeed.models.window import block_start, window_length
 
+from .session_learning import (
+    FindHead,
+    Predicted,
+    StepLearning,
+    head_name,
+    predict,
+    settle_labels,
+)
+from .session_pending import PendingAnswers
 from .session_step import SessionState, Step
 
 
@@ -26,7 +36,8 @@ from .session_step import SessionState, Step
 class Ran:
     """What running a step gave. Tokens: `tokens` the session holds, `ingest_tokens` of
     the new items, `decoded_tokens` questions and answers too; `pending` records wait; `trace`
-    is the step's span, where it is followed."""
+    is the step's span, where it is followed. `hidden` are the hidden states of the answers, where
+    they are read, and `heads` what has learnt (None: this worker does not)."""
 
     answers: Sequence[Answer]
     tokens: int
@@ -37,6 +48,8 @@ class Ran:
     pending: int
     model: str
     trace: TraceContext | None = None
+    hidden: Sequence[bytes] = ()
+    heads: FindHead | None = None
 
 
 def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
@@ -68,7 +81,7 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
     window = _slid(step, held)
     changes |= window.changes
     before = state.head.answers if state is not None else ()
-    answers, priors = _corrected(step, ran)
+    answers, learnt, predicted = _corrected(step, ran)
     answers = _judged(step, answers, before)
     if step.moves:
         changes |= {
@@ -83,14 +96,30 @@ def settle_step(step: Step, state: SessionState | None, ran: Ran) -> Head:
             "decoded_tokens": ran.decoded_tokens,
             "update_ms": ran.process_us / 1000,
             "pending": ran.pending,
-            "priors": priors,
+            **learnt,
             "trace": ran.trace,
             "ready": next((one for one in ran.answers if one.query_id == NEXT_WORD.id), None),
         }
     elif answers:
         changes["answers"] = (*head.answers, *answers)
-        changes["priors"] = priors
-    return msgspec.structs.replace(head, **changes)
+        changes |= learnt
+    after = msgspec.structs.replace(head, **changes)
+    _learn(step, state, after, predicted, ran.model)
+    return after
+
+
+def _learn(
+    step: Step, state: SessionState | None, after: Head, predicted: list[Predicted], model: str
+) -> None:
+    """Settle the step's labels, where any of its questions learns."""
+    counts = step.learning.counts  # what came of those that were sent, the plan has counted
+    step.learning = StepLearning(counts=counts)
+    if not any(query.learn for query in after.spec.flash):
+        return
+    held = state.items if state is not None else deque[Item]()
+    window = chain(reversed(step.items), islice(reversed(held), step.rewind, None))
+    pending = state.pending if state is not None else PendingAnswers()
+    settle_labels(step.learning, after, pending, step.labels, predicted, window, model)
 
 
 def next_state(step: Step, state: SessionState | None, head: Head) -> SessionState:
@@ -104,7 +133,12 @@ def next_state(step: Step, state: SessionState | None, head: Head) -> SessionSta
     last = step.last
     if last is not None and last.number < block_start(head.window, head.count):
         last = None
-    return SessionState(head, items, None if step.marks_prefix else last)
+    pending = state.pending if state is not None else PendingAnswers()
+    for waits in step.learning.changes:
+        pending.put(waits)
+    for query_id in {*pending.waiting, *pending.labelled} - {one.id for one in head.spec.flash}:
+        pending.drop(query_id)
+    return SessionState(head, items, None if step.marks_prefix else last, pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,22 +182,31 @@ def _slid(step: Step, held: deque[Item]) -> _Slid:
     )
 
 
-def _corrected(step: Step, ran: Ran) -> tuple[tuple[Answer, ...], dict[int, Prior]]:
-    """The answers as they are published, each with its time and what gave it, and the
-    priors with these answers in them."""
+def _corrected(step: Step, ran: Ran) -> tuple[tuple[Answer, ...], dict[str, Any], list[Predicted]]:
+    """The answers as they are published, each with its time and what gave it, what changes in
+    the head with these answers in its means, and what the questions' heads predicted."""
     by = AnsweredBy(model=ran.model, spec=spec_hash(step.head.spec))
-    calibrated = {query.id for query in step.head.spec.flash if query.calibrate}
-    priors = dict(step.head.priors)
+    queries = {query.id: query for query in step.head.spec.flash}
+    priors, means = dict(step.head.priors), dict(step.head.hidden_means)
     answers = []
-    for raw in ran.answers:
+    predicted = []
+    for place, raw in enumerate(ran.answers):
         if raw.query_id == NEXT_WORD.id:
             continue
+        query = queries[raw.query_id]
         answer = msgspec.structs.replace(raw, evaluated_ms=ran.evaluated_ms, answered_by=by)
-        if answer.probabilities and answer.query_id in calibrated:
+        if answer.probabilities and query.calibrate:
             prior = priors.get(answer.query_id)
             answer, priors[answer.query_id] = correct(answer, prior)
+        if query.learn and ran.heads is not None:
+            head = ran.heads(head_name(step.head.spec, query, ran.model))
+            hidden = ran.hidden[place] if ran.hidden else b""
+            if hidden:
+                hidden, means[query.id] = with_move(hidden, means.get(query.id, b""))
+            answer, made = predict(head, step.head.session_id, query, answer, hidden)
+            predicted.append(made)
         answers.append(answer)
-    return tuple(answers), priors
+    return tuple(answers), {"priors": priors, "hidden_means": means}, predicted
 
 
 def _judged(step: Step, answers: Iterable[Answer], before: Iterable[Answer]) -> tuple[Answer, ...]:

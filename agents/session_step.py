@@ -30,6 +30,9 @@ from flashfeed.models.state import Head, Item
 from flashfeed.models.trace_context import TraceContext
 from flashfeed.models.window import block_start
 
+from .session_learning import Label, StepLearning
+from .session_pending import PendingAnswers
+
 STEP_ITEMS_MAX = 256
 """Items of a step at most, however little time they take (step_size.py): it is planned in one
 go, and one message may have more."""
@@ -94,16 +97,20 @@ class LastRecord(NamedTuple):
 @dataclass(slots=True)
 class SessionState:
     """What the owner holds of a session in memory: the head, and the window's items,
-    oldest first. `last` is the newest record, where the next line may refer to it."""
+    oldest first. `last` is the newest record, where the next line may refer to it; `pending`
+    are the answers that wait for their labels."""
 
     head: Head
     items: deque[Item]
     last: LastRecord | None = None
+    pending: PendingAnswers = field(default_factory=PendingAnswers)
 
     @classmethod
-    def restored(cls, head: Head, items: Iterable[Item]) -> SessionState:
-        """The state that a head and its window's items give."""
-        state = cls(head, deque(items))
+    def restored(
+        cls, head: Head, items: Iterable[Item], pending: PendingAnswers | None = None
+    ) -> SessionState:
+        """The state that a head, its window's items and its pending answers give."""
+        state = cls(head, deque(items), pending=pending or PendingAnswers())
         begins = block_start(head.window, head.count)
         block = islice(reversed(state.items), head.count - begins)
         codec = text_codec(head.spec.text, head.spec.type)
@@ -140,7 +147,7 @@ def shrunk(state: SessionState, window_items: int) -> SessionState:
         items=len(kept),
         records=sum(item.fields is not None for item in kept),
     )
-    return SessionState.restored(head, kept)
+    return SessionState.restored(head, kept, state.pending)
 
 
 @dataclass(slots=True)
@@ -150,7 +157,8 @@ class Step:
     The window's last `rewind` items go before, and stand among `items` again where they
     stay (session_items.py). `head` is the head before the answers; `moves` says that the
     data version moves; `outcomes` has, for each offset, the error its caller gets (None: done).
-    `causes` are the traces of the records in it that are followed.
+    `causes` are the traces of the records in it that are followed. `labels` were sent for
+    answers before it, and `learning` is what comes of them and of the rules.
     """
 
     head: Head
@@ -161,6 +169,8 @@ class Step:
     outcomes: dict[int, FlashfeedError | None] = field(default_factory=dict)
     received_ms: list[int] = field(default_factory=list)
     causes: list[TraceContext] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    learning: StepLearning = field(default_factory=StepLearning)
     last: LastRecord | None = None
     creates: bool = False
     deletes: bool = False

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import FlashfeedError, RequestError
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
+from flashfeed.models.outcomes import OutcomeReport
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.tenant import check_session_id, scope_of
 from flashfeed.models.views import (
@@ -203,6 +204,11 @@ class TenantSessions:
         """Remove a standing question; returns how many remain."""
         with self._own_words():
             return await self._worker.remove_query(self._key(session_id), query_id)
+
+    async def outcome(self, session_id: str, report: OutcomeReport) -> None:
+        """What an answer's true answer turned out to be."""
+        with self._own_words():
+            await self._worker.outcome(self._key(session_id), report)
 
     # -- what does not ------------------------------------------------------------
 

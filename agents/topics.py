@@ -19,7 +19,7 @@ from flashfeed.models.errors import ConfigError, Denied, Unavailable
 
 from .connection import client_settings
 from .kafka_writer import RECORD_BYTES_MAX
-from .own_topics import EVENTS, own_topics, single
+from .own_topics import EVENTS, own_topics, paired, single
 from .rights import Right, acl_commands, denied, worker_rights
 from .rights_check import TOPIC_DENIED, check_rights, user_of
 from .unreachable import why_unreachable
@@ -63,7 +63,7 @@ async def prepare_topics(config: Config) -> Topics:
                          f"{user_of(config.kafka)!r} may not create it: make it (docs/KAFKA.md "
                          f"has partitions and settings), or grant Create: {commands}")  # fmt: skip
         counts = await partition_counts(
-            admin, [config.topics.records, config.topics.changelog, *single(config)]
+            admin, [*(name for pair in paired(config) for name in pair), *single(config)]
         )
         settings = await _settings(admin, [topic.name for topic in own_topics(config)])
     check_partitions(config, counts)
@@ -103,21 +103,22 @@ def _may_be_missing(names: Sequence[str]) -> str:
 
 def check_partitions(config: Config, counts: dict[str, int]) -> None:
     """Raises ConfigError where our topics' partitions do not fit together."""
-    topics = config.topics
-    records, changelog = counts[topics.records], counts[topics.changelog]
-    if records != changelog:
-        raise ConfigError(
-            f"topics {topics.records} and {topics.changelog} must have the same number of "
-            f"partitions, have {records} and {changelog}: partition p of one holds the sessions of "
-            "partition p of the other. Where one was given more by mistake, stop the workers, and "
-            "make both anew (docs/KAFKA.md, Topics)"
-        )
+    for one, other in paired(config):
+        if counts[one] != counts[other]:
+            raise ConfigError(
+                f"topics {one} and {other} must have the same number of partitions, have "
+                f"{counts[one]} and {counts[other]}: partition p of one holds the state of "
+                "partition p of the other. Where one was given more by mistake, stop the workers, "
+                "and make both anew (docs/KAFKA.md, Topics)"
+            )
     for name in single(config):
         if counts[name] != 1:
             raise ConfigError(
                 f"topic {name} must have one partition, has {counts[name]}: every worker reads it "
                 "in one order; delete it and start a worker, which makes it"
             )
+    topics = config.topics
+    records = counts[topics.records]
     if records != config.kafka.partitions:
         log.info(
             "topic %s has %d partitions, and keeps them; kafka.partitions = %d is for topics that "

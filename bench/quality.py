@@ -35,6 +35,7 @@ from rig import say
 from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged_model
 from flashfeed.heads.backtest import Backtest
 from flashfeed.heads.head_file import Subject, read_head, write_head
+from flashfeed.heads.moved import with_move
 from flashfeed.heads.outcome_expression import Course, LabelRule
 from flashfeed.heads.outcome_rule import OutcomeRule
 from flashfeed.heads.prior import correct
@@ -108,6 +109,7 @@ def evaluate(
         key=lambda one: one[:2],
     )
     priors: dict[str, Prior | None] = {}
+    means: dict[str, bytes] = {}
     published: list[tuple[Prediction, int]] = []
     raw: list[Forecast] = []
     for at, (_, number, record, step) in enumerate(steps):
@@ -117,7 +119,8 @@ def evaluate(
         corrected, priors[session] = correct(answer, priors.get(session))
         logs = tuple(np.log(shares_of(answer)).tolist())
         backtest.record(session, record)
-        features = Features(logs, step.hidden[place])
+        row, means[session] = with_move(step.hidden[place], means.get(session, b""))
+        features = Features(logs, row)
         backtest.answer(session, at, features, shares_of(corrected))
         for example in backtest.settle(session):
             if example.prediction.version >= SCORED_FROM:

@@ -16,7 +16,16 @@ from starlette.websockets import WebSocket
 from flashfeed.agents.service import Ownership, SessionService
 from flashfeed.models.health import Health
 
-from . import anthropic_messages, errors, events, layerscale, llama_stack, openai, realm_socket
+from . import (
+    anthropic_messages,
+    errors,
+    events,
+    layerscale,
+    llama_stack,
+    openai,
+    outcomes,
+    realm_socket,
+)
 from .caller import Sessions, Tenant
 from .cluster import ClusterDoor, cluster_router
 from .forward import Forward
@@ -101,6 +110,7 @@ def create_app(
     # Llama Stack's clients of 2025 look for OpenAI's routes there.
     app.include_router(openai.router, prefix="/v1/openai", include_in_schema=False)
     app.include_router(events.router)
+    app.include_router(outcomes.router)
     app.include_router(realm_socket.router)
     _add_unknown_socket(app)
     add_examples(app)

@@ -70,6 +70,9 @@ class FlashBody(Body):
         description="the answers it may have: 2 or more, or none",
     )
     name: str = Field(default="", max_length=100, description="a short name, for metrics")
+    learn: bool = Field(
+        default=False, description="learn from outcomes that are sent; needs choices"
+    )
     min_confidence: float = Field(
         default=0.0, ge=0, le=1, description="an answer that is less sure is `abstained`"
     )
@@ -89,6 +92,7 @@ class FlashBody(Body):
                 name=self.name,
                 choices=tuple(self.choices),
                 max_tokens=self.max_tokens,
+                learn=self.learn,
                 min_confidence=self.min_confidence,
                 hysteresis=self.hysteresis,
                 publish=self.publish,

@@ -11,6 +11,7 @@ from flashfeed.models.config import LogConfig
 from flashfeed.models.errors import ConfigError, FlashfeedError
 
 from .dead_letters_grammar import add_dead_letters, run_dead_letters
+from .heads_grammar import add_heads, run_heads
 from .replay_grammar import add_replay, run_replay
 from .targets_grammar import add_targets, run_targets
 from .top_grammar import add_top, run_top
@@ -156,6 +157,8 @@ def parser() -> argparse.ArgumentParser:
         "--html", type=Path, metavar="FILE", help="a page of it too: tables and diagrams"
     )
 
+    add_heads(commands, CONFIG_HELP)
+
     keys = commands.add_parser(
         "keys",
         help="make an API key for the bridge",
@@ -291,6 +294,8 @@ def _run(args: argparse.Namespace) -> int:
         return score(
             ScoreOptions(args.config, args.feed, args.records, args.answers, args.json, args.html)
         )
+    if args.command == "heads":
+        return run_heads(args)
     if args.command == "keys":
         from .keys import print_new_key
 

@@ -15,6 +15,8 @@ import msgspec
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.presets import codec_of
+from flashfeed.heads.head_file import Subject
+from flashfeed.heads.learner import Head
 from flashfeed.heads.outcome_rule import PENDING_MAX
 from flashfeed.heads.recorded import (
     Moment,
@@ -24,7 +26,7 @@ from flashfeed.heads.recorded import (
     Scored,
     score_question,
 )
-from flashfeed.models.config import Config
+from flashfeed.models.config import Config, SessionTemplate
 from flashfeed.models.errors import ConfigError, DecodeFault, RecordError
 from flashfeed.models.records import Trade
 from flashfeed.models.session import FlashQuery
@@ -74,23 +76,7 @@ class ScoreOptions(NamedTuple):
 
 def score(options: ScoreOptions) -> int:
     """Print the scores of the feed's questions; 1 where no answer had a label."""
-    config = load(options.config)
-    feed = config.feeds.get(options.feed)
-    if feed is None:
-        raise ConfigError(f"no feed {options.feed!r}; there are {', '.join(config.feeds)}")
-    template = config.templates[feed.template]
-    if not template.outcomes:
-        raise ConfigError(
-            f"templates.{feed.template} has no outcomes; say what the true answers are in "
-            f"[templates.{feed.template}.outcomes.NAME]"
-        )
-    records = asyncio.run(_records(config, options))
-    answers = list(_answers(options.answers))
-    if not answers:
-        raise ConfigError(
-            f"{options.answers}: no flash_ready event in it; expected what flashfeed tail --json "
-            "or flashfeed replay wrote"
-        )
+    template, records, answers = _past(options)
     queries = {query.label: query for query in template.spec().flash}
     scored = {
         name: score_question(outcome_rule(template, name), queries[name], records, answers)
@@ -108,6 +94,49 @@ def score(options: ScoreOptions) -> int:
         print(about)
         print(table(scores))
     return int(not any(one.labels for one in scores))
+
+
+def learnt_head(options: ScoreOptions, question: str) -> tuple[Head, Subject]:
+    """The head that the recorded answers to a question teach, and what it is of. Raises
+    ConfigError where they are of several models or specs: a head is of one."""
+    template, records, answers = _past(options)
+    query = next((one for one in template.spec().flash if one.label == question), None)
+    if query is None or question not in template.outcomes:
+        known = ", ".join(template.outcomes)
+        raise ConfigError(f"no question with an outcome rule {question!r}; there are {known}")
+    by = {(one.answered_by.model, one.answered_by.spec) for one in answers if one.name == question}
+    if len(by) != 1:
+        raise ConfigError(
+            f"{options.answers}: expected answers to {question} of one model and spec, "
+            f"got {len(by)}: {', '.join(sorted(map('/'.join, by)))}"
+        )
+    [(model, spec)] = by
+    scored = score_question(outcome_rule(template, question), query, records, answers)
+    return scored.backtest.head, Subject(model, spec, query.query, query.choices)
+
+
+def _past(
+    options: ScoreOptions,
+) -> tuple[SessionTemplate, list[Moment], list[RecordedAnswer]]:
+    """The template that asks, the records, and the answers."""
+    config = load(options.config)
+    feed = config.feeds.get(options.feed)
+    if feed is None:
+        raise ConfigError(f"no feed {options.feed!r}; there are {', '.join(config.feeds)}")
+    template = config.templates[feed.template]
+    if not template.outcomes:
+        raise ConfigError(
+            f"templates.{feed.template} has no outcomes; say what the true answers are in "
+            f"[templates.{feed.template}.outcomes.NAME]"
+        )
+    records = asyncio.run(_records(config, options))
+    answers = list(_answers(options.answers))
+    if not answers:
+        raise ConfigError(
+            f"{options.answers}: no flash_ready event in it; expected what flashfeed tail --json "
+            "or flashfeed replay wrote"
+        )
+    return template, records, answers
 
 
 def table(scores: list[Score]) -> str:

@@ -292,6 +292,12 @@ def _cross_checks(config: Config) -> list[str]:
         for question in template.outcomes:
             where = f"templates.{name}.outcomes.{question}"
             check(where, partial(outcome_rule, template, question))
+        for query in template.flash:
+            rule = query.outcome
+            if rule is not None:
+                where = f"templates.{name}.flash.{query.name or query.query[:40]!r}.outcome"
+                made = (rule.after, rule.label, template.type, query.choices)
+                check(where, partial(OutcomeRule, *made))
         if template.tenant and re.fullmatch(TENANT_PATTERN, template.tenant) is None:
             problems.append(
                 f"templates.{name}.tenant: expected {TENANT_RULE}, got {template.tenant!r}"

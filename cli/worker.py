@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
@@ -107,7 +106,7 @@ def tuned_for(engine: EngineConfig, model: Path) -> Tuned | None:
     return record.tuned
 
 
-def locate_models(config: Config, models: Catalogue) -> Locate:
+def locate_models(config: Config, models: Catalogue, hidden_states: bool = False) -> Locate:
     """Finds the models that sessions name beside the default one; downloads where it must."""
 
     def locate(reference: str) -> tuple[str, EngineSettings]:
@@ -115,6 +114,7 @@ def locate_models(config: Config, models: Catalogue) -> Locate:
         path = fetch(source, models.limits, progress=log.info)
         options = engine_of(config, name)
         settings = engine_settings(options, path, tuned_for(options, path))
+        settings = dataclasses.replace(settings, hidden_states=hidden_states)
         return (DEFAULT if name == models.default else name), settings
 
     return locate
@@ -151,7 +151,7 @@ def engine_for(config: Config, **changes: Any) -> Engine:
     settings = engine_settings(options, path, tuned_for(options, path))
     return Engine(
         dataclasses.replace(settings, **changes),
-        locate_models(config, models),
+        locate_models(config, models, changes.get("hidden_states", False)),
         config.models.bytes_max,
         config.models.idle_unload_s,
     )
@@ -182,7 +182,8 @@ async def _run(config: Config, trace: Path | None) -> int:
     tracing = tracing_of(config)
     if tracing is not None:
         show_traces(tracing.current)
-    engine = engine_for(config, trace=trace)
+    hidden = config.learns and config.learning.hidden_states
+    engine = engine_for(config, trace=trace, hidden_states=hidden)
     engine.start()
     tenants = bridge_options.keys.tenants
     worker = Worker(config, engine, partial(feeds_of, config), peers, tenants, tracing)
@@ -191,6 +192,7 @@ async def _run(config: Config, trace: Path | None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     servers: list[BridgeServer] = []
+    why: list[Exception] = []
 
     async def serve() -> None:
         service = await worker.start()
@@ -205,8 +207,10 @@ async def _run(config: Config, trace: Path | None) -> int:
             scheme = "https" if bridge_options.tls else "http"
             log.info("bridge on %s://%s:%d", scheme, config.bridge.host, server.port)
         worker.claims.announce(advertised_url(config, servers[0].port if servers else 0))
-        with contextlib.suppress(Exception):  # it has said why
+        try:
             await worker.failed()
+        except Exception as error:
+            why.append(error)
 
     serving = asyncio.create_task(serve(), name="worker")
     stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
@@ -227,6 +231,8 @@ async def _run(config: Config, trace: Path | None) -> int:
         await stopping.part("the engine", engine.stop(), STOP_MAX_S)
         if tracing is not None:
             await stopping.part("the traces", asyncio.to_thread(tracing.close), 2.0)
+    for one in why:  # again, behind what its parts said as they stopped: it is looked for last
+        log.critical("%s", one if isinstance(one, FlashfeedError) else repr(one))
     return 0 if stop.is_set() else 1
 
 

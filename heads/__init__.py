@@ -6,7 +6,9 @@ verdict.py       does an answer change, is it sure enough, does it go out?
 learner.py       a question's head: forecasters that learn from labels, the best one answers
   softmax.py         scores to probabilities, and calibrated scores (Platt)
   probe.py           a probability read from the hidden state
+  moved.py           the hidden state, and how it moved
   session_bias.py    what one session does differently
+  one_thread.py      the same fit on every machine
   conformal.py       answer sets that hold the truth 9 times of 10
 head_file.py     a head as bytes, and only a head of this model and question back
 scorecard.py     how right the answers were

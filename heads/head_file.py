@@ -21,26 +21,19 @@ import msgspec
 import numpy as np
 
 from flashfeed.models.errors import RequestError
-from flashfeed.models.learning import Example, Forecaster
+from flashfeed.models.learning import Example, Forecaster, Subject
 
 from .conformal import LEVEL_MAX
 from .learner import EXAMPLES_MAX, SESSIONS_MAX, Head, Weights, hidden_row
 from .probe import Probe
 from .softmax import Matrix, Scaling
 
+__all__ = ["BYTES_MAX", "FORMAT", "HIDDEN_MAX", "MAGIC", "Subject", "read_head", "write_head"]
+
 MAGIC: Final = b"flashfeed-head\n"
 FORMAT: Final = 1
 BYTES_MAX: Final = 64 << 20
 HIDDEN_MAX: Final = 1 << 15
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """What a head is of: another subject is another head."""
-
-    model: str
-    spec: str
-    query: str
-    choices: tuple[str, ...]
 
 
 class _Scaling(msgspec.Struct, frozen=True, array_like=True):

@@ -38,6 +38,7 @@ from flashfeed.models.learning import (
 )
 
 from .conformal import AdaptiveSets
+from .one_thread import use_one_thread
 from .probe import Probe, fit_probe
 from .session_bias import SessionBias
 from .softmax import Matrix, Scaling, bounded, fit_scaling
@@ -188,6 +189,7 @@ class Head:
 
     def _fit(self) -> None:
         """Fits everything on the examples that are kept."""
+        use_one_thread()
         self.fitted_at = self.version
         labels = np.array([example.label for example in self.examples], np.int64)
         if len(np.unique(labels)) < 2:

@@ -17,7 +17,7 @@ import msgspec
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.learning import Example, Features, Forecast
 from flashfeed.models.records import Record
-from flashfeed.models.session import FlashQuery
+from flashfeed.models.session import AnsweredBy, FlashQuery
 
 from .backtest import Backtest
 from .outcome_rule import OutcomeRule
@@ -35,6 +35,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
     event_time: str | None
     probabilities: dict[str, float]
     raw: dict[str, Any] | None = None
+    answered_by: AnsweredBy = AnsweredBy(model="", spec="")
 
 
 class Moment(NamedTuple):

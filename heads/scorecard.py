@@ -95,9 +95,9 @@ class Scorecard:
     def scores(self) -> Scores:
         """The figures up to here."""
         n = self.labels
-        if not n:
-            return Scores(0)
         kept = list(self.kept)
+        if not kept:
+            return Scores(n)
         forecasts = np.array([one.forecast for one in kept])
         labels = np.array([one.label for one in kept])
         low, high = skill_interval(

@@ -15,6 +15,7 @@ from .feed import MappingSpec
 from .session import (
     QUEUE_RECORDS_MAX,
     FlashQuery,
+    OutcomeSpec,
     Overflow,
     SessionSpec,
     WindowSpec,
@@ -130,6 +131,11 @@ class TopicsConfig(_Table, frozen=True, kw_only=True):
     births: NonEmpty = "flashfeed.births"
     control: NonEmpty = "flashfeed.control"
     replies: NonEmpty = "flashfeed.replies"
+    outcomes: NonEmpty = "flashfeed.outcomes"
+    examples: NonEmpty = "flashfeed.examples"
+    reservoirs: NonEmpty = "flashfeed.reservoirs"
+    heads: NonEmpty = "flashfeed.heads"
+    scores: NonEmpty = "flashfeed.scores"
 
     def __post_init__(self) -> None:
         names = [getattr(self, field) for field in self.__struct_fields__]
@@ -151,6 +157,16 @@ class ControlConfig(_Table, frozen=True, kw_only=True):
 
     enabled: bool = True
     reply_topics: tuple[NonEmpty, ...] = ()
+
+
+class LearningConfig(_Table, frozen=True, kw_only=True):
+    """Questions that learn (`learn = true`). `enabled` none: where a template has one. With
+    `hidden_states` heads read the model's hidden states, which costs each pass a few percent;
+    without, they calibrate its probabilities alone. `heads_max` bounds the group's heads."""
+
+    enabled: bool | None = None
+    hidden_states: bool = True
+    heads_max: Positive = 256
 
 
 KvType = Literal["f16", "q8_0", "bf16", "f32"]
@@ -330,20 +346,12 @@ class TracesConfig(_Table, frozen=True, kw_only=True):
     sample_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
 
-class OutcomeConfig(_Table, frozen=True, kw_only=True):
-    """When and how the true answer to a question shows in the session's own later records:
-    `after` so many of them (`5 records`) or a time (`30m`, in event time), as `label` says
-    (heads/outcome_expression.py has the language)."""
-
-    label: NonEmpty
-    after: NonEmpty
-
-
 class SessionTemplate(_Table, frozen=True, kw_only=True):
     """What a session is made from: the fields of a session spec, without ids.
 
-    `outcomes` say, by the questions' names, what their true answers were. No session
-    knows them: `flashfeed score` holds recorded answers against them.
+    `outcomes` say, by the questions' names, what their true answers were: `flashfeed score`
+    holds recorded answers against them, and a question with `learn = true` learns from them.
+    No session knows those of the others.
     """
 
     type: Literal["ohlcv", "iot", "vitals", "spatial", "event"]
@@ -359,14 +367,21 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     queue_records: Annotated[int, msgspec.Meta(ge=0, le=QUEUE_RECORDS_MAX)] = 0
     window: WindowSpec = WindowSpec()
     flash: tuple[FlashQuery, ...] = ()
-    outcomes: dict[str, OutcomeConfig] = {}
+    outcomes: dict[str, OutcomeSpec] = {}
 
     def spec(self) -> SessionSpec:
         """The session spec that this template gives."""
         fields = msgspec.to_builtins(self)
         del fields["outcomes"]
         # By conversion, which checks every bound; a constructor checks none.
-        return with_query_ids(msgspec.convert(fields, SessionSpec))
+        spec = with_query_ids(msgspec.convert(fields, SessionSpec))
+        ruled = tuple(
+            msgspec.structs.replace(query, outcome=query.outcome or self.outcomes.get(query.label))
+            if query.learn
+            else query
+            for query in spec.flash
+        )
+        return msgspec.structs.replace(spec, flash=ruled)
 
 
 class FeedConfig(_Table, frozen=True, kw_only=True):
@@ -423,6 +438,7 @@ class Config(_Table, frozen=True, kw_only=True):
     topics: TopicsConfig = TopicsConfig()
     output: OutputConfig = OutputConfig()
     control: ControlConfig = ControlConfig()
+    learning: LearningConfig = LearningConfig()
     engine: EngineConfig = EngineConfig()
     models: ModelsConfig = ModelsConfig()
     model: dict[NonEmpty, ModelConfig] = {}
@@ -434,3 +450,10 @@ class Config(_Table, frozen=True, kw_only=True):
     feeds: dict[str, FeedConfig] = {}
     templates: dict[str, SessionTemplate] = {}
     pipelines: dict[NonEmpty, PipelineConfig] = {}
+
+    @property
+    def learns(self) -> bool:
+        """Whether this worker's questions may learn."""
+        if self.learning.enabled is not None:
+            return self.learning.enabled
+        return any(query.learn for one in self.templates.values() for query in one.flash)

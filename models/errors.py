@@ -102,6 +102,22 @@ class SessionUnknown(FlashfeedError):
     reason = "session_unknown"
 
 
+class OutcomeLate(FlashfeedError):
+    """An outcome of an answer that is no longer kept, or never was."""
+
+    status = 404
+    code = "outcome_late"
+    reason = "outcome_late"
+
+
+class OutcomeContradicts(FlashfeedError):
+    """Another outcome of the same answer was applied before; it stands."""
+
+    status = 409
+    code = "outcome_contradicts"
+    reason = "outcome_contradicts"
+
+
 class SessionsFull(FlashfeedError):
     """A feed has all the sessions that it may make by itself."""
 

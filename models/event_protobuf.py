@@ -166,7 +166,10 @@ def _fill(message: Any, fields: dict[str, Any]) -> None:
                 _fill(target, value)
         elif isinstance(value, list | tuple):
             for one in value:
-                _fill(getattr(message, name).add(), one)
+                if isinstance(one, dict):
+                    _fill(getattr(message, name).add(), one)
+                else:
+                    getattr(message, name).append(one)
         else:
             setattr(message, name, value)
 
@@ -179,7 +182,8 @@ def _fields(message: Any) -> dict[str, Any]:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             out[field.name] = dict(value)
         elif field.is_repeated:
-            out[field.name] = [_fields(one) for one in value]
+            nested = field.message_type is not None
+            out[field.name] = [_fields(one) if nested else one for one in value]
         elif field.has_presence and not message.HasField(field.name):
             out[field.name] = None
         elif field.message_type is not None:

@@ -15,7 +15,7 @@ import msgspec
 
 from .origins import Origin
 from .records import StreamType
-from .session import AnsweredBy, RawAnswer
+from .session import AnsweredBy, Learned, RawAnswer
 
 EventType: TypeAlias = Literal["flashfeed.flash_ready", "flashfeed.data_updated"]
 Headers: TypeAlias = list[tuple[str, bytes]]
@@ -29,7 +29,8 @@ class FlashReady(msgspec.Struct, frozen=True):
     `raw` is what the model said before the prior correction; null where the answer was
     not corrected (free text, or `calibrate = false`). `abstained`: it is less sure than the
     question's `min_confidence`. `held`: `hysteresis` kept the value that stood, though another
-    choice is likelier; `confidence` is that value's.
+    choice is likelier; `confidence` is that value's. `learned` is what the question's head made
+    of it, where it learns.
     """
 
     session_id: str
@@ -53,6 +54,7 @@ class FlashReady(msgspec.Struct, frozen=True):
     raw: RawAnswer | None = None
     abstained: bool = False
     held: bool = False
+    learned: Learned | None = None
 
 
 class DataUpdated(msgspec.Struct, frozen=True):

@@ -117,6 +117,18 @@ class RemoveQuery(_Message, frozen=True, kw_only=True, tag="remove_query"):
     query_id: int
 
 
+class Outcome(_Message, frozen=True, kw_only=True, tag="outcome"):
+    """What the true answer turned out to be (outcomes.py) to the question of that name or id:
+    of the answer at a data version (0: not named so), or with that event id. It changes no
+    answer, and no data version."""
+
+    query: int | str
+    label: str
+    data_version: int = 0
+    event_id: str = ""
+    time: float | None = None
+
+
 class Delete(_Message, frozen=True, kw_only=True, tag="delete"):
     """The end of the session. With `idle_since` only where no message came for the session
     after that offset of `flashfeed.records`."""
@@ -124,7 +136,9 @@ class Delete(_Message, frozen=True, kw_only=True, tag="delete"):
     idle_since: int | None = None
 
 
-Message: TypeAlias = Records | Create | Append | MarkPrefix | AddQuery | RemoveQuery | Delete
+Message: TypeAlias = (
+    Records | Create | Append | MarkPrefix | AddQuery | RemoveQuery | Outcome | Delete
+)
 
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 

@@ -29,10 +29,21 @@ MaxTokens = Annotated[int, msgspec.Meta(ge=1, le=512)]
 Name = Annotated[str, msgspec.Meta(max_length=200)]
 
 
+class OutcomeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When and how the true answer to a question shows in the session's own later records:
+    `after` so many of them (`5 records`) or a time (`30m`, in event time), as `label` says
+    (heads/outcome_expression.py has the language)."""
+
+    label: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    after: Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
+
+
 class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A standing question. With `choices` the answer is one of them, and its confidence
     their softmax; without, it is free text of at most `max_tokens` tokens. `calibrate`
-    corrects the choices by what the model favours over the stream (heads/prior.py)."""
+    corrects the choices by what the model favours over the stream (heads/prior.py). With
+    `learn` a head learns from the true answers as they come, and answers (heads/learner.py):
+    from outcomes that are sent, and from those that the rule `outcome` gives."""
 
     query: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
     name: str = ""
@@ -44,8 +55,14 @@ class FlashQuery(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     publish: Publish = "all"
     id: int = 0
     calibrate: bool = True
+    learn: bool = False
+    outcome: OutcomeSpec | None = None
 
     def __post_init__(self) -> None:
+        if self.learn and not self.choices:
+            raise ValueError("expected choices where learn is true: a label is one of them")
+        if self.outcome is not None and not self.learn:
+            raise ValueError("expected learn = true beside outcome")
         if len(self.choices) == 1 or len(self.choices) > CHOICES_MAX:
             raise ValueError(f"expected 2 to {CHOICES_MAX} choices, got {len(self.choices)}")
         if len(set(self.choices)) != len(self.choices):
@@ -135,11 +152,30 @@ def with_query_ids(spec: SessionSpec) -> SessionSpec:
     return msgspec.structs.replace(spec, flash=numbered)
 
 
-class AnsweredBy(msgspec.Struct, frozen=True):
-    """What gave an answer: hashes of the model file and of the session's spec."""
+class AnsweredBy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What gave an answer: hashes of the model file and of the session's spec, and of a
+    question that learns which forecaster (models/learning.py), and how many labels its head
+    had learnt."""
 
     model: str
     spec: str
+    head: str | None = None
+    head_version: int | None = None
+
+
+class PartForecast(msgspec.Struct, frozen=True):
+    """What one forecaster of a head said of an answer."""
+
+    forecaster: str
+    probabilities: dict[str, float]
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What a question's head made of an answer: what each of its forecasters said, and the
+    choices that hold the true one 9 times of 10, the likeliest first."""
+
+    forecasts: tuple[PartForecast, ...]
+    answer_set: tuple[str, ...]
 
 
 class RawAnswer(msgspec.Struct, frozen=True):
@@ -161,7 +197,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     the id of the first one (-1 for choices). `evaluated_ms` and
     `answered_by` are the owner's to fill in, and so are `held` and `abstained`
     (heads/verdict.py), and `raw`: where it is set, the
-    answer is corrected (heads/prior.py) and `raw` is what it was before.
+    answer is corrected (heads/prior.py) and `raw` is what it was before. `learned` is what
+    the question's head said, where it learns.
     """
 
     query_id: int
@@ -176,3 +213,4 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     evaluated_ms: int = 0
     answered_by: AnsweredBy = AnsweredBy(model="", spec="")
     raw: RawAnswer | None = None
+    learned: Learned | None = None

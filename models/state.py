@@ -92,7 +92,8 @@ class Head(msgspec.Struct, frozen=True):
     `pre_decode`), `trace` (the step that made it, where that is followed) belong to the last
     version, and `previous` holds each query's answer before it, so that its events can be
     published again, byte for byte, under the same ids; `abstained_before` are the queries whose
-    answer before abstained. `priors` are by query id; `assembly` is
+    answer before abstained. `priors` are by query id, and so are `hidden_means`, of questions that
+    learn (heads/moved.py); `assembly` is
     what later records are put together with. `feed` is the feed that made the session by
     itself ("": somebody asked for it). `failed` says why the session takes no more records; ""
     while it does.
@@ -128,6 +129,7 @@ class Head(msgspec.Struct, frozen=True):
     previous: dict[int, str] = {}
     abstained_before: tuple[int, ...] = ()
     priors: dict[int, Prior] = {}
+    hidden_means: dict[int, bytes] = {}
     tokens: int = 0
     ingest_tokens: int = 0
     decoded_tokens: int = 0

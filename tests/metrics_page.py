@@ -10,6 +10,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Metric
 
 from flashfeed.agents.metrics import Metrics
+from flashfeed.agents.metrics_learning import LABELS, SCORES
 from flashfeed.cli.probe import ProbeMetrics
 
 PAGE = Path(__file__).parents[1] / "docs" / "METRICS.md"
@@ -23,8 +24,8 @@ HEAD = """# Metrics
 
 What a worker's `/metrics` exports, in base SI units; written by
 `pytest tests/cli/test_metrics.py --write-metrics`. A session's id is never a label: `tenant`,
-`feed` and `query` are names of the configuration, `type` is a session's. What else a tenant
-calls its own is `other`. A tenant's key reads three figures of its own alone:
+`feed` and `query` are names of the configuration, `type` is a session's, `spec` a hash. What
+else a tenant calls its own is `other`. A tenant's key reads three figures of its own alone:
 `flashfeed_sessions`, `flashfeed_session_tokens` (held by its sessions) and
 `flashfeed_queued_records` (that wait).
 
@@ -41,8 +42,15 @@ GPU = (
     ("flashfeed_gpu_memory_used_bytes", "Memory of a GPU in use, by whomever."),
 )
 """Only with the `gpu` extra and NVIDIA's driver."""
-ELSEWHERE = {"flashfeed_silent_partitions": ("topic",)}
-"""Labels of what agents/stall_watch.py registers, before its first look."""
+ELSEWHERE: dict[str, tuple[str, ...]] = {"flashfeed_silent_partitions": ("topic",)}
+"""Labels of what agents/stall_watch.py registers, before its first look, and of LEARNT."""
+LEARNT = {
+    "flashfeed_score_labels",
+    "flashfeed_head_drifted_labels",
+    *(f"flashfeed_score_{short}" for short, _ in SCORES.values()),
+}
+"""Only where questions learn."""
+ELSEWHERE |= dict.fromkeys(LEARNT, LABELS)
 PROBE = "flashfeed_probe"
 """How the names of what `flashfeed probe --every` exports begin."""
 

@@ -17,15 +17,18 @@ position.py   where a reader is: stores, ids that were seen
 reader.py     what both sources share: each event once, sync and async
 topics.py     over Kafka
 session.py    over HTTP
+outcomes.py   what answers' true answers turned out to be, sent to flashfeed
 errors.py     what a reader raises
 
 Light: neither Faust, the engine nor the bridge is loaded. May import flashfeed.models.
 """
 
 from flashfeed.models.events import DataUpdated, FlashReady
+from flashfeed.models.outcomes import OutcomeReport, SentOutcome
 
 from .errors import ClientError, MalformedPosition, PositionLost, Refused, Unreachable
 from .event import AnswerRemoved, Data, Event, Wanted
+from .outcomes import report_outcome, send_outcomes
 from .position import Position, PositionFile, PositionStore
 from .session import SessionEvents
 from .topics import ANSWERS, DATA_UPDATED, FLASH_READY, TopicEvents
@@ -41,13 +44,17 @@ __all__ = [
     "Event",
     "FlashReady",
     "MalformedPosition",
+    "OutcomeReport",
     "Position",
     "PositionFile",
     "PositionLost",
     "PositionStore",
     "Refused",
+    "SentOutcome",
     "SessionEvents",
     "TopicEvents",
     "Unreachable",
     "Wanted",
+    "report_outcome",
+    "send_outcomes",
 ]

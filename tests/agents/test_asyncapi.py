@@ -14,6 +14,7 @@ from flashfeed.models.config import (
     Config,
     FeedConfig,
     KafkaConfig,
+    LearningConfig,
     OutputConfig,
     SaslConfig,
     SchemaRegistryConfig,
@@ -34,6 +35,7 @@ CONFIGS = {
     "defaults": Config(),
     "secure": Config(kafka=SECURE),
     "registry": Config(schema_registry=SchemaRegistryConfig(url="http://r", kind="apicurio_v2")),
+    "learning": Config(learning=LearningConfig(enabled=True)),
     "avro": Config(output=OutputConfig(format="avro")),
     "protobuf": Config(output=OutputConfig(format="protobuf")),
     "feeds": Config(

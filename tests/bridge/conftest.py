@@ -23,12 +23,14 @@ from flashfeed.models.chat import ChatRequest
 from flashfeed.models.errors import (
     FlashfeedError,
     ModelUnknown,
+    RequestError,
     SessionExists,
     SessionUnknown,
     ValidationFault,
 )
 from flashfeed.models.events import AnsweredBy, DataUpdated, FlashReady, iso_time
 from flashfeed.models.generation import GeneratedPiece, GenerateOptions, PlainPrompt
+from flashfeed.models.outcomes import OutcomeReport
 from flashfeed.models.records import make_record, record_fields
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec, with_query_ids
 from flashfeed.models.state import Counters
@@ -130,6 +132,11 @@ class MemoryService:
 
     async def inspect(self, session_id: str) -> Inspection:
         return Inspection(self.get(session_id), "\n".join(self._at(session_id).text))
+
+    async def outcome(self, session_id: str, report: OutcomeReport) -> None:
+        learns = {query.label for query in self._at(session_id).spec.flash if query.learn}
+        if report.query not in learns:
+            raise RequestError(f"query: expected one that learns, got {report.query!r}")
 
     async def delete(self, session_id: str) -> None:
         for subscriber in self._at(session_id).subscribers:

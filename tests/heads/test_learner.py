@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +112,29 @@ def test_a_head_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     taught(head, ((name, features, number % 2) for number, name in enumerate(names)))
     assert len(head.examples) == EXAMPLES_MAX
     assert len(head.last) == SESSIONS_MAX
+
+
+def test_a_fit_is_the_same_whatever_threads_there_are() -> None:
+    """How BLAS deals its sums out to threads changes their last bits."""
+    code = (
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parent)]!r}\n"
+        "from flashfeed.heads.learner import Head\n"
+        "from synthetic import stream, taught\n"
+        "import hashlib, numpy\n"
+        "head = Head(2); taught(head, stream(64, 1.0, 1.0))\n"
+        "from flashfeed.heads.probe import fit_probe\n"
+        "random = numpy.random.default_rng(0)\n"
+        "x, y = random.normal(size=(400, 300)), random.integers(0, 2, 400)\n"
+        "print(hashlib.sha256(fit_probe(x, y, 2).weights.tobytes()).hexdigest())\n"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1

@@ -25,7 +25,8 @@ from kafka_cluster import Broker, Door, bootstrap, kafka_cluster
 
 SECRET_ENV = "FLASHFEED_CHAOS_SECRET"
 SOURCE, PARTITIONS = "candles", 4
-DISK_MB = 48
+DISK_MB_MIN = 48
+"""A session takes some 5 MB."""
 SUPERVISE_S = 0.3
 RESTART_S = 1.0
 """What keeps a worker alive in production waits so long as well."""
@@ -82,11 +83,11 @@ class Disk:
     """The folder of a worker's snapshots: a tmpfs where we may mount one; elsewhere its
     process is forbidden to write files of any size, its log among them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size_mb: int) -> None:
         folder.mkdir()
         folder.chmod(0o700)
         self.folder = folder
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=700", "chaos", str(folder)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "chaos", str(folder)]
         self.mounted = (
             os.geteuid() == 0
             and subprocess.run(mount, check=False, capture_output=True).returncode == 0
@@ -213,6 +214,7 @@ async def rig(
     doors = [
         {name: Door(free_port(), free_port()) for name in names} for _ in range(brokers)
     ]  # by broker
+    size_mb = max(DISK_MB_MIN, 2 * sessions)
     seats: list[Seat] = []
     supervisors: list[asyncio.Task[None]] = []
     with contextlib.ExitStack() as stack:
@@ -227,7 +229,7 @@ async def rig(
                 folder = home / name
                 folder.mkdir()
                 port = free_port()
-                disk = Disk(folder / "snapshots")
+                disk = Disk(folder / "snapshots", size_mb)
                 stack.callback(disk.remove)
                 text = CONFIG.format(
                     brokers=",".join(f"127.0.0.1:{link.port}" for link in links),
@@ -237,9 +239,9 @@ async def rig(
                     port=port,
                     secret_env=SECRET_ENV,
                     sessions_max=sessions + 16,
-                    seats=max(8, sessions // 2),
+                    seats=max(8, sessions // 4),
                     snapshots=disk.folder,
-                    snapshot_bytes=DISK_MB * 700_000,
+                    snapshot_bytes=size_mb * 700_000,
                     source=SOURCE,
                 )
                 config = folder / "flashfeed.toml"

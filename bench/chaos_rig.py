@@ -20,6 +20,7 @@ from chaos_network import Link
 
 from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.worker_process import start_worker, stop_worker, wait_until_ready
+from flashfeed.models.errors import Unavailable
 
 from kafka_cluster import Broker, Door, bootstrap, kafka_cluster
 
@@ -28,6 +29,7 @@ SOURCE, PARTITIONS = "candles", 4
 DISK_MB_MIN = 48
 """A session takes some 5 MB."""
 SUPERVISE_S = 0.3
+READY_TRIES = 4
 RESTART_S = 1.0
 """What keeps a worker alive in production waits so long as well."""
 CONFIG = """
@@ -151,6 +153,17 @@ class Seat:
         """Start it; returns before it is ready."""
         self.process = start_worker(self.config, self.log)
 
+    def ready(self) -> None:
+        """Wait until it answers; on a busy machine that may take a while."""
+        for _ in range(READY_TRIES):
+            try:
+                wait_until_ready(self.port, self.running, self.log)
+                return
+            except Unavailable:
+                if self.running.poll() is not None:
+                    raise
+        raise Unavailable(f"{self.log.parent.name} did not get ready")
+
     async def supervise(self) -> None:
         """Start it again whenever it has ended."""
         while True:
@@ -250,7 +263,7 @@ async def rig(
             for seat in seats:
                 seat.start()
             for seat in seats:
-                await asyncio.to_thread(wait_until_ready, seat.port, seat.running, seat.log)
+                await asyncio.to_thread(seat.ready)
             supervisors = [asyncio.create_task(seat.supervise()) for seat in seats]
             yield Rig(running, seats)
         finally:

@@ -242,6 +242,13 @@ class Learner:
                     raw.topic, raw.partition, raw.offset, error,
                 )  # fmt: skip
                 continue
+            except Exception:  # ours to mend; the partition goes on (invariant 6)
+                done.counts["refused"] += 1
+                log.exception(
+                    "%s[%d] offset %d: an example was not learnt",
+                    raw.topic, raw.partition, raw.offset,
+                )  # fmt: skip
+                continue
             partition.heads[key] = learning
             learning.offset = int(raw.offset)
             done.counts["learnt"] += 1

@@ -327,7 +327,8 @@ class Partitions:
         if partition.live:
             await self._route(partition, batch, acknowledge)
         else:  # others do not wait for it; the transport bounds how many there are
-            partition.parked.append((batch, acknowledge))
+            parked = [one for one in partition.parked if one[0].epoch >= batch.epoch]
+            partition.parked = [*parked, (batch, acknowledge)]
 
     async def _route(self, partition: Partition, batch: Batch, acknowledge: Acknowledge) -> None:
         letters: list[DeadLetter] = []
@@ -351,6 +352,8 @@ class Partitions:
         if not routed:
             acknowledge()
             return
+        # What was handed out before a rebalance is read again, and acknowledged then.
+        partition.batches = [one for one in partition.batches if one.batch.epoch >= batch.epoch]
         partition.batches.append(_Unsettled(batch, {one.offset for _, one in routed}, acknowledge))
         self._forget_gone(partition, len(routed))
         for session_id, one in routed:

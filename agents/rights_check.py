@@ -27,7 +27,7 @@ NOT_TOLD: Final = -(2**31)
 TOPIC_DENIED, GROUP_DENIED = 29, 30
 
 
-class _MetadataResponse(Response):
+class _MetadataResponse(Response):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 8
     SCHEMA = Schema(
@@ -68,7 +68,7 @@ class _MetadataResponse(Response):
     )
 
 
-class _MetadataRequest(RequestStruct):
+class _MetadataRequest(RequestStruct):  # type: ignore[misc]
     API_KEY = 3
     API_VERSION = 8
     RESPONSE_TYPE = _MetadataResponse
@@ -80,7 +80,7 @@ class _MetadataRequest(RequestStruct):
     )
 
 
-class _TopicRights(Request[_MetadataRequest]):
+class _TopicRights(Request[_MetadataRequest]):  # type: ignore[misc]
     API_KEY = 3
 
     def __init__(self, topics: Sequence[str]) -> None:
@@ -90,7 +90,7 @@ class _TopicRights(Request[_MetadataRequest]):
         return request_struct_class(self._topics, False, False, True)
 
 
-class _GroupsResponse(Response):
+class _GroupsResponse(Response):  # type: ignore[misc]
     API_KEY = 15
     API_VERSION = 3
     SCHEMA = Schema(
@@ -119,14 +119,14 @@ class _GroupsResponse(Response):
     )
 
 
-class _GroupsRequest(RequestStruct):
+class _GroupsRequest(RequestStruct):  # type: ignore[misc]
     API_KEY = 15
     API_VERSION = 3
     RESPONSE_TYPE = _GroupsResponse
     SCHEMA = Schema(("groups", Array(String("utf-8"))), ("include_authorized_operations", Boolean))
 
 
-class _GroupRights(Request[_GroupsRequest]):
+class _GroupRights(Request[_GroupsRequest]):  # type: ignore[misc]
     API_KEY = 15
 
     def __init__(self, groups: Sequence[str]) -> None:

@@ -108,6 +108,7 @@ class SessionOwner:
         self._parts = parts
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
         self._waiting: list[Waiting] = []
+        self._unsettled: set[int] = set()
         self._cost: StepCost | None = None
         self._applies = False
         self._rested: asyncio.Event | None = None
@@ -173,7 +174,12 @@ class SessionOwner:
         await self._engine.close(save=not self.busy)
 
     def put(self, one: Waiting) -> None:
-        """Hand over a message, in offset order."""
+        """Hand over a message, in offset order. One that waits already (a rebalance had it read
+        again) waits once, however many rebalances there are: its place is bounded, and what
+        is too much is not told by repeats (invariant 7)."""
+        if one.offset in self._unsettled:
+            return
+        self._unsettled.add(one.offset)
         self.arrived_ms = int(time.time() * 1000)
         if self._parts.tracing is not None:
             one = one._replace(arrived_ns=time.time_ns())
@@ -371,6 +377,7 @@ class SessionOwner:
             topics = [one.topic for one in out.published if one.topic in ours]
             trace.published(step, done.update, topics)
         for one in step.messages:
+            self._unsettled.discard(one.offset)
             parts.settled(self.partition, one.offset, step.outcomes.get(one.offset))
 
     async def _committed(self, done: _Done, head: Head) -> None:

@@ -19,6 +19,9 @@ much data as takes as long as they do. Else a session with many questions would 
 ask them: so data has at least half of every full step, and the step takes at most
 max(step_s, 2 * fixed_s).
 
+A step that merges (`overflow = "coalesce"`, over its bound) is not sized here: it has at most
+MERGED_LINES_MAX lines.
+
 Of a step's items only those are decoded that its window still holds behind it, and where the
 window is exact they are decoded twice (the junior's copy comes before the session's next
 step). So more items may cost less: the largest step that fits is taken.

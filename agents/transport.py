@@ -23,13 +23,14 @@ from typing import Any, ClassVar, NamedTuple
 import faust
 import faust.transport.drivers as faust_drivers
 from aiokafka.errors import IllegalStateError, KafkaError
-from aiokafka.structs import ConsumerRecord, TopicPartition
+from aiokafka.structs import TopicPartition
 from faust.transport.conductor import Conductor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from flashfeed.codecs.mapping import Source
 
+from .fetched_record import FetchedRecord, unpack_lightly
 from .group_member import carry_instance_id, group_error
 from .offsets import PartitionOffsets
 
@@ -47,7 +48,7 @@ class Batch(NamedTuple):
     topic: str
     partition: int
     epoch: int
-    records: list[ConsumerRecord[bytes, bytes]]
+    records: list[FetchedRecord]
 
     @property
     def first(self) -> int:
@@ -71,12 +72,12 @@ class Behind(NamedTuple):
     held_back: bool = False
 
 
-def times_of(records: list[ConsumerRecord[bytes, bytes]]) -> tuple[int, int]:
+def times_of(records: list[FetchedRecord]) -> tuple[int, int]:
     """Kafka's times of a batch's first and last record."""
     return records[0].timestamp or 0, records[-1].timestamp or 0
 
 
-def source_of(raw: ConsumerRecord[bytes, bytes]) -> Source:
+def source_of(raw: FetchedRecord) -> Source:
     """What a fetched record has beside its value."""
     return Source(raw.key, raw.topic, raw.timestamp, raw.headers)
 
@@ -358,4 +359,5 @@ class BatchTransport(driver.Transport):
 
 def register() -> None:
     """Make `flashfeed://` a broker URL that Faust knows. Idempotent."""
+    unpack_lightly()
     faust_drivers.TRANSPORTS.aliases[SCHEME] = f"{__name__}:BatchTransport"

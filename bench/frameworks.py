@@ -38,7 +38,7 @@ from clock import COMMIT_S, Clock
 
 TOPIC = "candles"
 BATCH_RECORDS = 2_000
-"""What one call may give: more was slower with confluent, fewer too."""
+"""What one `consume` may give."""
 
 
 def confluent(broker: str, group: str, clock: Clock) -> None:

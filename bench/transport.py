@@ -59,19 +59,19 @@ THEIRS = str(HERE / "frameworks.py")
 SYMBOLS, SPREAD_SYMBOLS = 32, 1000
 ROUNDS = 3
 READERS = {
-    "raw": 240_000,
-    "batched": 240_000,
-    "stock": 10_000,
-    "take": 10_000,
-    "confluent": 240_000,
-    "quix": 60_000,
-    "faststream_aiokafka": 240_000,
-    "faststream_confluent": 240_000,
+    "raw": 200_000,
+    "batched": 200_000,
+    "stock": 6_000,
+    "take": 6_000,
+    "confluent": 200_000,
+    "quix": 40_000,
+    "faststream_aiokafka": 200_000,
+    "faststream_confluent": 200_000,
 }
 """Who reads only, and how many records."""
 RECORDS = {
-    "tansu": READERS | {"mapped": 120_000, "applied": 40_000, "spread": 20_000},
-    "kafka": READERS | {"transactions": 40_000, "ordered": 40_000},
+    "tansu": READERS | {"mapped": 100_000, "applied": 30_000, "spread": 10_000},
+    "kafka": READERS | {"transactions": 30_000, "ordered": 30_000},
 }
 FRAMEWORKS = ("stock", "take", "quix", "faststream_aiokafka", "faststream_confluent")
 IN_THEIR_ENVIRONMENT = ("confluent", "quix", "faststream_aiokafka", "faststream_confluent")

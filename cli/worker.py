@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
@@ -193,6 +192,7 @@ async def _run(config: Config, trace: Path | None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     servers: list[BridgeServer] = []
+    why: list[Exception] = []
 
     async def serve() -> None:
         service = await worker.start()
@@ -207,8 +207,10 @@ async def _run(config: Config, trace: Path | None) -> int:
             scheme = "https" if bridge_options.tls else "http"
             log.info("bridge on %s://%s:%d", scheme, config.bridge.host, server.port)
         worker.claims.announce(advertised_url(config, servers[0].port if servers else 0))
-        with contextlib.suppress(Exception):  # it has said why
+        try:
             await worker.failed()
+        except Exception as error:
+            why.append(error)
 
     serving = asyncio.create_task(serve(), name="worker")
     stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
@@ -229,6 +231,8 @@ async def _run(config: Config, trace: Path | None) -> int:
         await stopping.part("the engine", engine.stop(), STOP_MAX_S)
         if tracing is not None:
             await stopping.part("the traces", asyncio.to_thread(tracing.close), 2.0)
+    for one in why:  # again, behind what its parts said as they stopped: it is looked for last
+        log.critical("%s", one if isinstance(one, FlashfeedError) else repr(one))
     return 0 if stop.is_set() else 1
 
 

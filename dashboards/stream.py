@@ -141,12 +141,17 @@ BOARD = Board(
         Row(
             "Standing still",
             (
-                by(
-                    "instance",
+                Panel(
                     "Paused partitions",
-                    "Feed partitions that wait for a schema or a Sparkplug birth.",
+                    "paused: feed partitions that wait for a schema or a Sparkplug birth; held "
+                    "back: not fetched, since what was fetched is not done; and the records that "
+                    "wait in the workers meanwhile.",
                     "short",
-                    total("flashfeed_paused_partitions", WORKER, "instance"),
+                    (
+                        Query(total("flashfeed_paused_partitions", WORKER), "paused"),
+                        Query(total("flashfeed_held_back_partitions", WORKER), "held back"),
+                        Query(total("flashfeed_queued_records", WORKER), "records that wait"),
+                    ),
                 ),
                 by(
                     "why",

@@ -119,17 +119,23 @@ class Session:
 
     def start(self) -> None: ...
 
-    async def stop(self) -> None:
+    def cancel(self) -> None:
         self.stopped = True
 
+    async def stop(self) -> None:
+        assert self.stopped
+
     def put(self, one: Waiting) -> None:
-        self.waiting.append(one)
+        if one not in self.waiting:  # as a SessionOwner does
+            self.waiting.append(one)
 
 
 class Recovered(Partitions):
     """Partitions whose changelog is empty."""
 
-    async def _recover(self, partition: Partition) -> None:
+    async def _recover(self, partition: Partition, leaving: asyncio.Task[None] | None) -> None:
+        if leaving is not None:
+            await asyncio.shield(leaving)
         partition.epoch = 1
         await self._open(partition)
 
@@ -149,6 +155,7 @@ class World:
         self.consumer: Any = app.transport.create_consumer(
             callback=nothing, on_partitions_revoked=nothing, on_partitions_assigned=nothing
         )
+        self.consumer._thread.thread_loop.close()  # of a thread that never starts
         self.consumer._thread = self.broker
         self.consumer.app.producer = SimpleNamespace(flush=nothing)
         self.done: dict[TP, set[int]] = defaultdict(set)
@@ -156,7 +163,9 @@ class World:
         self.assignments = 0
         self.handed_out: list[tuple[int, Callable[[], Any]]] = []
         claims: Any = SimpleNamespace(sync=nothing, holds=lambda *_: True)
-        steps: Any = SimpleNamespace(close=nothing)
+        steps: Any = SimpleNamespace(
+            close=nothing, on_broken=lambda _: None, broken=lambda _: False
+        )
 
         def parts(settled: Any, _: asyncio.Event) -> Any:
             self.settled = settled
@@ -188,7 +197,12 @@ class World:
 
     async def assign(self) -> None:
         await self.partitions.assign(tp.partition for tp in self.broker.assigned)
-        await asyncio.sleep(0)
+        await self.at_rest()
+
+    async def at_rest(self) -> None:
+        """Wait for what goes on behind an assignment."""
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(tasks)
 
     # -- what may happen ------------------------------------------------------------
 
@@ -225,6 +239,11 @@ class World:
             if assignment < self.assignments:
                 assert acknowledge() is False
 
+    async def break_off(self, place: int, which: int) -> None:
+        """A partition's writes break off: it is begun anew with what was not settled."""
+        self.partitions._broken(place)
+        await self.at_rest()
+
     async def commit(self, place: int, which: int) -> None:
         await self.consumer.commit()
 
@@ -253,13 +272,18 @@ class World:
 
     def check(self) -> None:
         """Of what is committed, and of what would be if a commit came now."""
+        for partition in self.partitions._owned.values():  # no rebalance leaves any behind
+            assert len({one.batch.epoch for one in partition.batches}) <= 1
         for tp, log in self.broker.log.items():
             for offset in (self.broker.committed.get(tp), self.consumer._new_offset(tp)):
                 before = {one.offset for one in log if one.offset < (offset or 0)}
                 assert before <= self.done[tp], f"{tp}: {offset}"
 
 
-ACTIONS = ("produce", "produce", "fetch", "fetch", "step", "fail", "late", "commit", "rebalance")
+ACTIONS = (
+    "produce", "produce", "fetch", "fetch", "step", "fail", "late", "commit", "rebalance",
+    "break_off",
+)  # fmt: skip
 Action = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 1), st.integers(0, 11))
 Actions = st.lists(Action, min_size=10, max_size=80)
 

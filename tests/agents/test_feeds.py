@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from flashfeed.agents.feeds import PACK_RECORDS_MAX, Feed, read_batch
+from flashfeed.agents.kafka_writer import MESSAGE_BYTES_MAX
 from flashfeed.agents.transport import Batch
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.codecs.codec import Outside
 from flashfeed.codecs.mapping import Mapping
 from flashfeed.codecs.presets import mapping_spec
 from flashfeed.codecs.registry import codec
-from flashfeed.models.messages import decode_message, encode_message
+from flashfeed.models.messages import PackedRecord, Records, decode_message, encode_message
+from flashfeed.models.records import make_record
 from flashfeed.models.tenant import split_key
 
 OUTSIDE = Outside(read_file=lambda path: Path(path).read_bytes())
@@ -87,6 +89,16 @@ def test_a_bad_record_becomes_a_dead_letter_and_its_neighbours_go_on() -> None:
     assert headers["trace"] == b"1"
     assert headers["flashfeed_offset"] == b"102"
     assert b'"n/a"' in headers["flashfeed_detail"]
+
+
+def test_what_is_packed_together_is_far_from_what_a_topic_takes() -> None:
+    """Else a message that Kafka refuses would stop its feed."""
+    name, number = "\x01" * 200, -(2**53)
+    fields = {"src": name, "cat": name, "sev": number, "cnt": number, "timestamp": -1234567890.123}
+    make_record("event", fields)  # the longest that there may be
+    records = tuple(PackedRecord(2**62, place, 2**62, fields) for place in range(PACK_RECORDS_MAX))
+    message = Records(type="event", records=records, topic="t" * 249, template="x" * 200)
+    assert len(encode_message(message)) < MESSAGE_BYTES_MAX / 10
 
 
 def test_a_session_takes_at_most_so_many_records_a_message() -> None:

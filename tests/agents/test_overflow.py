@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 import orjson
 import pytest
+from aiokafka import AIOKafkaConsumer
 from confluent_kafka import Producer
 from layerscale import LayerScale, RateLimitError
 
@@ -81,15 +83,22 @@ def session_in(partition: int) -> str:
     return next(name for name in names if partition_of(name, 4) == partition)
 
 
-def send(brokers: str, topic: str, session: str, count: int) -> None:
-    """Readings 0, 1, 2 ... of one sensor, in their order."""
+def send(
+    brokers: str, topic: str, session: str, count: int, message_rows: int = MESSAGE_ROWS
+) -> list[int]:
+    """Readings 0, 1, 2 ... of one sensor, in their order; the offsets of their messages."""
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 20})
-    for first in range(0, count, MESSAGE_ROWS):
-        values = range(first, min(first + MESSAGE_ROWS, count))
+    offsets: list[int] = []
+    for first in range(0, count, message_rows):
+        values = range(first, min(first + message_rows, count))
         rows = [{"sid": "a", "val": float(value)} for value in values]
-        producer.produce(topic, orjson.dumps({"name": session, "rows": rows}), partition=0)
+        value = orjson.dumps({"name": session, "rows": rows})
+        producer.produce(
+            topic, value, partition=0, on_delivery=lambda _, sent: offsets.append(sent.offset())
+        )
         producer.poll(0)
     assert producer.flush(60) == 0
+    return sorted(offsets)
 
 
 def status(running: Running, session: str) -> dict[str, Any]:
@@ -124,6 +133,28 @@ def metric(running: Running, name: str) -> float:
 
 def applied(running: Running, result: str) -> float:
     return metric(running, f'flashfeed_applied_records_total result="{result}"')
+
+
+def counted(running: Running, feed: str) -> dict[str, float]:
+    """What became of a feed's records, by its sessions' metrics."""
+    results = ("applied", "coalesced", "dropped", "duplicate", "late")
+    name = 'flashfeed_applied_records_total{feed="%s",result="%s"'
+    return {one: metric(running, name % (feed, one)) for one in results}
+
+
+async def updated_offsets(brokers: str, session: str) -> list[int]:
+    """The source offsets that the session's data_updated events name, in their order."""
+    consumer = AIOKafkaConsumer(
+        "flashfeed.data_updated", bootstrap_servers=brokers, auto_offset_reset="earliest"
+    )
+    found: list[int] = []
+    async with consumer:
+        while fetched := await consumer.getmany(timeout_ms=1000):
+            for record in (one for records in fetched.values() for one in records):
+                if record.key == session.encode():
+                    for origin in orjson.loads(record.value)["origins"]:
+                        found += range(origin["first"], origin["last"] + 1)
+    return found
 
 
 def wait_for(running: Running, session: str, processed: int, within_s: float) -> dict[str, Any]:
@@ -192,6 +223,31 @@ def test_block_loses_nothing(running: Running) -> None:
     text = context(running, session)
     assert last_values(text, 8) == [*map(float, range(count - 8, count))]
     assert " merged " not in text and "stands for" not in text
+
+
+@pytest.mark.parametrize("overflow", POLICIES)
+def test_every_record_is_counted_once_by_all_who_count(running: Running, overflow: str) -> None:
+    """Sent = applied + dropped, and what was merged is among the applied: by the metrics, by the
+    events and by the session's state."""
+    session, count = f"{overflow}-{session_in(3)}", 400
+    before = counted(running, overflow)
+    sent = send(running.brokers, overflow, session, count, message_rows=1)
+    done = wait_for(running, session, count, 240)
+    now = counted(running, overflow)
+    became = {name: int(now[name] - before[name]) for name in now}
+    assert became["applied"] + became["dropped"] == count
+    assert became["duplicate"] == became["late"] == 0
+    assert (became["dropped"] > 0) == (overflow == "drop_oldest")
+    assert (became["coalesced"] > 0) == (overflow == "coalesce")
+    assert became["coalesced"] <= became["applied"]
+    assert (done["items_processed"], done["total_enqueued"]) == (count, count)
+    assert (done["total_dropped"], done["queue_size"]) == (became["dropped"], 0)
+    updated = asyncio.run(updated_offsets(running.brokers, session))
+    assert len(updated) == len(set(updated)) == became["applied"]
+    if overflow == "drop_oldest":  # the newest are there, and whatever was read in time
+        assert set(updated) <= set(sent) and updated[-1] == sent[-1]
+    else:
+        assert updated == sent
 
 
 def test_what_block_has_no_place_for_stays_on_kafka(running: Running) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from flashfeed.agents.replay_places import Place, Places
 from flashfeed.agents.replay_sessions import ReplaySessions, Version, begun
-from flashfeed.agents.session_step import STEP_ITEMS_MIN, Waiting
+from flashfeed.agents.session_step import Waiting
 from flashfeed.models.config import Config
 from flashfeed.models.errors import Unavailable
 from flashfeed.models.events import DataUpdated
@@ -23,7 +23,7 @@ from flashfeed.models.views import SessionEvent
 from session_bench import MemoryEngine
 from session_steps import reading
 
-MANY = 3 * STEP_ITEMS_MIN
+MANY = 48
 
 
 class Kept:

@@ -117,8 +117,6 @@ async def test_a_static_member_that_is_back_in_time_moves_nothing_and_its_name_i
             moves = scrape(other.port, "flashfeed_rebalances_total")
             assert await asyncio.to_thread(one.stop) == 0
             await asyncio.to_thread(one.restart)
-            one.kill()
-            await asyncio.to_thread(one.restart)
             assert await owners() == before
             assert scrape(other.port, "flashfeed_rebalances_total") == moves
 

@@ -132,7 +132,7 @@ def test_any_arrivals_leave_what_came_last_in_order_and_recovery_finds_it(
         items = entry_items(step, state, head)
         if items:
             kept = tuple(items[max(0, len(items) - head.items) :])
-            slots[entry_slot(head)] = Slot(0, head.steps, head.written, kept, b"")
+            slots[entry_slot(head)] = Slot(0, head.steps, head.written, kept)
         state = next_state(step, state, head)
         assert len(state.items) == head.items
         assert head.records == len(state.items)

@@ -240,7 +240,7 @@ def test_the_final_lines_are_those_of_a_session_that_waits(
         if items:
             entry = decode_entry(encode_entry(Entry(0, head, tuple(items))))
             kept = entry.items[max(0, len(items) - head.items) :]
-            slots[entry_slot(head)] = Slot(0, head.steps, head.written, kept, b"")
+            slots[entry_slot(head)] = Slot(0, head.steps, head.written, kept)
         state = next_state(step, state, head)
         found = window_items(head, slots.values())
         assert [*found] == [*state.items]

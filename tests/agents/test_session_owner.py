@@ -289,3 +289,27 @@ async def test_a_step_that_takes_too_long_is_abandoned_and_done_once_by_the_next
     assert bench.owner.state is not None
     assert values(bench.owner.state) == [100, 101, 7]
     assert not bench.fatal
+
+
+async def test_what_a_rebalance_has_read_again_waits_once_and_is_settled_once() -> None:
+    bench = Bench(spec_of("exact", 64))
+    await bench.apply(*readings(2))
+    bench.engine.gate = asyncio.Event()
+    waiting = [reading(n, 100 + n, at=n) for n in range(2, 12)]
+    for one in waiting:
+        bench.owner.put(one)
+    while not bench.owner.busy:
+        await asyncio.sleep(0)
+    for _ in range(5):
+        for one in waiting:
+            bench.owner.put(one)
+    assert bench.owner.queued == 10
+    bench.engine.gate.set()
+    await bench.apply(reading(12, 7, at=12))
+    assert bench.owner.state is not None
+    counters = bench.owner.state.head.counters
+    assert (counters.processed, counters.duplicates, bench.owner.queued) == (13, 0, 0)
+    bench.outcomes.clear()
+    await bench.apply(*waiting)  # applied long ago: settled again, for who reads it now
+    assert bench.outcomes == dict.fromkeys(range(2, 12))
+    assert bench.owner.state.head.counters.processed == 13

@@ -47,7 +47,9 @@ topics = ["cgm"]
 template = "sensor"
 model = "iot"
 session = "cgm"
-map = {{ sid = "n", val = "v", timestamp = "t" }}
+key = "n"
+map = {{ sid = "n", val = "v" }}
+time = "t:s"
 
 [templates.market]
 type = "ohlcv"
@@ -133,18 +135,19 @@ async def broker_state(brokers: str) -> tuple[Any, Any]:
     await admin.start()
     names = sorted(await admin.list_topics())
     described = await admin.describe_topics(names)
-    groups = await admin.list_consumer_group_offsets("g")
     await admin.close()
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers)
+    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, group_id="g", enable_auto_commit=False)
     await consumer.start()
     places = [
         TopicPartition(one["topic"], part["partition"])
         for one in described
         for part in one["partitions"]
     ]
+    consumer.assign(places)
     ends = await consumer.end_offsets(places)
+    committed = {place: await consumer.committed(place) for place in places}
     await consumer.stop()
-    return ends, {place: one.offset for place, one in groups.items()}
+    return ends, committed
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +172,8 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
         with worker_process(config, log) as process:
             wait_until_ready(port, process, log)
             http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
-            mine = {"type": "iot", "flash": [{"query": "Is it warm?"}], "window_size": 3}
+            flash = [{"query": "Is it warm?", "choices": ["yes", "no"]}]
+            mine = {"type": "iot", "flash": flash, "window_size": 3}
             session = http.post("/v1/sessions/init", json=mine).json()["session_id"]
             for burst in range(BURSTS):
                 at = slice(burst * EACH, (burst + 1) * EACH)
@@ -250,6 +254,7 @@ def test_the_live_versions_are_made_again_and_nothing_is_touched(
     lived: Lived, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = asyncio.run(broker_state(lived.brokers))
+    assert before[1][TopicPartition("candles", 0)] == HISTORY + BURSTS * EACH + 1
     again = by_version(replay(lived.config, tmp_path / "all", "--from", "1h"))
     assert asyncio.run(broker_state(lived.brokers)) == before
     said = capsys.readouterr()

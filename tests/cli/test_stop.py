@@ -117,7 +117,8 @@ def test_a_worker_stops_by_itself_whatever_is_under_way(home: Path) -> None:
             generated = worker.ask_beside("/v1/sessions/s/generate", body)
             worker.until(lambda: worker.jobs("generate") > 0)
             worker.stop()
-            assert generated.exception() or "done" in generated.result().text
+            # A text that had begun ends early; one that had not is refused.
+            assert generated.result().status_code in {200, 503}, generated.result().text
 
             worker.start()
             assert worker.failing() == []

@@ -289,7 +289,7 @@ class SessionOwner:
             answers=update.answers,
             tokens=update.n_tokens or step.head.tokens,
             ingest_tokens=update.ingest_tokens,
-            decoded_tokens=update.ingest_tokens + update.question_tokens + update.generated_tokens,
+            decoded_tokens=update.ingest_tokens + sum(update.query_tokens),
             process_us=int((time.monotonic() - began) * 1e6),
             evaluated_ms=int(time.time() * 1000),
             pending=max(0, self.queued - sum(one.records for one in taken.messages)),

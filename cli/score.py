@@ -15,7 +15,6 @@ import msgspec
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.codecs.presets import codec_of
-from flashfeed.heads.head_file import Subject
 from flashfeed.heads.learner import Head
 from flashfeed.heads.outcome_rule import PENDING_MAX
 from flashfeed.heads.recorded import (
@@ -29,7 +28,7 @@ from flashfeed.heads.recorded import (
 from flashfeed.models.config import Config, SessionTemplate
 from flashfeed.models.errors import ConfigError, DecodeFault, RecordError
 from flashfeed.models.records import Trade
-from flashfeed.models.session import FlashQuery
+from flashfeed.models.session import AnsweredBy, FlashQuery, SessionSpec
 from flashfeed.models.tenant import session_key
 
 from .feeds import decoded, file_messages
@@ -96,11 +95,15 @@ def score(options: ScoreOptions) -> int:
     return int(not any(one.labels for one in scores))
 
 
-def learnt_head(options: ScoreOptions, question: str) -> tuple[Head, Subject]:
-    """The head that the recorded answers to a question teach, and what it is of. Raises
-    ConfigError where they are of several models or specs: a head is of one."""
+def learnt_head(
+    options: ScoreOptions, question: str
+) -> tuple[Head, SessionSpec, FlashQuery, AnsweredBy]:
+    """The head that the recorded answers to a question teach, the spec and question that are
+    configured, and what answered. Raises ConfigError where that is several models or specs: a
+    head is of one."""
     template, records, answers = _past(options)
-    query = next((one for one in template.spec().flash if one.label == question), None)
+    spec = template.spec()
+    query = next((one for one in spec.flash if one.label == question), None)
     if query is None or question not in template.outcomes:
         known = ", ".join(template.outcomes)
         raise ConfigError(f"no question with an outcome rule {question!r}; there are {known}")
@@ -110,9 +113,9 @@ def learnt_head(options: ScoreOptions, question: str) -> tuple[Head, Subject]:
             f"{options.answers}: expected answers to {question} of one model and spec, "
             f"got {len(by)}: {', '.join(sorted(map('/'.join, by)))}"
         )
-    [(model, spec)] = by
+    [(model, answered)] = by
     scored = score_question(outcome_rule(template, question), query, records, answers)
-    return scored.backtest.head, Subject(model, spec, query.query, query.choices)
+    return scored.backtest.head, spec, query, AnsweredBy(model=model, spec=answered)
 
 
 def _past(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from flashfeed.agents.head_learning import HeadLearning, reservoir_key
+from flashfeed.agents.session_learning import head_name
+from flashfeed.cli.heads_topic import read_topics
 from flashfeed.cli.main import main
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.cli.settings import load
@@ -17,10 +24,11 @@ from flashfeed.engine import fastest_form, find_packaged_model
 from flashfeed.engine.model_hash import model_hash
 from flashfeed.heads.head_file import Subject, read_head, write_head
 from flashfeed.models.events import JSON, FlashReady, iso_time
+from flashfeed.models.learning import ExampleRecord
 from flashfeed.models.session import AnsweredBy
 from flashfeed.models.spec_hash import spec_hash
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.broker]
 
 N = 60
 CONFIG = """
@@ -164,3 +172,72 @@ def test_what_cannot_be_exported_is_named(
     (tmp_path / "bad").write_bytes(b"\x80\x04pickle")
     assert run("show", tmp_path / "bad") == 2
     assert "expected a flashfeed head" in capsys.readouterr().err
+
+
+# -- the group's heads, on its topics -------------------------------------------------
+
+
+@pytest.fixture
+def group(home: Path, exported: Path, broker: str, tmp_path: Path) -> Iterator[Path]:
+    """A configuration of a group with a question that learns; its topics are there."""
+    config = tmp_path / "group.toml"
+    prefix = tmp_path.name.replace("_", "-")
+    names = "\n".join(f'{one} = "{prefix}.{one}"' for one in ("heads", "reservoirs", "examples"))
+    asked = CONFIG.replace('name = "rises"', 'name = "rises"\nlearn = true')
+    config.write_text(f'[kafka]\nbrokers = "{broker}"\n[topics]\n{names}\n{asked}')
+    topics = load(config).topics
+    asyncio.run(made(broker, [topics.heads, topics.reservoirs, topics.examples]))
+    yield config
+
+
+async def made(brokers: str, topics: list[str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    await admin.start()
+    await admin.create_topics([NewTopic(one, 1, 1) for one in topics])
+    await admin.close()
+
+
+async def sent(brokers: str, messages: list[tuple[str, bytes, bytes]]) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=brokers) as producer:
+        for topic, key, value in messages:
+            await producer.send_and_wait(topic, value, key=key)
+
+
+def test_a_head_comes_into_a_group_and_out_of_it_as_it_was(
+    group: Path, exported: Path, broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load(group)
+    [query] = config.templates["market"].spec().flash
+    head, subject = read_head(exported.read_bytes())
+    name = head_name(config.templates["market"].spec(), query, subject.model)
+    mine = tmp_path / "mine.head"  # the question learns here: another spec
+    mine.write_bytes(write_head(head, name.subject))
+    where = ("-c", group, "--template", "market", "--question", "rises")
+    assert run("import", exported, *where) == 2
+    assert "expected the spec" in capsys.readouterr().err
+    assert run("import", mine, *where) == 0
+    assert f"{N - 1} examples for the head {name.key}" in capsys.readouterr().out
+    [messages] = asyncio.run(read_topics(config, [config.topics.examples]))
+    # What the owner of the partition does with them.
+    learning = HeadLearning.new(name)
+    written = []
+    for key, value in [*messages, *messages]:  # at least once
+        assert key == name.key.encode()
+        record = msgspec.json.decode(value or b"", type=ExampleRecord)
+        if learning.knows(record.id):
+            continue
+        learnt = learning.learn(record)
+        place = reservoir_key(name.key, learnt.number)
+        written.append((config.topics.reservoirs, place, msgspec.json.encode(learnt)))
+    assert write_head(learning.head, name.subject) == mine.read_bytes()
+    written.append((config.topics.heads, name.key.encode(), learning.message(0)))
+    asyncio.run(sent(broker, written))
+    assert run("list", "-c", group) == 0
+    assert f"{name.key} rises: 'Will it rise?' of yes, no: 59 labels" in capsys.readouterr().out
+    again = tmp_path / "again.head"
+    assert run("export", "-c", group, "--question", "rises", "--out", again) == 0
+    assert again.read_bytes() == mine.read_bytes()
+    assert run("import", mine, *where) == 2
+    assert "the group has a head" in capsys.readouterr().err
+    assert run("export", "-c", group, "--question", "falls", "--out", tmp_path / "x") == 2
+    assert f"there are {name.key} (rises)" in capsys.readouterr().err

@@ -71,7 +71,7 @@ peers: $(READY)
 
 # make bench  every benchmark; each prints a table and one JSON line
 bench: $(READY) peers
-	@for b in codecs tokens update hidden engine transport scale pipeline bridge metrics traces; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
+	@for b in codecs tokens update hidden engine step_size transport scale pipeline bridge metrics traces; do echo "== bench/$$b.py"; $(BIN)/python bench/$$b.py || exit 1; done
 
 # make quality  what answers know of real data, with their scores (an hour; goes on if stopped)
 quality: $(READY)

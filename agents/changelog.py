@@ -16,15 +16,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from flashfeed.models.assembly import Assembly
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import ChangelogCorrupt, FlashfeedError, Unavailable
+from flashfeed.models.errors import ChangelogCorrupt, FlashfeedError
 from flashfeed.models.learning import Waits
 from flashfeed.models.session import SessionSpec, WindowSpec
 from flashfeed.models.state import (
@@ -40,8 +40,7 @@ from flashfeed.models.state import (
     used_slots,
 )
 
-from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
-from .connection import client_settings, stop_consumer
+from .barrier import read_back
 from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter, Write
 from .session_pending import MARK, PendingAnswers, decode_slot
@@ -290,27 +289,8 @@ async def read_partition(
 
     Raises Unavailable where the broker stays silent before the barrier came back.
     """
-    barrier = barrier_write(topic, partition)
-    await writer.write([barrier])
-    consumer = AIOKafkaConsumer(
-        enable_auto_commit=False, isolation_level="read_committed", **client_settings(kafka)
-    )
     read = SlotsRead()
-    place = TopicPartition(topic, partition)
-    try:
-        await consumer.start()
-        consumer.assign([place])
-        await consumer.seek_to_beginning(place)
-        while True:
-            fetched = await consumer.getmany(place, timeout_ms=int(SILENCE_MAX_S * 1000))
-            if not fetched:
-                raise Unavailable(
-                    f"{topic}[{partition}]: the barrier did not come back in {SILENCE_MAX_S} s"
-                )
-            for record in fetched[place]:
-                if record.key == barrier.key:
-                    return read
-                if not is_barrier(record.key):
-                    read.take(record.key, record.value, record.offset)
-    finally:
-        await stop_consumer(consumer)
+    async with aclosing(read_back(kafka, topic, partition, writer)) as records:
+        async for record in records:
+            read.take(record.key, record.value, record.offset)
+    return read

@@ -19,12 +19,12 @@ from flashfeed.models.control import (
     refusal,
     session_message,
 )
-from flashfeed.models.errors import DecodeFault, FlashfeedError, RequestError
+from flashfeed.models.errors import DecodeFault, RequestError
 from flashfeed.models.messages import Asked, Create, encode_message
 from flashfeed.models.session import SessionSpec
 
 from .control_replies import reply_write
-from .dead_letters import DeadLetter
+from .dead_letters import DeadLetter, letter_of
 from .kafka_writer import MESSAGE_BYTES_MAX, KafkaWriter, Write
 from .metrics import Metrics
 from .paused import Acknowledge
@@ -77,7 +77,7 @@ def read_control(batch: Batch, rules: ControlRules) -> ReadControl:
                     f"got {len(value)}"
                 )
         except (DecodeFault, RequestError) as error:
-            result.dead_letters.append(_letter(raw, error))
+            result.dead_letters.append(letter_of(raw, error, "control"))
             refused = Reply(reply.op, reply.session_id, reply.tenant, refusal(error))
             result.replies += reply_write(asked, reply.session_id, refused)
             continue
@@ -98,21 +98,6 @@ def _awaited(asked: Asked, headers: Any, rules: ControlRules) -> Asked:
     if len(word) > CORRELATION_ID_BYTES_MAX:
         raise RequestError(f"{CORRELATION_ID}: expected at most {CORRELATION_ID_BYTES_MAX} bytes")
     return Asked(asked.topic, asked.partition, asked.offset, topic, word.decode(errors="replace"))
-
-
-def _letter(raw: Any, error: FlashfeedError) -> DeadLetter:
-    return DeadLetter(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=int(raw.offset),
-        reason=error.reason,
-        path=error.path if isinstance(error, DecodeFault) else "$",
-        detail=str(error),
-        key=raw.key,
-        value=raw.value,
-        headers=raw.headers,
-        where="control",
-    )
 
 
 class ControlAgent:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from flashfeed.models.errors import DecodeFault, FlashfeedError
+
 from .kafka_writer import Write
 
 # Together below RECORD_BYTES_MAX: a letter that Kafka does not take would stop its feed for
@@ -91,3 +93,19 @@ class DeadLetter(NamedTuple):
         known |= {name: str(value) for name, value in beside.items() if value}
         ours = [(f"flashfeed_{name}", text.encode()) for name, text in known.items()]
         return Write(dead_letter_topic, key, value, [*headers, *ours])
+
+
+def letter_of(raw: Any, error: FlashfeedError, where: str) -> DeadLetter:
+    """The letter of a whole Kafka message that cannot be used; `where` says what it was for."""
+    return DeadLetter(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=int(raw.offset),
+        reason=error.reason,
+        path=error.path if isinstance(error, DecodeFault) else "$",
+        detail=str(error),
+        key=raw.key,
+        value=raw.value,
+        headers=raw.headers,
+        where=where,
+    )

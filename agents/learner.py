@@ -17,18 +17,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from flashfeed.models.config import Config
-from flashfeed.models.errors import Fenced, RequestError, Unavailable
+from flashfeed.models.errors import Fenced, RequestError
 from flashfeed.models.learning import ExampleRecord, HeadRecord, Learnt
 
-from .barrier import SILENCE_MAX_S, barrier_write, is_barrier
-from .connection import client_settings, stop_consumer
+from .barrier import read_back
 from .followed_topic import FollowedTopic
 from .head_learning import (
     CHUNK_EXAMPLES_MAX,
@@ -167,31 +166,13 @@ class Learner:
 
     async def _read_reservoirs(self, number: int) -> list[tuple[bytes, bytes | None]]:
         """Everything in a partition of the reservoirs up to now. Raises Unavailable."""
-        topic = self._config.topics.reservoirs
-        barrier = barrier_write(topic, number)
-        await self._writer.write([barrier])
-        consumer = AIOKafkaConsumer(
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            **client_settings(self._config.kafka),
-        )
-        place = TopicPartition(topic, number)
+        kafka, topic = self._config.kafka, self._config.topics.reservoirs
         newest: dict[bytes, bytes | None] = {}
-        try:
-            await consumer.start()
-            consumer.assign([place])
-            await consumer.seek_to_beginning(place)
-            while True:
-                fetched = await consumer.getmany(place, timeout_ms=int(SILENCE_MAX_S * 1000))
-                if not fetched:
-                    raise Unavailable(f"{topic}[{number}]: the barrier did not come back")
-                for record in fetched[place]:
-                    if record.key == barrier.key:
-                        return list(newest.items())
-                    if record.key is not None and not is_barrier(record.key):
-                        newest[record.key] = record.value
-        finally:
-            await stop_consumer(consumer)
+        async with aclosing(read_back(kafka, topic, number, self._writer)) as records:
+            async for record in records:
+                if record.key is not None:
+                    newest[record.key] = record.value
+        return list(newest.items())
 
     # -- examples ---------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ answers of the range are kept in memory, about a kilobyte each.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -82,7 +83,7 @@ async def read_history(
         sessions = history.sessions
         history.sessions = {key: one for key, one in sessions.items() if one.versions}
         if times is not None:
-            await _answers(past, config, history, times, to_now=bool(to_now))
+            await _answers(past, config, history, times)
         places = await past.partitions(config.topics.records)
         held = await past.stretches(places)
     ends: dict[int, int] = {}
@@ -120,9 +121,7 @@ async def _versions(
     return None if first is None else (first, last)
 
 
-async def _answers(
-    past: Past, config: Config, history: History, times: tuple[int, int], *, to_now: bool
-) -> None:
+async def _answers(past: Past, config: Config, history: History, times: tuple[int, int]) -> None:
     by_version = {
         (key, one.updated.data_version, one.updated.records_last): one.answers
         for key, session in history.sessions.items()
@@ -131,6 +130,7 @@ async def _answers(
     places = await past.partitions(config.topics.flash_ready)
     first, last = times[0] - ANSWERS_BESIDE_MS, times[1] + ANSWERS_BESIDE_MS
     stretches = await past.stretches(places, max(0, first), last)
+    to_now = last >= time.time() * 1000
     async for one in _both(past, stretches, places if to_now else ()):
         event = _event("flash_ready", one)
         if not isinstance(event, FlashReady):

@@ -9,13 +9,12 @@ use (of no session, of an answer no longer kept, against one that was applied) i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from flashfeed.models.errors import DecodeFault, FlashfeedError, RequestError
+from flashfeed.models.errors import DecodeFault, RequestError
 from flashfeed.models.messages import Asked, encode_message
 from flashfeed.models.outcomes import decode_outcome, outcome_key, outcome_message
 
-from .dead_letters import DeadLetter
+from .dead_letters import DeadLetter, letter_of
 from .kafka_writer import KafkaWriter, Write
 from .metrics import Metrics
 from .paused import Acknowledge
@@ -38,26 +37,11 @@ def read_outcomes(batch: Batch) -> ReadOutcomes:
             sent = decode_outcome(raw.value)
             key = outcome_key(sent)
         except (DecodeFault, RequestError) as error:
-            result.dead_letters.append(_letter(raw, error))
+            result.dead_letters.append(letter_of(raw, error, "outcome"))
             continue
         asked = Asked(raw.topic, raw.partition, int(raw.offset))
         result.messages.append((key, encode_message(outcome_message(sent, asked))))
     return result
-
-
-def _letter(raw: Any, error: FlashfeedError) -> DeadLetter:
-    return DeadLetter(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=int(raw.offset),
-        reason=error.reason,
-        path=error.path if isinstance(error, DecodeFault) else "$",
-        detail=str(error),
-        key=raw.key,
-        value=raw.value,
-        headers=raw.headers,
-        where="outcome",
-    )
 
 
 class OutcomeAgent:

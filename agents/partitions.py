@@ -10,9 +10,6 @@ Between a revocation and the next assignment no session begins a step (`may_step
 A partition that is assigned again may have been another worker's meanwhile (this one was
 silent for too long, and never heard of it): where somebody has claimed it since, what is
 held of it is stale, and it is recovered anew.
-
-A batch is acknowledged when each of its messages is settled: applied, in the changelog,
-answered, published (invariant 1).
 """
 
 from __future__ import annotations
@@ -21,19 +18,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
 from flashfeed.models.config import KafkaConfig
-from flashfeed.models.errors import ChangelogCorrupt, DecodeFault, FlashfeedError
-from flashfeed.models.messages import decode_message
+from flashfeed.models.errors import ChangelogCorrupt, FlashfeedError
 
 from .changelog import SlotsRead, read_partition
 from .claims import Claims
-from .dead_letters import DeadLetter
 from .kafka_writer import KafkaWriter
+from .owned_partition import Acknowledge, Partition, read_batch
 from .session_owner import OwnerParts, SessionOwner
-from .session_step import SessionState, Waiting
+from .session_step import SessionState
 from .step_writer import KafkaStepWriter
 from .transport import Batch
 
@@ -44,30 +38,6 @@ STATES_AT_ONCE = 64
 
 Settled = Callable[[int, int, FlashfeedError | None], None]
 Revoked = Callable[[int], None]
-Acknowledge = Callable[[], Any]
-
-
-@dataclass(slots=True)
-class _Unsettled:
-    """A batch's messages that are not settled yet, and what to call when all are."""
-
-    batch: Batch
-    offsets: set[int]
-    acknowledge: Acknowledge
-
-
-@dataclass(slots=True)
-class Partition:
-    """One owned partition. `epoch` is that of this worker's claim, 0 before it."""
-
-    number: int
-    epoch: int = 0
-    live: bool = False
-    parked: list[tuple[Batch, Acknowledge]] = field(default_factory=list)
-    sessions: dict[str, SessionOwner] = field(default_factory=dict)
-    batches: list[_Unsettled] = field(default_factory=list)
-    recovery: asyncio.Task[None] | None = None
-    routed: int = 0
 
 
 class Partitions:
@@ -195,9 +165,8 @@ class Partitions:
             return  # another worker claimed it, or a rebalance is under way: the group says
         where = {"partition": number}
         log.warning("partition %d is begun anew: its writes broke off", number, extra=where)
-        unsettled = [(one.batch, one.acknowledge) for one in partition.batches]
         self._leave(partition)
-        self._begin(Partition(number, parked=unsettled))
+        self._begin(Partition(number, parked=partition.unsettled()))
 
     def pause(self) -> None:
         """A rebalance began: finish the steps under way, and begin no other."""
@@ -262,11 +231,12 @@ class Partitions:
             read.slots.clear()
             states.sort(key=lambda state: -state.head.evaluated_ms)
             await self._set_aside(partition.number, read, states)
-            owners = [self._restored(partition, state) for state in states]
-            for owner, state in owners:
+            # Registered before anything is awaited, so that a revocation stops them.
+            owners = [partition.add(state.head.session_id, self._parts) for state in states]
+            for owner, state in zip(owners, states, strict=True):
                 await owner.rebuild(state)
             where = {"partition": partition.number}
-            for owner, _ in owners:
+            for owner in owners:
                 owner.start()
             await self._open(partition)
             await self._claims.open(partition.number, partition.epoch)
@@ -309,14 +279,6 @@ class Partitions:
             await self._route(partition, batch, acknowledge)
         partition.live = True
 
-    def _restored(
-        self, partition: Partition, state: SessionState
-    ) -> tuple[SessionOwner, SessionState]:
-        """An owner for the state; registered at once, so that a revocation stops it."""
-        owner = SessionOwner(state.head.session_id, partition.number, self._parts)
-        partition.sessions[owner.session_id] = owner
-        return owner, state
-
     # -- batches ------------------------------------------------------------------
 
     async def take(self, batch: Batch, acknowledge: Acknowledge) -> None:
@@ -327,54 +289,17 @@ class Partitions:
         if partition.live:
             await self._route(partition, batch, acknowledge)
         else:  # others do not wait for it; the transport bounds how many there are
-            parked = [one for one in partition.parked if one[0].epoch >= batch.epoch]
-            partition.parked = [*parked, (batch, acknowledge)]
+            partition.park(batch, acknowledge)
 
     async def _route(self, partition: Partition, batch: Batch, acknowledge: Acknowledge) -> None:
-        letters: list[DeadLetter] = []
-        routed: list[tuple[str, Waiting]] = []
-        for raw in batch.records:
-            try:
-                message = decode_message(raw.value)
-                session_id = (raw.key or b"").decode()
-                if not session_id:
-                    raise DecodeFault("expected a session id as the key, got none", "$key")
-                one = Waiting(int(raw.offset), message, len(raw.value or b""), raw.timestamp or 0)
-                routed.append((session_id, one))
-            except (DecodeFault, UnicodeDecodeError) as fault:
-                letters.append(_letter(raw, fault))
+        routed, letters = read_batch(batch)
         if letters:
             await self._writer.write([letter.write(self._dead_letters) for letter in letters])
             self._parts.metrics.dead_letters(letters)
             if self._owned.get(partition.number) is not partition:  # begun anew meanwhile
                 await self.take(batch, acknowledge)
                 return
-        if not routed:
-            acknowledge()
-            return
-        # What was handed out before a rebalance is read again, and acknowledged then.
-        partition.batches = [one for one in partition.batches if one.batch.epoch >= batch.epoch]
-        partition.batches.append(_Unsettled(batch, {one.offset for _, one in routed}, acknowledge))
-        self._forget_gone(partition, len(routed))
-        for session_id, one in routed:
-            owner = partition.sessions.get(session_id)
-            if owner is None or owner.gone:
-                owner = SessionOwner(session_id, partition.number, self._parts)
-                partition.sessions[session_id] = owner
-                owner.start()
-            owner.put(one)
-
-    @staticmethod
-    def _forget_gone(partition: Partition, routed: int) -> None:
-        """Look through the sessions once in as many messages as there are sessions: a message
-        costs the same however many rest (invariant 4)."""
-        partition.routed += routed
-        if partition.routed < len(partition.sessions):
-            return
-        partition.routed = 0
-        gone = [key for key, owner in partition.sessions.items() if owner.gone]
-        for session_id in gone:
-            del partition.sessions[session_id]
+        partition.hand_out(batch, acknowledge, routed, self._parts)
 
     def on_settled(self, listener: Settled) -> None:
         """Call `listener(partition, offset, error)` when a message is settled."""
@@ -387,11 +312,7 @@ class Partitions:
     def _settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
         partition = self._owned.get(number)
         if partition is not None:
-            for batch in partition.batches:
-                batch.offsets.discard(offset)
-            for batch in [one for one in partition.batches if not one.offsets]:
-                partition.batches.remove(batch)
-                batch.acknowledge()
+            partition.settled(offset)
         for listener in self._on_settled:
             listener(number, offset, error)
 
@@ -448,18 +369,3 @@ async def _at_leisure(states: Iterable[SessionState]) -> AsyncIterator[SessionSt
         if number % STATES_AT_ONCE == 0:
             await asyncio.sleep(0)
         yield state
-
-
-def _letter(raw: Any, fault: Exception) -> DeadLetter:
-    return DeadLetter(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=int(raw.offset),
-        reason="decode",
-        path=fault.path if isinstance(fault, DecodeFault) else "$key",
-        detail=str(fault),
-        key=raw.key,
-        value=raw.value,
-        headers=raw.headers,
-        where="session message",
-    )

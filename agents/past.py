@@ -25,6 +25,9 @@ from .unreachable import why_unreachable
 SILENCE_MAX_S: Final = 30.0
 POLL_S: Final = 1.0
 TAIL_S: Final = 0.5
+TAIL_BEHIND_S: Final = 2.0
+"""How long nothing more may come before a topic is read up to now: where the broker said the
+true end, and where there was more behind it."""
 FETCH_WAIT_MS: Final = 100
 """The embedded broker holds a fetch back for as long as this lets it."""
 
@@ -126,7 +129,7 @@ class Past:
         consumer.assign(list(left))
         for place, at in left.items():
             consumer.seek(place, at.first)
-        silent_s = 0.0
+        silent_s, tail_s = 0.0, TAIL_S
         while any([await consumer.position(place) < at.end for place, at in left.items()]):
             fetched = await consumer.getmany(timeout_ms=int(POLL_S * 1000))
             silent_s = 0.0 if fetched else silent_s + POLL_S
@@ -135,10 +138,12 @@ class Past:
             for place, records in fetched.items():
                 kept = [one for one in records if self._wanted(one, left[place], to_now)]
                 if kept:
+                    if kept[-1].offset >= left[place].end:  # the embedded broker: too low an end
+                        tail_s = TAIL_BEHIND_S
                     yield kept
                 if not to_now and await consumer.position(place) >= left[place].end:
                     consumer.pause(place)
-        while to_now and (fetched := await consumer.getmany(timeout_ms=int(TAIL_S * 1000))):
+        while to_now and (fetched := await consumer.getmany(timeout_ms=int(tail_s * 1000))):
             found = False
             for place, records in fetched.items():
                 kept = [one for one in records if self._wanted(one, left[place], to_now)]

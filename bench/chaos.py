@@ -67,7 +67,7 @@ class Run:
     sessions: int = 200
     workers: int = 3
     brokers: int = 3
-    rate: float = 4.0
+    rate: float = 2.0
     kills: int = 0
     session_timeout_s: float = 6.0
     sample: int = 20

@@ -26,6 +26,8 @@ async def make_trouble(rig: Rig, faults: list[Fault]) -> list[Trouble]:
 async def _fault(rig: Rig, fault: Fault) -> Trouble:
     await asyncio.sleep(max(0.0, fault.at_s - rig.seconds()))
     seat, broker = rig.seats[fault.worker], rig.brokers[fault.broker]
+    while fault.kind is Kind.KILL and seat.running.poll() is not None:
+        await asyncio.sleep(0.1)  # it ended by itself: a kill is one of a live worker
     at_s = rig.seconds()
     who = f"broker {fault.broker}" if fault.kind.name.startswith("BROKER") else seat.log.parent.name
     print(f"{at_s:7.1f} s  {who:<9} {fault.lasts_s:5.1f} s  {fault.kind.value}", file=sys.stderr)
@@ -56,8 +58,6 @@ async def _fault(rig: Rig, fault: Fault) -> Trouble:
 
 
 async def _kill(seat: Seat, lasts_s: float) -> None:
-    while seat.running.poll() is not None:  # it ended by itself: a kill is one of a live worker
-        await asyncio.sleep(0.1)
     seat.held = True
     with contextlib.suppress(ProcessLookupError):
         seat.running.kill()

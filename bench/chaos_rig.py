@@ -20,13 +20,16 @@ from chaos_network import Link
 
 from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.worker_process import start_worker, stop_worker, wait_until_ready
+from flashfeed.models.errors import Unavailable
 
 from kafka_cluster import Broker, Door, bootstrap, kafka_cluster
 
 SECRET_ENV = "FLASHFEED_CHAOS_SECRET"
 SOURCE, PARTITIONS = "candles", 4
-DISK_MB = 48
+DISK_MB_MIN = 48
+"""A session takes some 5 MB."""
 SUPERVISE_S = 0.3
+READY_TRIES = 4
 RESTART_S = 1.0
 """What keeps a worker alive in production waits so long as well."""
 CONFIG = """
@@ -82,11 +85,11 @@ class Disk:
     """The folder of a worker's snapshots: a tmpfs where we may mount one; elsewhere its
     process is forbidden to write files of any size, its log among them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size_mb: int) -> None:
         folder.mkdir()
         folder.chmod(0o700)
         self.folder = folder
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=700", "chaos", str(folder)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=700", "chaos", str(folder)]
         self.mounted = (
             os.geteuid() == 0
             and subprocess.run(mount, check=False, capture_output=True).returncode == 0
@@ -149,6 +152,17 @@ class Seat:
     def start(self) -> None:
         """Start it; returns before it is ready."""
         self.process = start_worker(self.config, self.log)
+
+    def ready(self) -> None:
+        """Wait until it answers; on a busy machine that may take a while."""
+        for _ in range(READY_TRIES):
+            try:
+                wait_until_ready(self.port, self.running, self.log)
+                return
+            except Unavailable:
+                if self.running.poll() is not None:
+                    raise
+        raise Unavailable(f"{self.log.parent.name} did not get ready")
 
     async def supervise(self) -> None:
         """Start it again whenever it has ended."""
@@ -213,6 +227,7 @@ async def rig(
     doors = [
         {name: Door(free_port(), free_port()) for name in names} for _ in range(brokers)
     ]  # by broker
+    size_mb = max(DISK_MB_MIN, 2 * sessions)
     seats: list[Seat] = []
     supervisors: list[asyncio.Task[None]] = []
     with contextlib.ExitStack() as stack:
@@ -227,7 +242,7 @@ async def rig(
                 folder = home / name
                 folder.mkdir()
                 port = free_port()
-                disk = Disk(folder / "snapshots")
+                disk = Disk(folder / "snapshots", size_mb)
                 stack.callback(disk.remove)
                 text = CONFIG.format(
                     brokers=",".join(f"127.0.0.1:{link.port}" for link in links),
@@ -237,9 +252,9 @@ async def rig(
                     port=port,
                     secret_env=SECRET_ENV,
                     sessions_max=sessions + 16,
-                    seats=max(8, sessions // 2),
+                    seats=max(8, sessions // 4),
                     snapshots=disk.folder,
-                    snapshot_bytes=DISK_MB * 700_000,
+                    snapshot_bytes=size_mb * 700_000,
                     source=SOURCE,
                 )
                 config = folder / "flashfeed.toml"
@@ -248,7 +263,7 @@ async def rig(
             for seat in seats:
                 seat.start()
             for seat in seats:
-                await asyncio.to_thread(wait_until_ready, seat.port, seat.running, seat.log)
+                await asyncio.to_thread(seat.ready)
             supervisors = [asyncio.create_task(seat.supervise()) for seat in seats]
             yield Rig(running, seats)
         finally:

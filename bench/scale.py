@@ -25,11 +25,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,8 +34,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from scale_process import Process, wait_for
 
-from flashfeed.cli.embedded_broker import die_with_parent
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -49,7 +46,6 @@ WORKERS = (1, 2, 4)
 WORKER_SESSIONS, WORKER_RECORDS = 256, 40_000
 SESSIONS = (10, 1_000, 100_000)
 ACTIVE, ACTIVE_RECORDS = 1_000, 20_000
-WAIT_S = 600.0
 EXACT_S = 0.5
 BOUNDS = {"memory_growth": 1.5, "rate_kept": 0.7, "stop_s": 10.0}
 CONFIG = """
@@ -80,65 +76,6 @@ name = "trend"
 query = "Is the trend up or down?"
 choices = ["up", "down"]
 """
-
-
-class Process:
-    """A worker's process, and the last that it said of itself."""
-
-    def __init__(self, config: Path) -> None:
-        self.began = time.time()
-        self.last: dict[str, Any] = {"ready": False, "decoded": 0, "partitions": 0, "exact": False}
-        self._exact: dict[str, Any] | None = None
-        script = Path(__file__).with_name("scale_worker.py")
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), str(config)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 (nothing else ties it to us)
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            said = json.loads(line)
-            if said["exact"]:
-                self._exact = said
-            self.last = said
-
-    def exact(self) -> dict[str, Any]:
-        """Ask for what takes a look at every session."""
-        assert self._process.stdin is not None
-        self._exact = None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        wait_for(lambda: self._exact is not None, self)
-        assert self._exact is not None
-        return self._exact
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is there no more."""
-        return self._process.poll() is not None
-
-    def stop(self) -> float:
-        """SIGTERM; the seconds to its end."""
-        began = time.monotonic()
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(120)
-        return time.monotonic() - began
-
-
-def wait_for(done: Any, *processes: Process) -> None:
-    """Look until it is so. Raises RuntimeError where a worker ended, or it takes too long."""
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        if any(one.ended for one in processes):
-            raise RuntimeError("a worker ended")
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"waited {WAIT_S:.0f} s; {[one.last for one in processes]}")
-        time.sleep(0.01)
 
 
 class Feed:

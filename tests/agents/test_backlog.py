@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not available(), reason="needs java, mvn and openssl"),
 ]
 BENCH = Path(__file__).parents[2] / "bench" / "backlog.py"
-SMALL = ("--minutes", "0.4", "--max-poll-s", "6", "--pack", "1", "--fetched", "1")
+SMALL = ("--minutes", "0.3", "--max-poll-s", "6", "--pack", "1", "--fetched", "1")
 
 
 def test_a_slow_engine_changes_nothing_in_the_group_and_loses_nothing() -> None:
@@ -30,5 +30,5 @@ def test_a_slow_engine_changes_nothing_in_the_group_and_loses_nothing() -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
-    assert found["over_poll"] >= 3 and found["over_session"] >= 3
+    assert found["over_poll"] > 2.5 and found["over_session"] > 2.5
     assert found["all_held_back"] > 0 and found["rebalances"] == 0

@@ -23,9 +23,10 @@ from faust.types import TP
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flashfeed.agents import partitions as partitions_module
+from flashfeed.agents import owned_partition as owned_partition_module
 from flashfeed.agents import transport
-from flashfeed.agents.partitions import Partition, Partitions
+from flashfeed.agents.owned_partition import Partition
+from flashfeed.agents.partitions import Partitions
 from flashfeed.agents.session_step import Waiting
 from flashfeed.models.errors import EngineError, FlashfeedError
 from flashfeed.models.messages import PackedRecord, Records, encode_message
@@ -273,7 +274,7 @@ class World:
     def check(self) -> None:
         """Of what is committed, and of what would be if a commit came now."""
         for partition in self.partitions._owned.values():  # no rebalance leaves any behind
-            assert len({one.batch.epoch for one in partition.batches}) <= 1
+            assert len({batch.epoch for batch, _ in partition.unsettled()}) <= 1
         for tp, log in self.broker.log.items():
             for offset in (self.broker.committed.get(tp), self.consumer._new_offset(tp)):
                 before = {one.offset for one in log if one.offset < (offset or 0)}
@@ -290,7 +291,7 @@ Actions = st.lists(Action, min_size=10, max_size=80)
 
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(partitions_module, "SessionOwner", Session)
+    monkeypatch.setattr(owned_partition_module, "SessionOwner", Session)
 
     def stock(*_: Any) -> Any:
         raise AssertionError("Faust's own reckoning of offsets ran")

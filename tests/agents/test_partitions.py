@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from flashfeed.agents.kafka_writer import KafkaWriter
-from flashfeed.agents.partitions import Partition, Partitions, Settled
+from flashfeed.agents.owned_partition import Partition
+from flashfeed.agents.partitions import Partitions, Settled
 from flashfeed.agents.session_owner import OwnerParts
 from flashfeed.agents.step_writer import KafkaStepWriter
 from flashfeed.models.config import KafkaConfig

@@ -16,13 +16,13 @@ def test_the_clock_counts_behind_the_warm_up(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     clock = Clock(1000)
     assert not clock.count(100)
-    now = 150.0  # as long as it likes: no fifth of them is there yet
-    assert not clock.count(150)
+    now = 150.0  # as long as it likes: not half of them are there yet
+    assert not clock.count(450)
     now = 152.0
-    assert clock.count(760)  # ten more than were wanted
+    assert clock.count(460)  # ten more than were wanted
     now = 200.0
     assert clock.count(5)  # and more, which count no more
-    assert clock.rate() == (1010 - 250) / 2.0
+    assert clock.rate() == (1010 - 550) / 2.0
 
 
 def rates(scale: float = 1.0, **sides: float) -> dict[str, float]:
@@ -68,6 +68,7 @@ def test_our_sides_read_every_record_and_commit() -> None:
     with transport.embedded_broker() as broker:
         asyncio.run(transport.fill(broker, transport.TOPIC, 4, 2_000))
         for side in ("raw", "batched"):
-            assert transport.run_side(side, broker, 2_000) > 0
+            # Raises where it fails or commits nothing; what comes in one batch has no rate.
+            assert transport.run_side(side, broker, 2_000) >= 0
         with pytest.raises(transport.SideFailed, match="KeyError"):
             transport.side_in_process(transport.THEIRS, "nobody", broker, "g", "1")

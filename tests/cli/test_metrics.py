@@ -35,10 +35,12 @@ pytestmark = [pytest.mark.broker, pytest.mark.model]
 
 CORRECTED = "flashfeed_corrected_answers"
 FAULTS = {
+    "flashfeed_abstained_answers",
     "flashfeed_births",
     "flashfeed_bridge_slow_clients_dropped",
     CORRECTED,
     "flashfeed_examples",
+    "flashfeed_held_answers",
     "flashfeed_idle_sessions",
     "flashfeed_outcomes",
     "flashfeed_paused_partitions",
@@ -67,7 +69,12 @@ MEASURED = {
 one another, and the tokens against the events, in tests of their own."""
 NEEDS_A_GPU = {("engine", "GPU")}
 """flashfeed_gpu_* are NVIDIA's driver's: nothing else makes them."""
-NOTHING_LEFT = {"flashfeed_consumer_lag_records", "flashfeed_consumer_lag_seconds"}
+NOTHING_LEFT = {
+    "flashfeed_consumer_lag_records",
+    "flashfeed_consumer_lag_seconds",
+    "flashfeed_held_back_partitions",
+    "flashfeed_queued_records",
+}
 IDLE = {"flashfeed_engine_jobs"}
 
 

@@ -51,6 +51,8 @@ after = "1 record"
 label = "yes if close > close@0 else no"
 """
 N = 200
+CANDLES = 26
+WHOLE = ("--from-offset", "candles:0:0", "--to-offset", f"candles:0:{CANDLES}")
 
 
 def config(home: Path, brokers: str = "127.0.0.1:9", **changes: str) -> Path:
@@ -160,14 +162,14 @@ def test_a_replays_scorecard_is_what_score_says_of_it_and_another_wording_is_hel
     path = config(tmp_path, address)
     other = config(tmp_path, address, query="Is the next close higher?")
     out = tmp_path / "answers"
-    run("replay", "-c", str(path), "--from", "1h", "--out", str(out))
+    run("replay", "-c", str(path), *WHOLE, "--out", str(out))
     card = capsys.readouterr().out
     assert "     25" in card  # labels: the last answer waits
     run(
         "score", "-c", str(path), "--feed", "candles", "--records", str(file), "--answers", str(out)
     )
     assert capsys.readouterr().out == f"26 records, 26 answers\n{card}"
-    run("replay", "-c", str(path), "--from", "1h", "--against", str(other))
+    run("replay", "-c", str(path), *WHOLE, "--against", str(other))
     said = capsys.readouterr().out
     assert said.startswith(f"-c\n{card}\n--against\n")
     assert "25 labels; 95% from " in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .learnt import LEARNT
 from .panel import (
     ALL_SCOPE,
     Board,
@@ -115,5 +116,6 @@ BOARD = Board(
                 ),
             ),
         ),
+        LEARNT,
     ),
 )

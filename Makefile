@@ -54,7 +54,8 @@ types: $(READY) build/src/flashfeed
 
 # make test   see above
 test: lint types
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not alone'
+	@$(BIN)/python -m pytest -m alone
 
 # make soak   the engine's long tests: 1,000 windows, 2,000 operations (half an hour)
 soak: $(READY)

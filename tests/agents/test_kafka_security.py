@@ -202,7 +202,7 @@ async def test_without_any_of_the_listed_rights_a_worker_names_it(
             writer = KafkaWriter(kafka, lambda _: None)
             await writer.start()
             try:
-                await Transactions(kafka.group, 0, writer, lambda _: None).start()
+                await Transactions(kafka.group, 0, writer, print, print).start()
             finally:
                 await writer.stop()
         said = str(raised.value)
@@ -260,7 +260,7 @@ async def test_a_write_that_is_not_allowed_any_more_is_named_and_the_last(
     for transactional in (True, False):
         writer = KafkaWriter(kafka, failures.append)
         await writer.start()
-        steps = Transactions(kafka.group, 0, writer, lambda _: None)
+        steps = Transactions(kafka.group, 0, writer, print, print)
         await steps.start()
         write = steps.write if transactional else writer.write
         await write([one])

@@ -25,6 +25,7 @@ from pager import DURATION, AlertStates, Pager, Told, seconds, shortened
 from prometheus_tools import alertmanager, asked, folder, prometheus
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.broker,
     pytest.mark.model,
     pytest.mark.skipif(not available(), reason="needs java, mvn and openssl"),

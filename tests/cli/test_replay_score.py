@@ -139,7 +139,7 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
         producer = AIOKafkaProducer(bootstrap_servers=address)
         await producer.start()
         for value in values:
-            await producer.send_and_wait("candles", value)
+            await producer.send_and_wait("candles", value, partition=0)
         await producer.stop()
 
     with embedded_broker() as address:

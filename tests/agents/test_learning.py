@@ -9,6 +9,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.worker_process import scrape, start_worker, stop_worker, wait_until_ready
 from flashfeed.client import OutcomeReport, Refused, SentOutcome, report_outcome, send_outcomes
 from flashfeed.models.learning import ExampleRecord, decode_head
+
+from apache_kafka import available, kafka_node
+from plant import create
 
 pytestmark = [pytest.mark.broker, pytest.mark.model]
 
@@ -96,7 +100,10 @@ class Plant:
         async def consume() -> list[Any]:
             found: list[Any] = []
             consumer = AIOKafkaConsumer(
-                topic, bootstrap_servers=self.brokers, auto_offset_reset="earliest"
+                topic,
+                bootstrap_servers=self.brokers,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
             )
             async with consumer:
                 while fetched := await consumer.getmany(timeout_ms=1000):
@@ -128,10 +135,26 @@ class Plant:
         return [json.loads(one.value) for one in self.read("flashfeed.flash_ready")]
 
 
-@pytest.fixture(scope="module")
-def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
-    with embedded_broker() as brokers:
-        plant = Plant(brokers, tmp_path_factory.mktemp("learning"))
+@contextmanager
+def brokers_of(kind: str, home: Path) -> Iterator[str]:
+    """Without transactions, and with them."""
+    if kind == "embedded":
+        with embedded_broker() as brokers:
+            yield brokers
+        return
+    with kafka_node(home) as node:
+        asyncio.run(create(node.plain, "plant", 2))
+        yield node.plain
+
+
+NEEDS_KAFKA = pytest.mark.skipif(not available(), reason="needs java, mvn and openssl")
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("apache", marks=NEEDS_KAFKA)])
+def plant(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    home = tmp_path_factory.mktemp("learning")
+    with brokers_of(request.param, home) as brokers:
+        plant = Plant(brokers, home)
         try:
             numbers = random.Random(7)
             for number in range(1, READINGS + 1):

@@ -24,7 +24,7 @@ check-python:
 # make setup  create .venv and install everything in it (done by the targets that need it)
 setup: $(READY)
 
-$(READY): requirements.lock pyproject.toml engine/build/llama.cmake engine/build/amx_gcc12.h | check-python
+$(READY): requirements.lock pyproject.toml $(wildcard engine/build/*) | check-python
 	@echo "flashfeed: setting up $(VENV) (llama.cpp first: minutes the first time on a machine, seconds after that)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python engine/build/install.py requirements.lock

@@ -87,7 +87,7 @@ class Context:
         params = context_params(**shape)
         self._hidden = HiddenStates(model.n_embd) if settings.hidden_states else None
         if self._hidden:
-            params.cb_eval = self._hidden.callback
+            self._hidden.read_by(params)
         self._trace = trace
         self._number = trace.open(shape) if trace else 0
         self._handle = C.llama_init_from_model(model.handle, params)
@@ -123,7 +123,7 @@ class Context:
         after = check_pass(one, self.limits, self.ends, self.cells_used)
         batch = self._batch.filled(one)
         if self._hidden:
-            self._hidden.begin()
+            self._hidden.begin(one.n_outputs)
         started = time.perf_counter()
         code = self._decode(batch)
         if code == 0:
@@ -139,7 +139,7 @@ class Context:
             owner = run.sequences[0]
             self._own[owner] = self._own.get(owner, 0) + len(run.tokens)
         n = one.n_outputs
-        hidden = self._hidden.take(n) if self._hidden else np.empty((n, 0), np.float32)
+        hidden = self._hidden.take() if self._hidden else np.empty((n, 0), np.float32)
         return Decoded(self._rows(n), seconds, hidden)
 
     def fork(self, source: int, targets: Iterable[int], position: int) -> None:

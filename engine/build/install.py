@@ -6,7 +6,7 @@ The registry has no wheel of llama-cpp-python, and pip's own cache must not be
 trusted with one: the library is compiled for the CPU it is built on, so a wheel
 carried to another machine dies with "Illegal instruction". Ours is kept under a
 key of everything that shapes it: version, CMake options, compiler, CPU features,
-and the two files beside this one.
+and the files beside this one.
 
     CMAKE_ARGS="-DGGML_CUDA=on" make        a CUDA build (other options likewise)
     FLASHFEED_CACHE=/some/dir make          where wheels and models are kept
@@ -24,6 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = "llama-cpp-python"
+SHAPING = ("llama.cmake", "amx_gcc12.h", "copied_rows.cpp")
 # What the binding never loads: multimodal, tools, the web UI, HTTPS downloads.
 TRIMMED = {
     "LLAVA_BUILD": "OFF",
@@ -56,7 +57,7 @@ def compiler() -> str:
 def build_key(version: str, user_args: str) -> str:
     """Name of the cache folder for one exact build."""
     parts = [version, user_args, compiler(), cpu_features(), platform.machine()]
-    parts += [(HERE / name).read_text() for name in ("llama.cmake", "amx_gcc12.h")]
+    parts += [(HERE / name).read_text() for name in SHAPING]
     parts += [f"{k}={v}" for k, v in sorted(TRIMMED.items()) if "INCLUDE" not in k]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return f"{version}-{digest}"

@@ -21,4 +21,7 @@ if(PROJECT_NAME STREQUAL "llama.cpp")
     set_target_properties llama PROPERTIES UNITY_BUILD_BATCH_SIZE 48)
   cmake_language(DEFER DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR} CALL
     target_compile_options llama PRIVATE -O2)
+  # The eval callback that reads hidden states.
+  cmake_language(EVAL CODE "cmake_language(DEFER DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR} CALL
+    target_sources llama PRIVATE ${CMAKE_CURRENT_LIST_DIR}/copied_rows.cpp)")
 endif()

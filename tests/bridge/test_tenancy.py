@@ -17,12 +17,14 @@ from flashfeed.agents.tenancy import TenantSessions
 from flashfeed.models.chat import ChatMessage, ChatRequest
 from flashfeed.models.errors import LimitReached, RequestError, SessionExists, SessionUnknown
 from flashfeed.models.generation import GenerateOptions
+from flashfeed.models.outcomes import OutcomeReport
 from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.tenant import SEPARATOR, check_session_id, session_key, split_key
 
 from metrics_page import PAGE
 
-SPEC = SessionSpec(type="ohlcv", flash=(FlashQuery("Up?"),), overflow="drop_oldest")
+UP = FlashQuery("Up?", choices=("yes", "no"), learn=True)
+SPEC = SessionSpec(type="ohlcv", flash=(UP,), overflow="drop_oldest")
 CANDLE = {"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10}
 OPTIONS = GenerateOptions(max_tokens=4)
 
@@ -86,6 +88,7 @@ async def calls(service: SessionService, session_id: str) -> dict[str, Any]:
         "events": subscribe,
         "warm": lambda: service.warm(session_id, ChatRequest((ChatMessage("user", "x"),))),
         "standing": lambda: service.standing(session_id),
+        "outcome": lambda: service.outcome(session_id, OutcomeReport(UP.label, "yes", 1)),
         "delete": lambda: service.delete(session_id),
     }
     takes_id = {

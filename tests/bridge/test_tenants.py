@@ -99,6 +99,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "stream": False,
     },
     "/v1/sessions/{session_id}/append": {"text": TEXT},
+    "/flashfeed/v1/sessions/{session_id}/outcomes": {
+        "query": 1,
+        "label": "yes",
+        "data_version": 1,
+    },
     "/v1/sessions/{session_id}/mark_prefix": {},
     "/v1/sessions/{session_id}/stream/push": {"data": [{"sid": TEXT, "val": 1.0}]},
     "/v1/sessions/{session_id}/push": {"data": [TEXT]},
@@ -135,6 +140,7 @@ PASSED_OVER = {("POST /v1/messages/count_tokens", "session_id")}
 REFUSED_TO_OWNER = {
     "POST /v1/agents/{agent_id}/session/{session_id}/turn/{turn_id}/resume": "it awaits no tool",
     "POST /v1/responses/{response_id}/cancel": "it has ended",
+    "POST /flashfeed/v1/sessions/{session_id}/outcomes": "its question does not learn",
 }
 
 

@@ -23,7 +23,7 @@ from flashfeed.models.tenant import SEPARATOR, check_session_id, session_key, sp
 
 from metrics_page import PAGE
 
-UP = FlashQuery("Up?", choices=("yes", "no"), learn=True)
+UP = FlashQuery("Up?", name="up", choices=("yes", "no"), learn=True)
 SPEC = SessionSpec(type="ohlcv", flash=(UP,), overflow="drop_oldest")
 CANDLE = {"o": 1, "h": 2, "l": 0.5, "c": 1.5, "v": 10}
 OPTIONS = GenerateOptions(max_tokens=4)

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from llama_cpp._ggml import libggml
 _GPU_TYPES: Final = (1, 2)
 """GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU."""
 _UNKNOWN_MEMORY_BYTES: Final = 8 << 30
+_SYSTEM_INFO: Final = threading.Lock()
 
 
 def cache_folder() -> Path:
@@ -86,7 +88,8 @@ def _free_bytes(device: int) -> int:
 
 def llama_cpp_build() -> tuple[str, str]:
     """llama.cpp's version, and the instructions and devices that it was built for."""
-    features = bytes(C.llama_print_system_info()).decode("utf-8", "replace")
+    with _SYSTEM_INFO:  # llama.cpp writes it anew at each call, to one place
+        features = bytes(C.llama_print_system_info()).decode("utf-8", "replace")
     return C.llama_version().decode(), features
 
 

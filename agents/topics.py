@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, NodeNotReadyError, for_code
 
 from flashfeed.models.config import Config, KafkaConfig
 from flashfeed.models.errors import ConfigError, Denied, Unavailable
@@ -30,6 +30,7 @@ TOPIC_ALREADY_EXISTS = 36
 POLICY, BYTES_MAX = "cleanup.policy", "max.message.bytes"
 SETTINGS = {POLICY: "", BYTES_MAX: ""}
 SHOWN_S = 15.0
+NOT_READY_MAX_S, NOT_READY_WAIT_S = 30.0, 0.5
 
 
 class Topics(NamedTuple):
@@ -42,12 +43,26 @@ class Topics(NamedTuple):
 
 
 async def prepare_topics(config: Config) -> Topics:
-    """Create what is missing of our topics, and look at those that were there.
+    """Create what is missing of our topics, and look at those that were there. Where the broker
+    that is asked is away meanwhile, others are, for NOT_READY_MAX_S at most.
 
     Raises Unavailable where the brokers cannot be reached or refuse, Denied where a right is
     missing, ConfigError where the records and changelog topics differ in partitions, owners
     or documents have more than one, or a topic's settings would lose what is written to it.
     """
+    deadline = time.monotonic() + NOT_READY_MAX_S
+    while True:
+        try:
+            return await _prepare(config)
+        except Unavailable as error:
+            away = isinstance(error.__cause__, NodeNotReadyError)
+            if not away or time.monotonic() > deadline:
+                raise
+            log.warning("%s; trying again", error)
+            await asyncio.sleep(NOT_READY_WAIT_S)
+
+
+async def _prepare(config: Config) -> Topics:
     async with _admin(config.kafka) as admin:
         existing = await admin.list_topics()
         refused = await _create(admin, config, existing)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError, NodeNotReadyError
 
+from flashfeed.agents import topics
 from flashfeed.agents.kafka_writer import RECORD_BYTES_MAX
-from flashfeed.agents.topics import check_partitions, check_settings
+from flashfeed.agents.topics import Topics, check_partitions, check_settings, prepare_topics
 from flashfeed.models.config import Config, TopicsConfig
-from flashfeed.models.errors import ConfigError
+from flashfeed.models.errors import ConfigError, Unavailable
 
 COMPACTED = NewTopic("changelog", 4, 1, topic_configs={"cleanup.policy": "compact"})
 KEPT = NewTopic("records", 4, 1, topic_configs={"cleanup.policy": "delete"})
@@ -58,3 +60,26 @@ def test_partitions_that_do_not_fit_together_are_refused(counts: dict[str, int],
         return
     with pytest.raises(ConfigError, match=said):
         check_partitions(config, counts)
+
+
+@pytest.mark.parametrize(("error", "tries"), [(NodeNotReadyError("3"), 3), (KafkaError("no"), 1)])
+async def test_where_the_asked_broker_is_away_another_is_asked(
+    error: KafkaError, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Topics({}, frozenset(), {})
+    asked: list[Config] = []
+
+    async def prepare(config: Config) -> Topics:
+        asked.append(config)
+        if len(asked) < 3:
+            raise Unavailable(f"the brokers refuse: {error}") from error
+        return found
+
+    monkeypatch.setattr(topics, "_prepare", prepare)
+    monkeypatch.setattr(topics, "NOT_READY_WAIT_S", 0.0)
+    if tries == 3:
+        assert await prepare_topics(Config()) is found
+    else:
+        with pytest.raises(Unavailable):
+            await prepare_topics(Config())
+    assert len(asked) == tries

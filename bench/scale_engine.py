@@ -19,11 +19,11 @@ UPDATES_MAX = 64
 
 
 class DelayEngine(StubEngine):
-    """The stub engine; an update waits for the decode that it is in. `lines` counts what
-    was decoded."""
+    """The stub engine; an update waits for the decode that it is in. `decodes` counts
+    them, `lines` what was decoded."""
 
     def __init__(self) -> None:
-        self.lines = 0
+        self.decodes = self.lines = 0
         self._waiting: list[asyncio.Future[None]] = []
         self._decoding: asyncio.Task[None] | None = None
 
@@ -47,6 +47,7 @@ class DelayEngine(StubEngine):
         while self._waiting:
             batch = self._waiting[:UPDATES_MAX]
             del self._waiting[: len(batch)]
+            self.decodes += 1
             await asyncio.sleep(DECODE_S)
             for one in batch:
                 if not one.done():  # its session may have been stopped meanwhile

@@ -49,7 +49,7 @@ from .session_owner import OwnerParts, SessionOwner
 from .stall_watch import StallWatch
 from .step_size import step_seconds
 from .step_writer import KafkaStepWriter
-from .stopping import Stopping
+from .stopping import STOP_MAX_S, Stopping
 from .supplies import Supplies
 from .topics import Topics, list_feed_topics, prepare_topics
 
@@ -237,9 +237,10 @@ class Worker:
         """Begin no step, and let those under way end, for DRAIN_MAX_S at most."""
         await self.partitions.drain(min(DRAIN_MAX_S, self._config.kafka.session_timeout_s / 2))
 
-    async def stop(self, stopping: Stopping) -> None:
+    async def stop(self, stopping: Stopping | None = None) -> None:
         """Finish the steps under way, save the sessions, hand the partitions over, flush and
-        disconnect."""
+        disconnect; within STOP_MAX_S where nothing is said of it."""
+        stopping = stopping or Stopping(STOP_MAX_S)
         for task in self._tasks:
             task.cancel()
         await stopping.part("the steps under way", self.drain(), 2 * DRAIN_MAX_S)

@@ -27,7 +27,7 @@ class LearnedHeads:
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
-        self._empty: dict[str, Head] = {}
+        self._empty: dict[int, Head] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -58,7 +58,7 @@ class LearnedHeads:
             if held.head is not None and held.head.n_choices == len(name.subject.choices):
                 return held.head
         n = len(name.subject.choices)
-        return self._empty.setdefault(str(n), Head(n))
+        return self._empty.setdefault(n, Head(n))
 
     def record(self, key: str) -> HeadRecord | None:
         """A head's newest message."""

@@ -14,6 +14,9 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+STOP_MAX_S = 8.5
+"""What ends a process gives it some ten seconds."""
+
 
 class Stopping:
     """Runs the parts of a stop one after another, all within `within_s` seconds."""

@@ -7,7 +7,6 @@ since 1970), so that who gets the event knows how long it was on the way.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 import time
@@ -85,8 +84,7 @@ async def serve(path: Path) -> None:
     failed = asyncio.ensure_future(worker.failed())
     await asyncio.wait({failed, asyncio.ensure_future(stop.wait())}, return_when="FIRST_COMPLETED")
     await server.stop()
-    with contextlib.suppress(Exception):
-        await worker.stop()
+    await worker.stop()
     if failed.done():
         failed.result()
 

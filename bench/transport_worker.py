@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -89,8 +88,7 @@ async def applied_run(
     records = applied - first
     done = Applied(records / (time.perf_counter() - began), (time.process_time() - cpu) / records)
     failed.cancel()
-    with contextlib.suppress(Exception):
-        await worker.stop()
+    await worker.stop()
     return done
 
 

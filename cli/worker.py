@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flashfeed.agents.app import Worker
 from flashfeed.agents.feeds import Feed
-from flashfeed.agents.stopping import Stopping
+from flashfeed.agents.stopping import STOP_MAX_S, Stopping
 from flashfeed.bridge.app import Cluster, create_app
 from flashfeed.bridge.server import BridgeServer
 from flashfeed.codecs.codec import Outside
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _ATTENTION = ("kv_type", "flash_attention")
-STOP_MAX_S = 8.5
 END_MAX_S = 9.5
 """A service manager kills what has not stopped 10 s after it was asked, or later."""
 _SPEED = tuple(field.name for field in dataclasses.fields(Tuned))

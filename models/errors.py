@@ -74,12 +74,6 @@ class BirthMissing(DecodeFault):
     reason = "birth_missing"
 
 
-class MapFault(RecordError):
-    """The value decoded, but a mapped field is missing or cannot be cast."""
-
-    reason = "map"
-
-
 class ValidationFault(RecordError):
     """All fields are there, but one breaks the record type's rules."""
 

@@ -155,6 +155,7 @@ class Worker:
                 data_updated=topics.data_updated,
                 answers=topics.answers,
                 examples=topics.examples,
+                outcomes=topics.outcomes,
                 encoding=self._encoding,
             ),
             publish=self._publish,

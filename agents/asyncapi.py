@@ -56,7 +56,7 @@ def asyncapi_document(config: Config) -> Object:
     if config.control.enabled:
         outputs |= _replies(config)
     learning = _learning(config) if config.learns else {}
-    outputs |= {name: one for name, one in learning.items() if name == "scores"}
+    outputs |= learning
     control |= {name: one for name, one in learning.items() if name == "outcomes"}
     return {
         "asyncapi": ASYNCAPI,

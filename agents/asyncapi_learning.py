@@ -15,7 +15,7 @@ from .score_events import ScoreRecord
 HEAD_KEY: Final = {"type": "string", "description": "tenant/spec/question, the last as hashes."}
 _ABOUT: Final[dict[str, str]] = {
     "outcomes": "What an answer's true answer turned out to be. One that cannot be used is a "
-    "dead letter.",
+    "dead letter. Those that a rule gave or that came over HTTP are here too, with by.",
     "scores": "How right each question's answers were, as it is now.",
 }
 

@@ -2,8 +2,9 @@
 `flashfeed.records`, as control.py does with `flashfeed.control`.
 
 `read_outcomes` is pure: a fetched batch becomes session messages, and a dead letter for each
-that is none. What the session's owner makes of an outcome it counts itself; one that it cannot
-use (of no session, of an answer no longer kept, against one that was applied) is a dead letter.
+that is none. Those that the sessions' owners wrote themselves (`by`) are applied already. What
+a session's owner makes of an outcome it counts itself; one that it cannot use (of no session, of
+an answer no longer kept, against one that was applied) is a dead letter.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def read_outcomes(batch: Batch) -> ReadOutcomes:
         try:
             sent = decode_outcome(raw.value)
             key = outcome_key(sent)
+            if sent.by:
+                continue
         except (DecodeFault, RequestError) as error:
             result.dead_letters.append(letter_of(raw, error, "outcome"))
             continue

@@ -50,6 +50,7 @@ def worker_rights(config: Config, feeds: Mapping[str, Sequence[str]]) -> list[Ri
         both[topics.births] = "Sparkplug births"
     if config.learns:
         both |= {
+            topics.outcomes: "outcomes of answers",
             topics.examples: "labels of answers",
             topics.reservoirs: "what heads have learnt from",
             topics.heads: "heads",
@@ -67,7 +68,6 @@ def worker_rights(config: Config, feeds: Mapping[str, Sequence[str]]) -> list[Ri
         rights.append(Right("Topic", topics.control, READ, "control messages"))
         written |= dict.fromkeys(reply_topics(config), "replies to control messages")
     if config.learns:
-        rights.append(Right("Topic", topics.outcomes, READ, "outcomes of answers"))
         written[topics.scores] = "scores of questions"
     rights += [Right("Topic", name, WRITE, purpose) for name, purpose in written.items()]
     rights.append(Right("Group", config.kafka.group, READ, "the workers' group"))

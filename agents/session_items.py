@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from flashfeed.codecs.coalesce import Group, coalesce, merge_key
 from flashfeed.codecs.text import TextCodec
+from flashfeed.codecs.text_facts import with_sums_of, without_sums
 from flashfeed.codecs.text_live import live_line
 from flashfeed.codecs.text_merged import render_line
 from flashfeed.models.records import Ohlcv, Record, make_record, record_fields
@@ -116,14 +117,15 @@ def write_lines(step: Step, held: Sequence[Item], codec: TextCodec) -> None:
             lines.append(item)
             continue
         record = make_record(stream_type, fields)
-        if item.merged is None:
+        if item.whole:
             line = render(record, memory)
+            memory = remember(memory, record)
         else:
-            line = render_line(codec, record, memory, item.merged)
+            line = render_line(codec, record, without_sums(memory), item.merged)
+            memory = with_sums_of(memory, remember(memory, record))
         if item.live:
             line = live_line(line)
         lines.append(Item(line.removesuffix("\n"), fields, item.offset, item.merged, item.live))
-        memory = remember(memory, record)
         newest = number
     step.items[at:] = lines
     step.last = LastRecord(record, newest, memory) if record is not None else last

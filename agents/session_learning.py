@@ -2,13 +2,14 @@
 
 fold_outcome   a label that was sent: is it of an answer that waits, and of one of its choices
 predict        what the question's head says of an answer, and the answer that it gives
-settle_labels  labels that were sent, and those that the rules give now, become examples
+settle_labels  labels that were sent, and those that the rules give now, become examples, and
+               records on flashfeed.outcomes where they did not come from there
 
 An outcome is applied once (invariant 2), and none is lost (invariant 1): with transactions
 a slot of the changelog and the example are of one transaction. Without, examples go out first,
 then slots, then the entry: a crash between them makes the step again, which finds the slot
 labelled (the example is there) or not (it is written again under its id, by which the learner
-drops it).
+drops it). Outcomes go out with the examples; one that is there twice says the same.
 
 Rules are in session_rules.py.
 """
@@ -20,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -43,6 +44,7 @@ from flashfeed.models.learning import (
     Waits,
 )
 from flashfeed.models.messages import Outcome
+from flashfeed.models.outcomes import SentOutcome
 from flashfeed.models.session import (
     Answer,
     FlashQuery,
@@ -65,12 +67,14 @@ FindHead = Callable[[HeadName], LearningHead]
 
 
 class Label(NamedTuple):
-    """A label for an answer that waits: of which question and data version, and which choice."""
+    """A label for an answer that waits: of which question and data version, and which choice.
+    `carried`: it came over flashfeed.outcomes."""
 
     query_id: int
     version: int
     choice: int
     time: float | None
+    carried: bool
 
 
 class Predicted(NamedTuple):
@@ -83,10 +87,12 @@ class Predicted(NamedTuple):
 
 @dataclass(slots=True)
 class StepLearning:
-    """What a step does about learning: slots that change, examples, and how often what."""
+    """What a step does about learning: slots that change, examples, outcomes that are to be on
+    flashfeed.outcomes, and how often what."""
 
     changes: list[Waits] = field(default_factory=list)
     examples: list[ExampleRecord] = field(default_factory=list)
+    outcomes: list[SentOutcome] = field(default_factory=list)
     counts: Counter[tuple[LabelledBy, str]] = field(default_factory=Counter)
 
 
@@ -124,7 +130,7 @@ def fold_outcome(
             "1024 of a question do"
         )
     learning.counts["user", "applied"] += 1
-    return Label(query.id, version, choice, message.time)
+    return Label(query.id, version, choice, message.time, message.asked is not None)
 
 
 def _query(spec: SessionSpec, wanted: int | str) -> FlashQuery:
@@ -215,7 +221,11 @@ def settle_labels(
     queries = {query.id: query for query in head.spec.flash}
     for one in labels:
         waits = pending.waiting[one.query_id][one.version]
-        _apply(learning, head, queries[one.query_id], waits, one.choice, "user", one.time)
+        query = queries[one.query_id]
+        _apply(learning, head, query, waits, one.choice, "user", one.time)
+        if not one.carried:
+            outcome = _outcome(head, query, waits, one.choice, "http", one.time)
+            learning.outcomes.append(outcome)
     if not (predicted or any(query.outcome for query in head.spec.flash)):
         return
     seen = Window(head, window)
@@ -243,11 +253,35 @@ def settle_labels(
             left = (one for one in waiting if (query.id, one.version) not in done)
             rule = rule_of(query, head.spec.type)
             for waits, choice in due(rule, chain(left, [mine] if mine else ()), seen):
-                _apply(learning, head, query, waits, choice, "rule", None)
+                time = seen.newest()[1]
+                _apply(learning, head, query, waits, choice, "rule", time)
+                if choice is not None:
+                    learning.outcomes.append(_outcome(head, query, waits, choice, "rule", time))
                 if waits is mine:
                     mine = None
         if mine is not None:
             learning.changes.append(mine)
+
+
+def _outcome(
+    head: Head,
+    query: FlashQuery,
+    waits: Waits,
+    choice: int,
+    by: Literal["http", "rule"],
+    time: float | None,
+) -> SentOutcome:
+    """The outcome as flashfeed.outcomes has it; `time` is that of the record that settled it."""
+    tenant, session_id = split_key(head.session_id)
+    return SentOutcome(
+        query=query.name or query.id,
+        label=query.choices[choice],
+        data_version=waits.version,
+        time=time,
+        session_id=session_id,
+        tenant=tenant,
+        by=by,
+    )
 
 
 def _apply(

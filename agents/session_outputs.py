@@ -12,6 +12,7 @@ import orjson
 from flashfeed.models.event_format import EventEncoding
 from flashfeed.models.events import FlashReady, cloud_event
 from flashfeed.models.learning import ExampleRecord
+from flashfeed.models.outcomes import SentOutcome
 from flashfeed.models.state import Head, Item, ring_slots
 from flashfeed.models.trace_context import TraceContext, sent_in, trace_headers
 from flashfeed.models.views import SessionEvent
@@ -37,6 +38,7 @@ class OutputTopics:
     data_updated: str
     answers: str
     examples: str = ""
+    outcomes: str = ""
     encoding: EventEncoding = field(default_factory=EventEncoding)
 
 
@@ -75,6 +77,7 @@ def step_outputs(
         items = entry_items(step, state, head)
         # Examples, slots, entry: session_learning.py says why in this order.
         refused += [_example(topics, one) for one in step.learning.examples]
+        refused += [_outcome(topics, head, one) for one in step.learning.outcomes]
         slots = step.learning.changes
         changelog = slot_writes(topics.changelog, partition, head.session_id, slots)
         changelog.append(entry_write(topics.changelog, partition, head, items))
@@ -130,6 +133,10 @@ def event_writes(
 
 def _example(topics: OutputTopics, example: ExampleRecord) -> Write:
     return Write(topics.examples, example.head.key.encode(), msgspec.json.encode(example))
+
+
+def _outcome(topics: OutputTopics, head: Head, outcome: SentOutcome) -> Write:
+    return Write(topics.outcomes, head.session_id.encode(), msgspec.json.encode(outcome))
 
 
 def _answer_tombstone(topics: OutputTopics, head: Head, query_id: int) -> Write:

@@ -22,6 +22,7 @@ import msgspec
 
 from flashfeed.codecs.registry import text_codec
 from flashfeed.codecs.text import RefersToPrevious, TextCodec
+from flashfeed.codecs.text_facts import with_sums_of
 from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.messages import Append, Create, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
@@ -129,7 +130,10 @@ def last_of(
         records = records[-1:]
     for number, item in records:
         record = make_record(stream_type, item.fields or {})
-        memory = codec.remember(last.memory if last is not None else None, record)
+        before = last.memory if last is not None else None
+        memory = codec.remember(before, record)
+        if not item.whole:
+            memory = with_sums_of(before, memory)
         last = LastRecord(record, number, memory)
     return last
 

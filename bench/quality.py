@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from quality_series import CHOICES, Plan, Question, Run, TimeUp, answered, plans, records_of
+from quality_series import Plan, Question, Run, TimeUp, answered, plans, records_of
 from rig import say
 
 from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged_model
@@ -95,11 +95,11 @@ def evaluate(
 ) -> Result:
     """The head of one question over the runs of one text, in the order of event time."""
     question = plan.questions[place]
-    rule = OutcomeRule(question.after, question.label, plan.type, CHOICES)
+    rule = OutcomeRule(question.after, question.label, plan.type, question.choices)
     if relabel is not None:
         rule.rule = Disturbed(rule.rule, relabel)  # type: ignore[assignment]
-    subject = Subject(model, spec_hash(plan.spec), question.query, CHOICES)
-    backtest = Backtest(rule, len(CHOICES), SCORED_FROM)
+    subject = Subject(model, spec_hash(plan.spec), question.query, question.choices)
+    backtest = Backtest(rule, len(question.choices), SCORED_FROM)
     steps = sorted(
         (
             (record.timestamp or 0.0, number, record, step)
@@ -117,11 +117,11 @@ def evaluate(
             backtest.head, _ = read_head(write_head(backtest.head, subject), subject)
         session, answer = runs[number].series, step.answers[place]
         corrected, priors[session] = correct(answer, priors.get(session))
-        logs = tuple(np.log(shares_of(answer)).tolist())
+        logs = tuple(np.log(shares_of(answer, question)).tolist())
         backtest.record(session, record)
         row, means[session] = with_move(step.hidden[place], means.get(session, b""))
         features = Features(logs, row)
-        backtest.answer(session, at, features, shares_of(corrected))
+        backtest.answer(session, at, features, shares_of(corrected, question))
         for example in backtest.settle(session):
             if example.prediction.version >= SCORED_FROM:
                 published.append((example.prediction, example.label))
@@ -131,9 +131,9 @@ def evaluate(
     )
 
 
-def shares_of(answer: Answer) -> Forecast:
+def shares_of(answer: Answer, question: Question) -> Forecast:
     """The probabilities of the choices, in their order, none quite 0."""
-    return tuple(max(answer.probabilities[choice], 1e-12) for choice in CHOICES)
+    return tuple(max(answer.probabilities[choice], 1e-12) for choice in question.choices)
 
 
 def disturbed(plan: Plan, place: int, runs: Sequence[Run], model: str) -> dict[str, float]:
@@ -206,21 +206,22 @@ async def main() -> None:
     until = time.monotonic() + args.minutes * 60
     found, model = await collect(args.only, until, args.threads)
     known = plans()
-    results: dict[tuple[str, str], Result] = {}
+    results: dict[tuple[str, str, str], Result] = {}
     print(HEADINGS)
     for (name, text), runs in found.items():
         for place, question in enumerate(known[name].questions):
-            results[question.name, text] = result = evaluate(known[name], place, runs, model)
+            results[name, question.name, text] = result = evaluate(known[name], place, runs, model)
             print(row(result, runs[0]), flush=True)
     chosen = [
-        results[question.name, plan.texts[0]]
-        for plan in known.values()
+        results[name, question.name, plan.texts[0]]
+        for name, plan in known.items()
         for question in plan.questions
-        if (question.name, plan.texts[0]) in results
+        if (name, question.name, plan.texts[0]) in results
     ]
     figures = {"bench": "quality", **summary(chosen)}
-    if ("candles", "words") in found:
-        figures |= disturbed(known["candles"], 0, found["candles", "words"], model)
+    candles = known["candles"]
+    if ("candles", candles.texts[0]) in found:
+        figures |= disturbed(candles, 0, found["candles", candles.texts[0]], model)
     figures["pass"] = passes(figures)
     print(json.dumps(figures))
     sys.exit(not figures["pass"])

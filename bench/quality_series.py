@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from math import atan2, cos, degrees, radians
 from pathlib import Path
-from statistics import mean
-from typing import Any
+from typing import Final
 
 import msgspec
+import numpy as np
 
 from flashfeed.cli import sample_data
 from flashfeed.codecs.registry import text_codec
 from flashfeed.engine import Engine
-from flashfeed.models.records import Iot, Ohlcv, StreamType
+from flashfeed.models.records import Event, Iot, Ohlcv, Record, Spatial, StreamType, Vitals
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec, WindowSpec
 from flashfeed.models.window import window_start
 
-CHOICES = ("no", "yes")
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from client_packages import python_package
+
 GLUCOSE_LIMIT = 140.0
-VOLUME_DAYS = 20
+RIDE_S = 5
+HEART_S = 5
+HEART_PACKAGE = "pyhrv==0.5.0"
+EARTH_M = 6_371_000.0
+DAY_S = 86_400.0
 CANDLES_FROM = 1_136_073_600.0
 """2006-01-01."""
 
@@ -39,6 +49,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: str
     label: str
     after: str = "0 records"
+    choices: tuple[str, str] = ("no", "yes")
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def spec(self) -> SessionSpec:
         """The session's spec."""
         flash = tuple(
-            FlashQuery(id=number, name=one.name, query=one.query, choices=CHOICES)
+            FlashQuery(id=number, name=one.name, query=one.query, choices=one.choices)
             for number, one in enumerate(self.questions, 1)
         )
         window = WindowSpec("exact", self.window)
@@ -86,13 +97,14 @@ def plans() -> dict[str, Plan]:
     return {name: msgspec.convert(one, Plan) for name, one in tomllib.loads(text).items()}
 
 
-def records_of(series: str) -> Iterator[Ohlcv | Iot]:
+def records_of(series: str) -> Iterator[Record]:
     """A real series, oldest first."""
-    if series == "glucose":
-        for row in sample_data.glucose():
-            yield Iot(sid=series, val=row["glucose"], hi=GLUCOSE_LIMIT, timestamp=row["timestamp"])
-        return
-    for row in sample_data.candles(series):
+    return OTHERS[series]() if series in OTHERS else candle_records(series)
+
+
+def candle_records(symbol: str) -> Iterator[Ohlcv]:
+    """A stock's daily candles."""
+    for row in sample_data.candles(symbol):
         if row["start"] >= CANDLES_FROM:
             yield Ohlcv(
                 o=row["open"],
@@ -104,33 +116,73 @@ def records_of(series: str) -> Iterator[Ohlcv | Iot]:
             )
 
 
-def lines_of(records: list[Ohlcv | Iot], text: str) -> list[str]:
-    """The records as lines, without their line breaks."""
-    if text == "words":
-        return [in_words(records[: place + 1]) for place in range(len(records))]
-    codec = text_codec(
-        text.removeprefix("codec:"), "iot" if isinstance(records[0], Iot) else "ohlcv"
-    )
+def glucose_records() -> Iterator[Iot]:
+    """A glucose monitor's readings, with the limit that is asked about."""
+    for row in sample_data.glucose():
+        yield Iot(sid="glucose", val=row["glucose"], hi=GLUCOSE_LIMIT, timestamp=row["timestamp"])
+
+
+def ride_records() -> Iterator[Spatial]:
+    """A bicycle's way, every RIDE_S seconds, in metres from where it began; the heading is that
+    of the way since the position before."""
+    rows = list(sample_data.ride())[::RIDE_S]
+    x = y = 0.0
+    for before, row in pairwise(rows):
+        north = EARTH_M * radians(row["latitude"] - before["latitude"])
+        east = (
+            EARTH_M
+            * cos(radians(row["latitude"]))
+            * radians(row["longitude"] - before["longitude"])
+        )
+        x, y = x + east, y + north
+        yield Spatial(
+            x=x,
+            y=y,
+            z=row["altitude"],
+            spd=row["speed"],
+            hdg=degrees(atan2(east, north)) % 360,
+            timestamp=row["timestamp"],
+        )
+
+
+def commit_records() -> Iterator[Event]:
+    """How many commits a project had, each day that it had any."""
+    days = Counter(int(at // DAY_S) for at in sample_data.commits())
+    for day in sorted(days):
+        yield Event(src="bokeh", sev=1, cat="commits", cnt=days[day], timestamp=day * DAY_S)
+
+
+def heart_records() -> Iterator[Vitals]:
+    """The heart rate of HEART_S seconds at a time: pyhrv's hour of beats, the time in ms
+    between each two of them."""
+    folder = python_package(HEART_PACKAGE) / "pyhrv" / "files"
+    between = np.load(folder / "SampleNNISeriesLong.npy")
+    step = (np.cumsum(between) / 1000 // HEART_S).astype(int)
+    for number in np.unique(step)[:-1]:
+        rate = 60_000 / between[step == number].mean()
+        yield Vitals(hr=float(round(rate)), timestamp=float(number * HEART_S))
+
+
+OTHERS: Final[dict[str, Callable[[], Iterator[Record]]]] = {
+    "glucose": glucose_records,
+    "ride": ride_records,
+    "heart": heart_records,
+    "commits": commit_records,
+}
+
+
+def lines_of(
+    records: Sequence[Record], record_type: StreamType, text: str, block: int
+) -> list[str]:
+    """The records as lines, without their line breaks, in blocks as a session's window has."""
+    codec = text_codec(text, record_type)
     memory, lines = None, []
-    for record in records:
+    for place, record in enumerate(records):
+        if place % block == 0:
+            memory = None
         lines.append(codec.render(record, memory).rstrip("\n"))
         memory = codec.remember(memory, record)
     return lines
-
-
-def in_words(candles: list[Any]) -> str:
-    """A candle with all that code can say of it in words."""
-    last = candles[-1]
-    if len(candles) == 1:
-        return f"{last.c:.2f}"
-    before = candles[-2]
-    change = (last.c - before.c) / before.c * 100
-    volumes = [one.v for one in candles[-VOLUME_DAYS:]]
-    return (
-        f"{last.c:.2f} {'up' if last.c > before.c else 'down'} {abs(change):.1f}% "
-        f"volume {'high' if last.v > mean(volumes) else 'low'} "
-        f"range {'wide' if last.h - last.l > before.h - before.l else 'narrow'}"
-    )
 
 
 class TimeUp(Exception):
@@ -141,7 +193,7 @@ async def answered(engine: Engine, plan: Plan, series: str, text: str, until: fl
     """The series as the engine answers it, from the cache as far as it was run before. Raises
     TimeUp at `until` (time.monotonic)."""
     records = list(records_of(series))[: plan.updates]
-    lines = lines_of(records, text)
+    lines = lines_of(records, plan.type, text, plan.window)
     spec = plan.spec
     key = hashlib.sha256(
         msgspec.json.encode([engine.model_hash, spec, plan.updates, series, text, lines])

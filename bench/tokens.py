@@ -32,7 +32,7 @@ from flashfeed.models.session import WindowSpec
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from client_packages import node_modules
 
-BUDGETS = {"ohlcv": 15.0, "ohlcv_full": 31.0, "iot": 8.0}
+BUDGETS = {"ohlcv": 15.0, "ohlcv_numbers": 15.0, "ohlcv_full": 31.0, "iot": 8.0}
 LINES_SHOWN = 4
 BLOCK = WindowSpec().items
 COMPUTED = {

@@ -20,16 +20,17 @@ from flashfeed.models.learning import HeadName
 from flashfeed.models.spec_hash import spec_hash
 
 from .heads_topic import (
+    NO_HEADS,
     example_records,
     group_heads,
     one_of,
-    read_topics,
     restored,
     send_examples,
 )
 from .models import catalogue
 from .score import ScoreOptions, learnt_head
 from .settings import load
+from .whole_topics import read_topics
 
 SUFFIX: Final = ".head"
 
@@ -59,7 +60,7 @@ def show(path: Path, *, as_json: bool = False) -> int:
 def show_group(config: Path, *, as_json: bool = False) -> int:
     """Print the heads of the running group, as `flashfeed.heads` has them."""
     loaded = load(config)
-    [messages] = asyncio.run(read_topics(loaded, [loaded.topics.heads]))
+    [messages] = asyncio.run(read_topics(loaded, [loaded.topics.heads], NO_HEADS))
     for key, record in sorted(group_heads(messages).items()):
         head, subject = read_head(record.weights, record.head.subject)
         about = described(head, subject) | {"examples": min(head.version, EXAMPLES_MAX)}
@@ -97,7 +98,7 @@ def export(config: Path, question: str, out: Path, recorded: Recorded | None) ->
     else:
         loaded = load(config)
         topics = [loaded.topics.heads, loaded.topics.reservoirs]
-        messages, reservoirs = asyncio.run(read_topics(loaded, topics))
+        messages, reservoirs = asyncio.run(read_topics(loaded, topics, NO_HEADS))
         record = one_of(group_heads(messages), question)
         head, subject = restored(record, reservoirs), record.head.subject
     _write(out, write_head(head, subject))
@@ -148,7 +149,7 @@ def _keep(target: Path, head: Head, subject: Subject) -> int:
 
 
 async def _send(config: Config, name: HeadName, head: Head) -> int:
-    [messages] = await read_topics(config, [config.topics.heads])
+    [messages] = await read_topics(config, [config.topics.heads], NO_HEADS)
     if name.key in group_heads(messages):
         raise ConfigError(
             f"the group has a head {name.key} already: what both learnt would count twice"

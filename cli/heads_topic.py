@@ -9,30 +9,21 @@ second import of the same file is dropped.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from flashfeed.agents.connection import client_settings, stop_consumer
 from flashfeed.agents.head_learning import HeadLearning, read_reservoirs
 from flashfeed.agents.kafka_writer import KafkaWriter, Write
-from flashfeed.agents.rights import READ, denied
-from flashfeed.agents.unreachable import why_unreachable
 from flashfeed.heads.learner import Head
 from flashfeed.models.config import Config
-from flashfeed.models.errors import ConfigError, Unavailable
+from flashfeed.models.errors import ConfigError
 from flashfeed.models.learning import ExampleRecord, HeadName, HeadRecord, decode_head
 
-SILENCE_S: Final = 1.0
-"""Beside the end offsets, which the embedded broker may say too low: so long nothing came."""
-READ_MAX_S: Final = 60.0
-
-Messages = list[tuple[bytes, bytes | None]]
+NO_HEADS: Final = "no question of this group learns"
+"""Why the topics of heads may not be there."""
 
 
 def group_heads(heads: Iterable[tuple[bytes, bytes | None]]) -> dict[str, HeadRecord]:
@@ -90,44 +81,6 @@ def example_records(head: Head, name: HeadName) -> list[ExampleRecord]:
             )
         )
     return records
-
-
-async def read_topics(config: Config, topics: Sequence[str]) -> list[Messages]:
-    """Everything that is on the topics, keyed messages alone. Raises Unavailable, ConfigError
-    where there is no such topic."""
-    settings = client_settings(config.kafka)
-    consumer = AIOKafkaConsumer(
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        **settings,
-    )
-    try:
-        async with asyncio.timeout(READ_MAX_S):
-            await consumer.start()
-            return [await _read(consumer, topic) for topic in topics]
-    except (KafkaError, TimeoutError, OSError) as error:
-        why = denied(error, READ) or await why_unreachable(settings, error or "no answer")
-        raise Unavailable(f"cannot read {', '.join(topics)}: {why}") from error
-    finally:
-        await stop_consumer(consumer)
-
-
-async def _read(consumer: AIOKafkaConsumer, topic: str) -> Messages:
-    numbers = consumer.partitions_for_topic(topic)
-    if not numbers and topic not in await consumer.topics():
-        raise ConfigError(f"there is no topic {topic}: no question of this group learns")
-    places = [TopicPartition(topic, number) for number in sorted(numbers or {0})]
-    consumer.assign(places)
-    await consumer.seek_to_beginning(*places)
-    ends = await consumer.end_offsets(places)
-    found: Messages = []
-    fetched: Any = True
-    while fetched or any([await consumer.position(one) < ends[one] for one in places]):
-        fetched = await consumer.getmany(*places, timeout_ms=int(SILENCE_S * 1000))
-        for records in fetched.values():
-            found += [(one.key, one.value) for one in records if one.key is not None]
-    return found
 
 
 async def send_examples(config: Config, records: Sequence[ExampleRecord]) -> None:

@@ -1,4 +1,5 @@
-"""Real data for the demo, the benches and the tests: daily candles and a glucose monitor.
+"""Real data for the demo, the benches and the tests: daily candles, a glucose monitor, a
+bicycle ride, a project's commits.
 
 The files come with the package bokeh-sampledata, which is found and not imported (its
 import needs pandas). Rows are plain dicts; times are float seconds since 1970, with the
@@ -12,6 +13,7 @@ import gzip
 import importlib.util
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +23,8 @@ from ..models.errors import ConfigError
 
 SYMBOLS: Final = ("AAPL", "GOOG", "IBM", "MSFT")
 _DAY_S: Final = 86_400
+_SEMICIRCLE_DEGREES: Final = 180 / 2**31
+"""A GPS receiver's unit (Garmin's FIT format)."""
 
 
 def candles(symbol: str) -> Iterator[dict[str, Any]]:
@@ -51,6 +55,26 @@ def glucose() -> Iterator[dict[str, Any]]:
             "glucose": float(row["glucose"]),
             "isig": None if row["isig"] == "nil" else float(row["isig"]),
         }
+
+
+def ride() -> Iterator[dict[str, Any]]:
+    """A bicycle ride, second by second: timestamp (from 0), latitude and longitude in degrees,
+    altitude in m, speed in m/s."""
+    for place, row in enumerate(_rows("cycling.csv.gz")):
+        yield {
+            "timestamp": float(place),
+            "latitude": int(row["position_lat"]) * _SEMICIRCLE_DEGREES,
+            "longitude": int(row["position_long"]) * _SEMICIRCLE_DEGREES,
+            "altitude": float(row["altitude"]),
+            "speed": float(row["speed"]),
+        }
+
+
+def commits() -> Iterator[float]:
+    """When the commits of the project bokeh were made, the newest first."""
+    with gzip.open(_path("commits.txt.gz"), "rt") as lines:
+        for line in lines:
+            yield parsedate_to_datetime(line.strip()).timestamp()
 
 
 def cryptofeed_json(symbol: str, row: dict[str, Any]) -> bytes:
@@ -88,12 +112,15 @@ def telegraf_json(row: dict[str, Any], patient: str = "1") -> bytes:
     )
 
 
-def _rows(name: str) -> Iterator[dict[str, str]]:
+def _path(name: str) -> Path:
     spec = importlib.util.find_spec("bokeh_sampledata")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("the sample data needs the package bokeh-sampledata (extra `demo`)")
-    path = Path(spec.submodule_search_locations[0]) / "_data" / name
-    with gzip.open(path, "rt", newline="") as lines:
+    return Path(spec.submodule_search_locations[0]) / "_data" / name
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    with gzip.open(_path(name), "rt", newline="") as lines:
         yield from csv.DictReader(lines)
 
 

@@ -15,29 +15,21 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from flashfeed.agents.connection import client_settings, stop_consumer
 from flashfeed.agents.owners import Owners
-from flashfeed.agents.rights import READ, denied
-from flashfeed.agents.unreachable import why_unreachable
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Unavailable
 from flashfeed.models.ownership import Owner
 
 from .logs import set_up
 from .settings import load
+from .whole_topics import read_topics
 
 log = logging.getLogger(__name__)
-
-SILENCE_S: Final = 1.0
-"""Beside the end offset, which the embedded broker may say too low: so long nothing came."""
-READ_MAX_S: Final = 20.0
 
 
 class TargetsOptions(NamedTuple):
@@ -87,31 +79,13 @@ def file_sd(owners: Iterable[Owner], group: str) -> bytes:
 async def live_owners(config: Config) -> list[Owner]:
     """The owner of each partition that is served. Raises Unavailable."""
     owners = Owners("flashfeed targets")
-    place = TopicPartition(config.topics.owners, 0)
-    settings = client_settings(config.kafka)
-    consumer = AIOKafkaConsumer(
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        isolation_level="read_committed",
-        **settings,
-    )
     try:
-        async with asyncio.timeout(READ_MAX_S):
-            await consumer.start()
-            consumer.assign([place])
-            await consumer.seek_to_beginning(place)
-            end = (await consumer.end_offsets([place]))[place]
-            fetched: Any = True
-            while fetched or await consumer.position(place) < end:
-                fetched = await consumer.getmany(place, timeout_ms=int(SILENCE_S * 1000))
-                for record in fetched.get(place, ()):
-                    if record.key is not None and record.key.isdigit():  # else a barrier
-                        owners.take(record.key, record.value)
-    except (KafkaError, TimeoutError, OSError) as error:
-        why = denied(error, READ) or await why_unreachable(settings, error or "no answer")
-        raise Unavailable(f"cannot read {place.topic}: {why}") from error
-    finally:
-        await stop_consumer(consumer)
+        [messages] = await read_topics(config, [config.topics.owners], "no worker ever ran")
+    except ConfigError as error:  # one may run in a moment
+        raise Unavailable(str(error)) from None
+    for key, value in messages:
+        if key.isdigit():  # else a barrier
+            owners.take(key, value)
     return owners.live()
 
 

@@ -25,7 +25,8 @@ from .text_event import EventLine, TextOrEventLine
 from .text_format import PREFIX, FormatLine
 from .text_iot import IotLine
 from .text_json import JsonLine
-from .text_ohlcv import OhlcvFull, OhlcvShort
+from .text_ohlcv import OhlcvLine
+from .text_ohlcv_numbers import OhlcvFull, OhlcvNumbers
 from .text_spatial import SpatialLine
 from .text_vitals import VitalsLine
 
@@ -71,7 +72,8 @@ _FORMATS: Final[dict[str, _Format]] = {
 _TEXT_CODECS: Final[dict[tuple[StreamType, str], TextCodec]] = {
     (codec.record_type, codec.name): codec
     for codec in (
-        OhlcvShort(),
+        OhlcvLine(),
+        OhlcvNumbers(),
         OhlcvFull(),
         IotLine(),
         VitalsLine(),

@@ -1,7 +1,7 @@
 r"""What a line says where its candle is not final: behind the codec's own line, for every
 text codec.
 
-    122.00 -6.4 2.8M open
+    122.00 down 6.4 open
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 r"""What a line says where it stands for several records: behind the codec's own line.
 
-    122.00 -6.4 33M merged 12                            12 candles, as one coarser candle
+    122.00 down 6.4 merged 12                            12 candles, as one coarser candle
     181 -3 merged 12 min 68 low mean 178.5 max 190       the last reading, and what was before
     hr 87 spo2 95 merged 12 hr 80..131 spo2 86..97 worst voice
-    x13.5 y-4.5 z0 1.2m/s 90 E merged 12 path 15.2 top 3.4m/s
+    13.5 -4.5 0 1.2 up E merged 12 path 15.2 top 3.4m/s
     login_failed auth-db sev 4 x37 merged 12             the sum of the counts, the worst severity
 
 It is the same for every text codec. Numbers have the precision of the type's own line. A
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from ..models.merged import Merged
 from ..models.records import Iot, Record, Spatial, StreamType, Vitals
-from . import text_spatial, text_vitals
+from . import text_vitals
 from .text import (
     NUMBER,
     TextCodec,
@@ -29,6 +29,7 @@ from .text import (
     tolerance,
 )
 
+_PATH_PLACES: Final = 2
 _SIGNS: Final = ("hr", "bp_s", "bp_d", "spo2", "temp", "rr", "o2")
 _LEGENDS: Final[dict[StreamType, str]] = {
     "ohlcv": "one coarser candle",
@@ -93,7 +94,7 @@ def written_merged(record: Record, merged: Merged) -> dict[str, Written]:
             written["worst"] = Written(merged.worst)
     elif isinstance(record, Spatial):
         for name, value in (("path", merged.path), ("most_spd", merged.most["spd"])):
-            written[name] = Written(value, fixed_tolerance(value, text_spatial.PLACES))
+            written[name] = Written(value, fixed_tolerance(value, _PATH_PLACES))
     return written
 
 
@@ -114,8 +115,8 @@ def _merged_text(record: Record, merged: Merged) -> str:
         if merged.worst not in ("", record.avpu):
             parts += ["worst", text_vitals.WORDS[merged.worst]]
     elif isinstance(record, Spatial):
-        parts += ["path", fixed_text(merged.path, text_spatial.PLACES)]
-        parts += ["top", f"{fixed_text(merged.most['spd'], text_spatial.PLACES)}m/s"]
+        parts += ["path", fixed_text(merged.path, _PATH_PLACES)]
+        parts += ["top", f"{fixed_text(merged.most['spd'], _PATH_PLACES)}m/s"]
     return " ".join(parts) + "\n"
 
 

@@ -1,193 +1,140 @@
-r"""Candles as lines: `ohlcv`, the short default, and `ohlcv_full`, which says all five fields.
+r"""Candles in words, what a model of this size reads best (docs/CONFIDENCE.md has the table):
 
-    ohlcv        122.00 -6.4 2.8M             close, change in %, volume
-    ohlcv_full   122.00 -6.4% o+500 h+594 l-131 2.8M
-                 and open, high and low as distances to the close, counted in the close's
-                 last digit (cents here): the open was 5.00 above it
+    122.00
+    115.24 down 5.5 high wide       close, its direction and change in percent, volume, range
+    118.50 up 2.8 low narrow
 
-The change is against the close before, in percent, and stands only where there is one.
-The symbol opens the line where it is not the one of the record before (`AAPL 130.31 9.6M`).
+The change is against the close before. The volume is high above the mean of the block's earlier
+ones, else low. The range is wide or narrow against the candle before, or `same`. They stand only
+where there is a candle of the same symbol before; volume and range not in the line of several
+candles or of an open one, which are of another time. The symbol opens the line where it is not
+the one of the record before.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..models.records import Ohlcv, StreamType
 from .text import (
     DECIMALS_MIN,
     NAME,
     NUMBER,
-    SHORT,
-    SIGNED,
-    RefersToPrevious,
     Written,
-    decimals,
     fixed_tolerance,
     match_line,
     name_text,
     name_value,
     number_text,
-    rounding,
-    short_text,
-    short_tolerance,
-    short_value,
     tolerance,
 )
+from .text_facts import DOWN, HIGH, LOW, SAME, UP, FactsMemory, measured, remembered
 
 CHANGE_DECIMALS: Final = 1
-_CHANGE_MAX: Final = 1e9
+RANGES: Final = {UP: "wide", DOWN: "narrow", SAME: "same"}
 
-_SHORT_LINE: Final = re.compile(
-    rf"(?:(?P<sym>{NAME}) )?(?P<c>{NUMBER})(?: (?P<change>{SIGNED}))? (?P<v>{SHORT})\n"
-)
-_FULL_LINE: Final = re.compile(
-    rf"(?:(?P<sym>{NAME}) )?(?P<c>{NUMBER})(?: (?P<change>{SIGNED})%)?"
-    rf" o(?P<o>{SIGNED}) h(?P<h>{SIGNED}) l(?P<l>{SIGNED}) (?P<v>{SHORT})\n"
+_LINE: Final = re.compile(
+    rf"(?:(?P<sym>{NAME}) )?(?P<c>{NUMBER})"
+    rf"(?: (?P<direction>{UP}|{DOWN}|{SAME})(?: (?P<size>{NUMBER}))?)?"
+    rf"(?: (?P<volume>{HIGH}|{LOW}))?(?: (?P<range>{'|'.join(RANGES.values())}))?\n"
 )
 
 
-def _change(record: Ohlcv, previous: Ohlcv | None) -> float | None:
-    """The change in percent against the close before, where that says something."""
-    if previous is None or previous.c <= 0 or not _same_symbol(record, previous):
-        return None
-    change = (record.c - previous.c) / previous.c * 100
-    return change if abs(change) < _CHANGE_MAX else None
-
-
-def _same_symbol(record: Ohlcv, previous: Ohlcv) -> bool:
-    return record.sym is None or previous.sym is None or record.sym == previous.sym
-
-
-def _stated_symbol(record: Ohlcv, previous: Ohlcv | None) -> str | None:
-    if previous is not None and record.sym == previous.sym:
-        return None
-    return record.sym
-
-
-def _change_text(change: float) -> str:
-    text = f"{change:+.{CHANGE_DECIMALS}f}"
-    return "+0.0" if text == "-0.0" else text
-
-
-class OhlcvShort(RefersToPrevious):
-    """Close, change and volume."""
+class OhlcvLine:
+    """Close, direction and change, volume and range, all but the close and the change in words."""
 
     name = "ohlcv"
     record_type: StreamType = "ohlcv"
     legend = (
-        "Each line is one candle: close, change from the close before in percent, "
-        "volume (K thousand, M million)."
+        "Each line is one candle: close, whether it went up or down and by how much in percent, "
+        "whether its volume is high or low, and whether its range is wide or narrow."
     )
-    leaves_out = "open, high and low; the time"
+    leaves_out = "open, high and low; the volume itself; the time"
     precision: Final = {
         "sym": "exact",
         "c": "5 significant digits, at least 2 decimals",
+        "direction": "exact",
         "change": "a tenth of a percent",
-        "v": "2 significant digits",
+        "volume": "exact",
+        "range": "exact",
     }
 
-    def render(self, record: Ohlcv, previous: Ohlcv | None) -> str:
+    def remember(self, memory: FactsMemory | None, record: Ohlcv) -> FactsMemory:
+        """How close, volume and range of each symbol went through the block."""
+        return remembered(memory, record, self.record_type)
+
+    def render(self, record: Ohlcv, memory: FactsMemory | None) -> str:
         """The record's line."""
-        sym = _stated_symbol(record, previous)
-        change = _change(record, previous)
-        start = "" if sym is None else f"{name_text(sym)} "
-        middle = "" if change is None else f" {_change_text(change)}"
-        return f"{start}{number_text(record.c, DECIMALS_MIN)}{middle} {short_text(record.v)}\n"
+        sym = _stated_symbol(record, memory)
+        line = number_text(record.c, DECIMALS_MIN)
+        if sym is not None:
+            line = f"{name_text(sym)} {line}"
+        direction, change, volume, spread = _said(record, memory)
+        if direction is not None:
+            line = f"{line} {direction}"
+            if change is not None:
+                line = f"{line} {abs(change):.{CHANGE_DECIMALS}f}"
+        if volume is not None:
+            line = f"{line} {volume}"
+        if spread is not None:
+            line = f"{line} {spread}"
+        return line + "\n"
 
-    def parse(self, line: str, previous: Ohlcv | None) -> dict[str, float | str]:
+    def parse(self, line: str, memory: FactsMemory | None) -> dict[str, float | str]:
         """The fields a line says."""
-        return _common_fields(match_line(_SHORT_LINE, line))
-
-    def written(self, record: Ohlcv, previous: Ohlcv | None) -> dict[str, Written]:
-        """The fields the record's line must say."""
-        return {**_common_written(record, previous), "c": Written(record.c, tolerance(record.c))}
-
-
-class OhlcvFull(RefersToPrevious):
-    """All five fields, open, high and low as distances to the close."""
-
-    name = "ohlcv_full"
-    record_type: StreamType = "ohlcv"
-    legend = (
-        "Each line is one candle: close, change from the close before, then open (o), high (h) "
-        "and low (l) as their distance to the close, counted in the close's last digit, then "
-        "volume (K thousand, M million)."
-    )
-    leaves_out = "the time"
-    precision: Final = {
-        "sym": "exact",
-        "o": "as the close",
-        "h": "as the close",
-        "l": "as the close",
-        "c": "5 significant digits, at least 2 decimals",
-        "change": "a tenth of a percent",
-        "v": "2 significant digits",
-    }
-
-    def render(self, record: Ohlcv, previous: Ohlcv | None) -> str:
-        """The record's line."""
-        places, (o, h, l, c) = _ticks(record)
-        sym = _stated_symbol(record, previous)
-        change = _change(record, previous)
-        start = "" if sym is None else f"{name_text(sym)} "
-        middle = "" if change is None else f" {_change_text(change)}%"
-        return (
-            f"{start}{_tick_text(c, places)}{middle} "
-            f"o{o - c:+d} h{h - c:+d} l{l - c:+d} {short_text(record.v)}\n"
-        )
-
-    def parse(self, line: str, previous: Ohlcv | None) -> dict[str, float | str]:
-        """The fields a line says."""
-        groups = match_line(_FULL_LINE, line)
-        fields = _common_fields(groups)
-        places = len(groups["c"].partition(".")[2])
-        close = int(groups["c"].replace(".", ""))
-        for name in ("o", "h", "l"):
-            fields[name] = (close + int(groups[name])) / 10**places
+        groups = match_line(_LINE, line)
+        fields: dict[str, float | str] = {"c": float(groups["c"])}
+        if "sym" in groups:
+            fields["sym"] = name_value(groups["sym"])
+        for name in ("direction", "volume", "range"):
+            if name in groups:
+                fields[name] = groups[name]
+        if "size" in groups:
+            size = float(groups["size"])
+            fields["change"] = -size if groups["direction"] == DOWN else size
         return fields
 
-    def written(self, record: Ohlcv, previous: Ohlcv | None) -> dict[str, Written]:
+    def written(self, record: Ohlcv, memory: FactsMemory | None) -> dict[str, Written]:
         """The fields the record's line must say."""
-        written = _common_written(record, previous)
-        unit = 10.0 ** -decimals(record.c)
-        for name, value in (("o", record.o), ("h", record.h), ("l", record.l), ("c", record.c)):
-            written[name] = Written(value, rounding(unit, max(abs(value), abs(record.c))))
+        written = {"c": Written(record.c, tolerance(record.c))}
+        sym = _stated_symbol(record, memory)
+        if sym is not None:
+            written["sym"] = Written(sym)
+        for name, value in _said(record, memory)._asdict().items():
+            if value is not None:
+                within = fixed_tolerance(value, CHANGE_DECIMALS) if name == "change" else 0.0
+                written[name] = Written(value, within)
         return written
 
 
-def _ticks(record: Ohlcv) -> tuple[int, tuple[int, ...]]:
-    """How many decimals the candle needs, and its four prices in units of the last one."""
-    places = decimals(record.c)
-    prices = (record.o, record.h, record.l, record.c)
-    texts = [f"{price:.{places}f}" for price in prices]
-    while places > DECIMALS_MIN and all(text[-1] == "0" for text in texts):
-        places -= 1
-        texts = [text[:-1] for text in texts]
-    return places, tuple(int(text.replace(".", "")) for text in texts)
+def _stated_symbol(record: Ohlcv, memory: FactsMemory | None) -> str | None:
+    if memory is not None and record.sym == memory.previous.sym:
+        return None
+    return record.sym
 
 
-def _tick_text(ticks: int, places: int) -> str:
-    digits = f"{abs(ticks):0{places + 1}d}"
-    return f"{'-' if ticks < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+class _Said(NamedTuple):
+    """What there is to say behind the close."""
+
+    direction: str | None = None
+    change: float | None = None
+    volume: str | None = None
+    range: str | None = None
 
 
-def _common_fields(groups: dict[str, str]) -> dict[str, float | str]:
-    fields: dict[str, float | str] = {"c": float(groups["c"]), "v": short_value(groups["v"])}
-    if "change" in groups:
-        fields["change"] = float(groups["change"])
-    if "sym" in groups:
-        fields["sym"] = name_value(groups["sym"])
-    return fields
+_NOTHING: Final = _Said()
 
 
-def _common_written(record: Ohlcv, previous: Ohlcv | None) -> dict[str, Written]:
-    written = {"v": Written(record.v, short_tolerance(record.v))}
-    change = _change(record, previous)
-    if change is not None:
-        written["change"] = Written(change, fixed_tolerance(change, CHANGE_DECIMALS))
-    sym = _stated_symbol(record, previous)
-    if sym is not None:
-        written["sym"] = Written(sym)
-    return written
+def _said(record: Ohlcv, memory: FactsMemory | None) -> _Said:
+    went = None if memory is None else memory.courses.get(record.sym)
+    if not went:
+        return _NOTHING
+    close, volume, spread = went.get("c"), went.get("v"), went.get("range")
+    wide = measured(record, "range")
+    return _Said(
+        None if close is None else close.direction_of(record.c),
+        None if close is None else close.percent_of(record.c),
+        None if volume is None else volume.level_of(record.v),
+        None if spread is None or wide is None else RANGES[spread.direction_of(wide)],
+    )

@@ -1,81 +1,85 @@
-r"""Positions as lines: where, how fast, which way, and how far from the record before.
+r"""Positions as lines: where, how fast and whether faster than before, which way.
 
-    x12.3 y-4.5 z0 1.2m/s 90 E
-    x13.5 y-4.5 z0 1.2m/s 90 E moved 1.2
+    12.3 -4.52 0 1.2 E                      x, y, z in m, speed in m/s, the heading's sector
+    13.5 -4.52 0 1.4 up E                   and which way the speed went
+    1538 -410 15.6 5.11 down S
 
-Metres and degrees; the letters are the compass sector of the heading, clockwise from north.
+The sector is that of the compass, clockwise from north. A number has 3 significant digits, at
+most 2 decimals, and never less than its whole: the finer ones, the names of the coordinates and
+the heading's degrees cost tokens, and no question that was tried was answered better for them
+(docs/CONFIDENCE.md).
 """
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Final
 
 from ..models.records import Spatial, StreamType
-from .text import NUMBER, RefersToPrevious, Written, fixed_text, fixed_tolerance, match_line
+from .text import NUMBER, Written, fixed_text, fixed_tolerance, match_line
+from .text_facts import DOWN, SAME, UP, FactsMemory, fact, heading_sector, remembered
 
 PLACES: Final = 2
-HEADING_PLACES: Final = 1
-SECTORS: Final = ("N", "NE", "E", "SE", "S", "SW", "W", "NW")
+"""Decimals of a number below 10; one less from there on, none from 100 on."""
 
 _LINE: Final = re.compile(
-    rf"x(?P<x>{NUMBER}) y(?P<y>{NUMBER}) z(?P<z>{NUMBER}) (?P<spd>{NUMBER})m/s "
-    rf"(?P<hdg>{NUMBER}) (?P<sector>[NESW]{{1,2}})(?: moved (?P<moved>{NUMBER}))?\n"
+    rf"(?P<x>{NUMBER}) (?P<y>{NUMBER}) (?P<z>{NUMBER}) (?P<spd>{NUMBER})"
+    rf"(?: (?P<direction>{UP}|{DOWN}|{SAME}))? (?P<sector>[NESW]{{1,2}})\n"
 )
 
 
-class SpatialLine(RefersToPrevious):
-    """Position, speed, heading with its sector, distance moved."""
+class SpatialLine:
+    """Position, speed and how it changed, heading with its sector."""
 
     name = "spatial"
     record_type: StreamType = "spatial"
     legend = (
-        "Each line is one position: x, y, z in metres, speed, heading in degrees with its "
-        "compass sector, and the distance moved in metres since the line before."
+        "Each line is one position: x, y, z in metres, speed in m/s and whether it went up or "
+        "down, and the compass sector it heads to."
     )
-    leaves_out = "the time"
+    leaves_out = "the heading's degrees; the time"
     precision: Final = {
-        **dict.fromkeys(("x", "y", "z", "spd", "moved"), "2 decimals"),
-        "hdg": "1 decimal",
+        **dict.fromkeys(
+            ("x", "y", "z", "spd"), "3 significant digits or the whole, at most 2 decimals"
+        ),
+        "direction": "exact",
         "sector": "exact",
     }
 
-    def render(self, record: Spatial, previous: Spatial | None) -> str:
-        """The record's line."""
-        x, y, z, spd = (fixed_text(v, PLACES) for v in (record.x, record.y, record.z, record.spd))
-        hdg = fixed_text(record.hdg, HEADING_PLACES)
-        moved = _moved(record, previous)
-        end = "" if moved is None else f" moved {fixed_text(moved, PLACES)}"
-        return f"x{x} y{y} z{z} {spd}m/s {hdg} {heading_sector(record.hdg)}{end}\n"
+    def remember(self, memory: FactsMemory | None, record: Spatial) -> FactsMemory:
+        """How the speed went through the block."""
+        return remembered(memory, record, self.record_type)
 
-    def parse(self, line: str, previous: Spatial | None) -> dict[str, float | str]:
+    def render(self, record: Spatial, memory: FactsMemory | None) -> str:
+        """The record's line."""
+        x, y, z, spd = (
+            fixed_text(value, _places(value))
+            for value in (record.x, record.y, record.z, record.spd)
+        )
+        direction = fact("direction", record, memory, self.record_type)
+        course = "" if direction is None else f" {direction}"
+        return f"{x} {y} {z} {spd}{course} {heading_sector(record.hdg)}\n"
+
+    def parse(self, line: str, memory: FactsMemory | None) -> dict[str, float | str]:
         """The fields a line says."""
         groups = match_line(_LINE, line)
-        return {name: text if name == "sector" else float(text) for name, text in groups.items()}
+        words = ("direction", "sector")
+        return {name: text if name in words else float(text) for name, text in groups.items()}
 
-    def written(self, record: Spatial, previous: Spatial | None) -> dict[str, Written]:
+    def written(self, record: Spatial, memory: FactsMemory | None) -> dict[str, Written]:
         """The fields the record's line must say."""
         written = {
-            name: Written(value, fixed_tolerance(value, PLACES))
+            name: Written(value, fixed_tolerance(value, _places(value)))
             for name in ("x", "y", "z", "spd")
             for value in (getattr(record, name),)
         }
-        written["hdg"] = Written(record.hdg, fixed_tolerance(record.hdg, HEADING_PLACES))
         written["sector"] = Written(heading_sector(record.hdg))
-        moved = _moved(record, previous)
-        if moved is not None:
-            written["moved"] = Written(moved, fixed_tolerance(moved, PLACES))
+        direction = fact("direction", record, memory, self.record_type)
+        if direction is not None:
+            written["direction"] = Written(str(direction))
         return written
 
 
-def heading_sector(heading: float) -> str:
-    """The compass sector of a heading in degrees."""
-    return SECTORS[round(heading % 360 / 45) % 8]
-
-
-def _moved(record: Spatial, previous: Spatial | None) -> float | None:
-    if previous is None:
-        return None
-    moved = math.dist((record.x, record.y, record.z), (previous.x, previous.y, previous.z))
-    return moved if math.isfinite(moved) else None
+def _places(value: float) -> int:
+    size = abs(value)
+    return PLACES if size < 10 else PLACES - 1 if size < 100 else 0

@@ -1,10 +1,12 @@
-r"""A patient's vitals as a line: what is known, and the change of what changed.
+r"""A patient's vitals as a line: what is known, and which way what changed went.
 
     hr 82 bp 120/80 spo2 97 temp 36.8 rr 16 air alert
-    hr 87 +5 bp 118/- spo2 95 -2 o2 2 confused
+    hr 87 up bp 118/- spo2 95 down o2 2 confused
 
 A field that the record does not have is left out (of a blood pressure, a dash stands for
-the missing half). Changes are against the record before, and left out where there is none.
+the missing half). Directions are against the record before, and left out where nothing changed
+at the written precision: a change in digits cost more and was read less well
+(docs/CONFIDENCE.md).
 Consciousness is a word: alert, confused, voice, pain, unresponsive; `air` is no oxygen.
 """
 
@@ -16,13 +18,13 @@ from typing import Final
 from ..models.records import StreamType, Vitals
 from .text import (
     NUMBER,
-    SIGNED,
     RefersToPrevious,
     Written,
     fixed_text,
     fixed_tolerance,
     match_line,
 )
+from .text_facts import DOWN, UP
 
 PLACES: Final = 1
 _CHANGING: Final = ("hr", "spo2", "temp", "rr")
@@ -31,7 +33,7 @@ LETTERS: Final = {word: letter for letter, word in WORDS.items()}
 
 
 def _changing(name: str) -> str:
-    return rf"(?:{name} (?P<{name}>{NUMBER})(?: (?P<{name}_change>{SIGNED}))? )?"
+    return rf"(?:{name} (?P<{name}>{NUMBER})(?: (?P<{name}_direction>{UP}|{DOWN}))? )?"
 
 
 _LINE: Final = re.compile(
@@ -50,13 +52,13 @@ class VitalsLine(RefersToPrevious):
     record_type: StreamType = "vitals"
     legend = (
         "Each line is one set of vitals: hr heart rate, bp blood pressure, spo2 %, temp Celsius, "
-        "rr respiratory rate, oxygen in L/min or air, consciousness; a signed number is the "
-        "change since the line before."
+        "rr respiratory rate, oxygen in L/min or air, consciousness; up and down are "
+        "against the line before."
     )
-    leaves_out = "the time; changes of blood pressure and oxygen"
+    leaves_out = "the time; which way blood pressure and oxygen went"
     precision: Final = {
         **dict.fromkeys(("hr", "bp_s", "bp_d", "spo2", "temp", "rr", "o2"), "1 decimal"),
-        **{f"{name}_change": "1 decimal" for name in _CHANGING},
+        **{f"{name}_direction": "exact" for name in _CHANGING},
         "avpu": "exact",
     }
 
@@ -84,7 +86,7 @@ class VitalsLine(RefersToPrevious):
             elif name == "avpu":
                 fields["avpu"] = LETTERS[text]
             else:
-                fields[name] = float(text)
+                fields[name] = text if name.endswith("_direction") else float(text)
         return fields
 
     def written(self, record: Vitals, previous: Vitals | None) -> dict[str, Written]:
@@ -95,9 +97,9 @@ class VitalsLine(RefersToPrevious):
             if value is not None:
                 written[name] = Written(value, fixed_tolerance(value, PLACES))
         for name in _CHANGING:
-            change = _change(name, record, previous)
-            if change is not None:
-                written[f"{name}_change"] = Written(change, fixed_tolerance(change, PLACES))
+            direction = _direction(name, record, previous)
+            if direction is not None:
+                written[f"{name}_direction"] = Written(direction)
         if record.avpu is not None:
             written["avpu"] = Written(record.avpu)
         return written
@@ -107,20 +109,22 @@ class VitalsLine(RefersToPrevious):
         if value is None:
             return []
         parts = [f"{name} {fixed_text(value, PLACES)}"]
-        change = _change(name, record, previous)
-        if change is not None:
-            parts.append(fixed_text(change, PLACES, "+"))
+        direction = _direction(name, record, previous)
+        if direction is not None:
+            parts.append(direction)
         return parts
 
 
-def _change(name: str, record: Vitals, previous: Vitals | None) -> float | None:
-    """The change of a vital, None where there is none at the written precision."""
+def _direction(name: str, record: Vitals, previous: Vitals | None) -> str | None:
+    """Which way a vital went, None where it did not at the written precision."""
     value = getattr(record, name)
     before = None if previous is None else getattr(previous, name)
     if value is None or before is None:
         return None
-    change: float = value - before
-    return change if fixed_text(change, PLACES).strip("-") != "0" else None
+    change = value - before
+    if fixed_text(change, PLACES).strip("-") == "0":
+        return None
+    return UP if change > 0 else DOWN
 
 
 def _or_dash(value: float | None) -> str:

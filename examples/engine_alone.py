@@ -4,7 +4,6 @@ The answers are as the model says them; in a worker heads/prior.py corrects them
 """
 
 import asyncio
-from itertools import pairwise
 
 from flashfeed.cli.sample_data import candles
 from flashfeed.codecs.registry import text_codec
@@ -27,7 +26,10 @@ days = [
     Ohlcv(o=row["open"], h=row["high"], l=row["low"], c=row["close"], v=row["volume"])
     for row in candles("AAPL")
 ]
-lines = [codec.render(day, before) for before, day in pairwise([None, *days[:50]])]
+memory, lines = None, []
+for day in days[:50]:
+    lines.append(codec.render(day, memory))  # a line may refer to those before it
+    memory = codec.remember(memory, day)
 
 
 async def main() -> None:
@@ -36,7 +38,7 @@ async def main() -> None:
         await engine.update("AAPL", lines[:40], queries=())  # its history: nothing is asked yet
         for line in lines[40:]:
             update = await engine.update("AAPL", [line])
-            print(f"{line.strip():20}", end="")
+            print(f"{line.strip():28}", end="")
             for query, answer in zip(spec.flash, update.answers, strict=True):
                 print(f"  {query.name} {answer.value} {answer.confidence:.2f}", end="")
             print(f"  ({update.ingest_tokens + update.question_tokens} tokens)")

@@ -3,6 +3,9 @@
 A JSON object: `session_id`, `tenant` ("" for none), `query` (the question's name or id), the
 answer by `data_version` or by `event_id` (ce_id of its flash_ready; exactly one of the two),
 `label` (one of the choices), and `time`, when it came true, where that is known.
+
+The topic has every outcome, however it came: one that flashfeed itself applied, by a rule or
+as it was asked over HTTP, is written there with `by`, in its step's transaction.
 """
 
 from __future__ import annotations
@@ -36,10 +39,12 @@ class OutcomeReport(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
 
 
 class SentOutcome(OutcomeReport, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A message of `flashfeed.outcomes`."""
+    """A message of `flashfeed.outcomes`. `by` is empty where it is sent to flashfeed; `http`
+    and `rule` are of flashfeed's own hand, and are applied already."""
 
     session_id: str = ""
     tenant: str = ""
+    by: Literal["", "http", "rule"] = ""
     v: Literal[1] = 1
 
 

@@ -41,6 +41,11 @@ class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     merged: Merged | None = None
     live: bool = False
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is one record, and final: its volume is of the same time as others'."""
+        return self.merged is None and not self.live
+
 
 class Prior(msgspec.Struct, frozen=True, array_like=True):
     """What a question's answers favour (heads/prior.py): the mean log-probability of each

@@ -35,17 +35,25 @@ def reading(
     topic: str = "t",
     key: str = "",
     template: str = "sensor",
+    since: float | None = None,
 ) -> Waiting:
-    """A message at `offset` with readings of one sensor, from source offset `at` on."""
+    """A message at `offset` with readings of one sensor, from source offset `at` on, of each
+    second `since` then where that is said."""
     start = offset if at is None else at
     records = tuple(
-        PackedRecord(start + place, 0, 1000 + place, {"sid": "a", "val": value})
+        PackedRecord(
+            start + place, 0, 1000 + place, {"sid": "a", "val": value} | _time(place, since)
+        )
         for place, value in enumerate(values)
     )
     message = Records(
         type="iot", records=records, topic=topic, template=template, idempotency_key=key
     )
     return Waiting(offset, message)
+
+
+def _time(place: int, since: float | None) -> dict[str, float]:
+    return {} if since is None else {"timestamp": since + place}
 
 
 def ran(step: Step, *, share: float = 0.75, tokens: int = 10) -> Ran:

@@ -15,6 +15,7 @@ import re
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
@@ -46,16 +47,16 @@ def expected_lines(records: list[SourceRecord]) -> dict[str, list[str]]:
     """Each session's records as lines, in order. A line refers to the record before it in
     the same block of WINDOW.items."""
     lines: dict[str, list[str]] = defaultdict(list)
-    previous: dict[str, object] = {}
+    memories: dict[str, Any] = {}
     for record in records:
         preset = "telegraf" if record.topic == "telegraf" else "cryptofeed"
         source = Source(key=record.key, topic=record.topic, timestamp_ms=0, headers=())
         [mapped] = Mapping(mapping_spec(preset, {}))(decode(record.value), source).records
         codec = text_codec("", "iot" if preset == "telegraf" else "ohlcv")
         held = lines[record.session]
-        before = previous.get(record.session) if len(held) % WINDOW.items else None
-        held.append(codec.render(mapped.record, before).rstrip("\n"))
-        previous[record.session] = mapped.record
+        memory = memories.get(record.session) if len(held) % WINDOW.items else None
+        held.append(codec.render(mapped.record, memory).rstrip("\n"))
+        memories[record.session] = codec.remember(memory, mapped.record)
     return dict(lines)
 
 

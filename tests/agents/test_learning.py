@@ -9,7 +9,6 @@ import json
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,16 @@ import httpx
 import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from brokers import APACHE, KINDS, broker_of
 
 from flashfeed.agents.head_learning import HeadLearning
-from flashfeed.cli.embedded_broker import embedded_broker, free_port
+from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.worker_process import scrape, start_worker, stop_worker, wait_until_ready
 from flashfeed.client import OutcomeReport, Refused, SentOutcome, report_outcome, send_outcomes
+from flashfeed.models.errors import DecodeFault
 from flashfeed.models.learning import ExampleRecord, decode_head
+from flashfeed.models.outcomes import decode_outcome
 
-from apache_kafka import available, kafka_node
 from plant import create
 
 pytestmark = [pytest.mark.broker, pytest.mark.model]
@@ -135,25 +136,12 @@ class Plant:
         return [json.loads(one.value) for one in self.read("flashfeed.flash_ready")]
 
 
-@contextmanager
-def brokers_of(kind: str, home: Path) -> Iterator[str]:
-    """Without transactions, and with them."""
-    if kind == "embedded":
-        with embedded_broker() as brokers:
-            yield brokers
-        return
-    with kafka_node(home) as node:
-        asyncio.run(create(node.plain, "plant", 2))
-        yield node.plain
-
-
-NEEDS_KAFKA = pytest.mark.skipif(not available(), reason="needs java, mvn and openssl")
-
-
-@pytest.fixture(scope="module", params=["embedded", pytest.param("apache", marks=NEEDS_KAFKA)])
+@pytest.fixture(scope="module", params=KINDS)
 def plant(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     home = tmp_path_factory.mktemp("learning")
-    with brokers_of(request.param, home) as brokers:
+    with broker_of(request.param, home) as brokers:
+        if request.param == APACHE:
+            asyncio.run(create(brokers, "plant", 2))
         plant = Plant(brokers, home)
         try:
             numbers = random.Random(7)
@@ -289,6 +277,30 @@ def test_outcomes_may_come_over_http_and_are_answered(plant: Plant) -> None:
     sent = SentOutcome("wet", "no", events[1]["data_version"], session_id="t")
     asyncio.run(send_outcomes(plant.brokers, [sent]))
     plant.until(lambda: scrape(plant.port, wet) == before + 2)
+
+
+def test_every_outcome_is_on_the_outcomes_topic_however_it_came(plant: Plant) -> None:
+    found = [one for one in map(decoded, plant.read("flashfeed.outcomes")) if one is not None]
+    examples = [
+        msgspec.json.decode(one.value, type=ExampleRecord)
+        for one in plant.read("flashfeed.examples")
+    ]
+    learnt = {(one.head.label, one.data_version, one.label, one.time) for one in examples}
+    by = {"rule": {"hot"}, "http": {"wet"}, "": {"wet"}}
+    assert {one.by for one in found} == by.keys()
+    for one in found:
+        assert one.query in by[one.by]
+        if one.by:  # what was sent may have been refused
+            assert (one.query, one.data_version, one.label, one.time) in learnt
+    told = {(one.query, one.data_version, one.label, one.time) for one in found}
+    assert learnt <= told
+
+
+def decoded(message: Any) -> SentOutcome | None:
+    try:
+        return decode_outcome(message.value)
+    except DecodeFault:  # of the tests before: it is a dead letter
+        return None
 
 
 def test_scores_are_on_their_topic(plant: Plant) -> None:

@@ -43,6 +43,7 @@ final = "next"
 template = "candles"
 session = "klines-{{key}}"
 [templates.live]
+text = "ohlcv_numbers"
 type = "ohlcv"
 live = true
 bars = {{ size = "1m" }}
@@ -51,9 +52,11 @@ query = "Is the trend up or down?"
 choices = ["up", "down"]
 calibrate = false
 [templates.candles]
+text = "ohlcv_numbers"
 type = "ohlcv"
 live = true
 [templates.waits]
+text = "ohlcv_numbers"
 type = "ohlcv"
 bars = {{ size = "1m" }}
 """

@@ -10,23 +10,37 @@ import numpy as np
 import pytest
 
 from flashfeed.agents.changelog import SlotsRead
+from flashfeed.agents.fetched_record import FetchedRecord
 from flashfeed.agents.head_learning import HeadLearning
+from flashfeed.agents.outcomes import read_outcomes
 from flashfeed.agents.session_learning import head_name
 from flashfeed.agents.session_outputs import OutputTopics, step_outputs
 from flashfeed.agents.session_pending import PENDING_MAX
 from flashfeed.agents.session_plan import plan_step
 from flashfeed.agents.session_settle import next_state, settle_step
 from flashfeed.agents.session_step import SessionState, Waiting
+from flashfeed.agents.transport import Batch
 from flashfeed.heads.learner import Head
 from flashfeed.models.errors import OutcomeContradicts, OutcomeLate, RequestError
 from flashfeed.models.events import event_id
 from flashfeed.models.learning import ExampleRecord, HeadName
-from flashfeed.models.messages import AddQuery, Append, Delete, MarkPrefix, Outcome, RemoveQuery
+from flashfeed.models.messages import (
+    AddQuery,
+    Append,
+    Asked,
+    Delete,
+    MarkPrefix,
+    Outcome,
+    RemoveQuery,
+)
+from flashfeed.models.outcomes import SentOutcome, decode_outcome
 from flashfeed.models.session import FlashQuery, OutcomeSpec, SessionSpec, WindowSpec
 
 from session_steps import CHOICES, ran, reading
 
-TOPICS = OutputTopics("/x", "changelog", "letters", "flash", "updated", "answers", "examples")
+TOPICS = OutputTopics(
+    "/x", "changelog", "letters", "flash", "updated", "answers", "examples", "outcomes"
+)
 ASKED = FlashQuery("High?", name="high", choices=CHOICES, learn=True)
 RULE = OutcomeSpec("yes if value > value@0 else no", "2 records")
 RULED = msgspec.structs.replace(ASKED, outcome=RULE)
@@ -42,6 +56,7 @@ class Session:
         self.state: SessionState | None = None
         self.log = SlotsRead()
         self.examples: list[ExampleRecord] = []
+        self.outcomes: list[SentOutcome] = []
         self.errors: dict[int, Exception | None] = {}
         self.counts: dict[tuple[str, str], int] = {}
         self.offset = 0
@@ -67,6 +82,9 @@ class Session:
             for write in out.refused
             if write.topic == "examples"
         ]
+        self.outcomes += [
+            decode_outcome(write.value) for write in out.refused if write.topic == "outcomes"
+        ]
         if lost_after == "examples":
             return self.take_over()
         kept = out.changelog[:-1] if lost_after == "slots" else out.changelog
@@ -90,11 +108,14 @@ class Session:
         states = self.log.states()
         self.state = states[0] if states else None
 
-    def reading(self, *values: float, **more: Any) -> None:
-        self.apply(reading(self.offset, *values, at=10 * self.offset).message, **more)
+    def reading(self, *values: float, since: float | None = None, **more: Any) -> None:
+        made = reading(self.offset, *values, at=10 * self.offset, since=since)
+        self.apply(made.message, **more)
 
-    def outcome(self, label: str, version: int = 0, event: str = "") -> Exception | None:
-        self.apply(Outcome(query="high", label=label, data_version=version, event_id=event))
+    def outcome(
+        self, label: str, version: int = 0, event: str = "", **more: Any
+    ) -> Exception | None:
+        self.apply(Outcome(query="high", label=label, data_version=version, event_id=event, **more))
         return self.errors[self.offset - 1]
 
     @property
@@ -178,6 +199,43 @@ def test_a_rule_labels_each_answer_when_its_outcome_is_there() -> None:
     s.reading(2)
     s.reading(3)
     assert s.learnt[4:] == [(6, "no"), (5, "no")]
+
+
+def test_every_outcome_is_on_the_outcomes_topic_once_however_it_came() -> None:
+    s = Session(RULED)
+    for place, value in enumerate((5, 7, 6)):
+        s.reading(value, since=10.0 * place)
+    assert s.outcome("no", 2, time=8.0) is None  # over HTTP: nobody wrote it to the topic
+    assert s.outcome("no", 2) is None
+    assert s.outcome("yes", 3, asked=Asked("flashfeed.outcomes", 0, 0)) is None
+    s.reading(1)
+    assert [msgspec.to_builtins(one) for one in s.outcomes] == [
+        {"query": "high", "label": label, "data_version": version, "time": at, "session_id": "s"}
+        | {"by": by}
+        for by, version, label, at in (("rule", 1, "yes", 20.0), ("http", 2, "no", 8.0))
+    ]
+    assert [(one.by, one.time) for one in s.examples] == [
+        ("rule", 20.0),
+        ("user", 8.0),
+        ("user", None),
+    ]
+    # They are read where the sent ones are, and are not applied again.
+    topic = "flashfeed.outcomes"
+    theirs = [msgspec.json.encode(one) for one in s.outcomes]
+    mine = [msgspec.json.encode(msgspec.structs.replace(one, by="")) for one in s.outcomes]
+    read = read_outcomes(
+        Batch(
+            topic,
+            0,
+            0,
+            [
+                FetchedRecord(topic, 0, place, 0, 0, None, value)
+                for place, value in enumerate([*theirs, *mine])
+            ],
+        )
+    )
+    assert [key for key, _ in read.messages] == ["s", "s"]
+    assert not read.dead_letters
 
 
 def test_a_rule_counts_records_that_came_in_one_message_too_and_texts_are_none() -> None:

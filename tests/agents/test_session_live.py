@@ -32,7 +32,7 @@ LATENESS_S = 15.0
 
 
 def spec_of(
-    bars: BarSpec | None, window: WindowSpec = GROW, live: bool = True, text: str = ""
+    bars: BarSpec | None, window: WindowSpec = GROW, live: bool = True, text: str = "ohlcv_numbers"
 ) -> SessionSpec:
     return SessionSpec(type="ohlcv", flash=FLASH, window=window, bars=bars, live=live, text=text)
 

@@ -200,8 +200,10 @@ def test_a_correction_keeps_its_place_before_what_is_merged() -> None:
     # Every line says its change against the one before it, as if they had come so.
     fresh = SessionState.restored(state.head, state.items)
     assert fresh.last == state.last
-    assert lines(state)[2].startswith("99.00 +800.0") and lines(state)[3].startswith("13.00 -86.9")
-    assert " merged " in lines(state)[-1]
+    assert lines(state)[2].startswith("99.00 up 800.0 ")
+    assert lines(state)[3].startswith("13.00 down 86.9 ")
+    # A sum of several volumes is not held against single ones.
+    assert lines(state)[-1].endswith(f"10.00 same 0.0 merged {told[-1][0]}")
 
 
 def test_what_was_dropped_before_a_question_is_not_taken_again_behind_it() -> None:

@@ -16,8 +16,9 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from brokers import KINDS, broker_of
 
-from flashfeed.cli.embedded_broker import embedded_broker, free_port
+from flashfeed.cli.embedded_broker import free_port
 from flashfeed.cli.main import main
 from flashfeed.cli.sample_data import candles, cryptofeed_json, glucose
 from flashfeed.cli.worker_process import wait_until_ready, worker_process
@@ -102,7 +103,12 @@ async def send(brokers: str, values: dict[str, list[bytes]]) -> None:
 
 
 async def read(brokers: str, until: Any) -> list[dict[str, Any]]:
-    consumer = AIOKafkaConsumer(*LIVE, bootstrap_servers=brokers, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        *LIVE,
+        bootstrap_servers=brokers,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
     await consumer.start()
     events: list[dict[str, Any]] = []
     deadline = time.monotonic() + 60
@@ -154,8 +160,8 @@ async def broker_state(brokers: str) -> tuple[Any, Any]:
     return ends, committed
 
 
-@pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+@pytest.fixture(scope="module", params=KINDS)
+def lived(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
     """Candles and glucose in bursts, a corrected candle, a question more in the middle, and a
     session that is fed over HTTP."""
     home = tmp_path_factory.mktemp("as-live")
@@ -169,7 +175,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
     port = free_port()
     config, log = home / "worker.toml", home / "worker.log"
     half = ""
-    with embedded_broker() as brokers:
+    with broker_of(request.param, home) as brokers:
         asyncio.run(make_topics(brokers))
         config.write_text(CONFIG.format(brokers=brokers, port=port))
         asyncio.run(send(brokers, {"candles": bars[:HISTORY]}))

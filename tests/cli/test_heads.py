@@ -16,10 +16,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from flashfeed.agents.head_learning import HeadLearning, reservoir_key
 from flashfeed.agents.session_learning import head_name
-from flashfeed.cli.heads_topic import read_topics
 from flashfeed.cli.main import main
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.cli.settings import load
+from flashfeed.cli.whole_topics import read_topics
 from flashfeed.engine import fastest_form, find_packaged_model
 from flashfeed.engine.model_hash import model_hash
 from flashfeed.heads.head_file import Subject, read_head, write_head
@@ -217,7 +217,7 @@ def test_a_head_comes_into_a_group_and_out_of_it_as_it_was(
     assert "expected the spec" in capsys.readouterr().err
     assert run("import", mine, *where) == 0
     assert f"{N - 1} examples for the head {name.key}" in capsys.readouterr().out
-    [messages] = asyncio.run(read_topics(config, [config.topics.examples]))
+    [messages] = asyncio.run(read_topics(config, [config.topics.examples], ""))
     # What the owner of the partition does with them.
     learning = HeadLearning.new(name)
     written = []

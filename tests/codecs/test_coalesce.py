@@ -213,7 +213,7 @@ def _one_key(kind: str) -> dict[str, Any]:
                 {"o": 10, "h": 12, "l": 9, "c": 11, "v": 500},
                 {"o": 11, "h": 15, "l": 10, "c": 14, "v": 700},
             ],
-            "14.00 1.2K merged 2\n",
+            "14.00 merged 2\n",
         ),
         (
             "iot",
@@ -235,7 +235,7 @@ def _one_key(kind: str) -> dict[str, Any]:
                 {"x": 0, "y": 0, "z": 0, "spd": 3, "hdg": 90},
                 {"x": 3, "y": 4, "z": 0, "spd": 2, "hdg": 90},
             ],
-            "x3 y4 z0 2m/s 90 E merged 2 path 5 top 3m/s\n",
+            "3 4 0 2 E merged 2 path 5 top 3m/s\n",
         ),
         (
             "event",

@@ -76,8 +76,11 @@ def test_every_type_has_a_default(record_type: StreamType) -> None:
     assert codec.legend and codec.precision and codec.leaves_out
 
 
-def test_ohlcv_has_two_of_its_own_and_those_of_every_type() -> None:
-    assert text_codec_names("ohlcv") == ("ohlcv", "ohlcv_full", "delta", "json", "csv")
+def test_ohlcv_has_three_of_its_own_and_those_of_every_type() -> None:
+    assert text_codec_names("ohlcv") == (
+        *("ohlcv", "ohlcv_numbers", "ohlcv_full"),
+        *("delta", "json", "csv"),
+    )
     assert text_codec("ohlcv_full", "ohlcv").name == "ohlcv_full"
 
 
@@ -89,7 +92,11 @@ def test_a_format_is_made_for_its_type() -> None:
     ("name", "record_type", "said"),
     [
         ("ohlc", "ohlcv", "did you mean 'ohlcv'"),
-        ("iot", "ohlcv", "is for iot, not for ohlcv; expected one of ohlcv, ohlcv_full"),
+        (
+            "iot",
+            "ohlcv",
+            "is for iot, not for ohlcv; expected one of ohlcv, ohlcv_numbers, ohlcv_full",
+        ),
         ("format:{c}", "iot", "no field 'c'"),
     ],
 )

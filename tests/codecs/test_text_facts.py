@@ -17,7 +17,7 @@ from flashfeed.codecs.text_facts import (
     fact,
     remembered,
 )
-from flashfeed.models.records import Iot, Ohlcv, Record, Spatial, StreamType, Vitals
+from flashfeed.models.records import Event, Iot, Ohlcv, Record, Spatial, StreamType, Vitals
 
 
 def candle(c: float) -> Ohlcv:
@@ -44,6 +44,21 @@ def test_candles() -> None:
         "101 -1.0% -2",
         "110 +8.9% +1",
     ]
+
+
+def test_directions_are_against_the_record_before_and_levels_against_the_mean_of_all() -> None:
+    bars = [(10.0, 5.0, 1.0), (12.0, 9.0, 1.0), (11.0, 8.0, 3.0), (11.0, 7.0, 2.0)]
+    records: list[Record] = [Ohlcv(o=c, h=c, l=c - wide, c=c, v=v) for c, v, wide in bars]
+    template = "{direction} {level} {v_level} {v_change:+.0f}% {range_direction}"
+    assert lines(template, "ohlcv", records) == [
+        "- - - -% -",
+        "up high high +80% same",
+        "down low high -11% up",
+        "same low low -12% down",
+    ]
+    assert lines(
+        "{cnt_direction}", "event", [Event(src="a", sev=1, cat="b", cnt=n) for n in (2, 1)]
+    ) == ["-", "down"]
 
 
 def test_a_turn_between_headings_beyond_all_measure_is_a_number() -> None:

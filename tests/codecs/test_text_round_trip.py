@@ -85,8 +85,10 @@ FORMATS = {
     "event": "format:{src}: {cat} sev {sev:+} times {cnt:,}",
 }
 COMPUTED = {
-    "ohlcv": "format:{c} {change:+.2f}% streak {streak:+} z {zscore:+.1f} range {range:.2f}",
-    "iot": "format:{sid} {val} {change:+.2f} {streak} {zscore} {limit} {to_high} | {to_low}",
+    "ohlcv": "format:{c} {change:+.2f}% streak {streak:+} z {zscore:+.1f} range {range:.2f} "
+    "{range_direction} {v_level} {v_change:+.1f}",
+    "iot": "format:{sid} {val} {change:+.2f} {direction} {level} {streak} {zscore} {limit} "
+    "{to_high} | {to_low}",
     "vitals": "format:{hr} {hr_change} {hr_streak} {temp_zscore} {score} {band} no {missing}",
     "spatial": "format:{x}, {spd_change} {moved} {turn:+.1f} {sector}",
     "event": "format:{cat} {sev} {sev_change} {sev_streak} {cnt_zscore:.2f}",

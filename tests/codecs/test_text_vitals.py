@@ -14,7 +14,7 @@ FULL = Vitals(hr=82, bp_s=120, bp_d=80, spo2=97, temp=36.8, rr=16, o2=0, avpu="A
         (FULL, None, "hr 82 bp 120/80 spo2 97 temp 36.8 rr 16 air alert\n"),
         (FULL, FULL, "hr 82 bp 120/80 spo2 97 temp 36.8 rr 16 air alert\n"),
         (Vitals(hr=87, bp_s=118, spo2=95, o2=2, avpu="C"), FULL,
-         "hr 87 +5 bp 118/- spo2 95 -2 o2 2 confused\n"),
+         "hr 87 up bp 118/- spo2 95 down o2 2 confused\n"),
         (Vitals(bp_d=61.5), None, "bp -/61.5\n"),
         (Vitals(temp=36.84), FULL, "temp 36.8\n"),
         (Vitals(avpu="U"), None, "unresponsive\n"),

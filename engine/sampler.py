@@ -1,7 +1,8 @@
 """The next token of one generation. Pure numpy.
 
 The chain is llama.cpp's default order: biases, penalties, then top_k, top_p and min_p at
-temperature 1, then the temperature and the draw. With a grammar the token is drawn
+temperature 1, then the temperature and the draw (the Gumbel-max trick: the likeliest after
+noise; Maddison, Tarlow, Minka 2014, arXiv:1411.0030). With a grammar the token is drawn
 first and checked alone, as llama.cpp does. One that the grammar does not allow is taken
 out and the draw made again; after some of them everything is taken out that is not
 allowed. Greedy and unfiltered draws are exactly those from the allowed tokens, filtered
@@ -141,12 +142,14 @@ class Sampler:
         if options.temperature == 0 or options.top_k == 1:
             return int(logits.argmax())
         tokens, kept = self._filtered(logits)
+        # Each token has its own luck: logits that other batches give in other last bits
+        # (a cached prompt, another machine) then hardly ever change the draw of a seed, where
+        # one number among the sums of all weights would.
+        luck = self._random.standard_exponential(len(logits))
+        luck = np.maximum(luck if tokens is None else luck[tokens], np.finfo(np.float64).tiny)
         with np.errstate(over="ignore"):  # at a temperature next to 0 all others weigh nothing
             scaled = (kept.astype(np.float64) - float(kept.max())) / options.temperature
-        sums = np.cumsum(np.exp(scaled))
-        place = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
-        # Rounding may reach the total: then the last token that has a weight.
-        place = min(place, int(np.searchsorted(sums, sums[-1])))
+        place = int((scaled - np.log(luck)).argmax())
         return place if tokens is None else int(tokens[place])
 
     def _filtered(self, logits: Row) -> tuple[NDArray[np.intp] | None, Row]:

@@ -67,7 +67,7 @@ def test_a_file_through_a_feed(
     assert run("try", "-c", config, "--sample", messages) == 1
     out = capsys.readouterr().out
     assert "ohlcv of session BINANCE:BTC-USDT:1m: o 16500.1" in out
-    assert "line    BTC-USDT 16502.50\n" in out and " tokens" in out
+    assert "line    BTC-USDT 16502.50    15 tokens\n" in out
     assert 'map: expected number, got "n/a" at $.close' in out
     assert f"{messages}:3\n  bytes   not json\n  fault   decode:" in out
     messages.write_text(good)

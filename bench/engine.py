@@ -199,7 +199,7 @@ def main() -> None:
             context_tokens=4096,
             batch_tokens=rig.batch_tokens,
             threads=options.threads,
-            flash_attention=False,
+            flash_attention=None,  # as it comes; what suits it best here is beside it
             kv_unified=False,
         )
     # Ended from outside, the run still takes llama-server down with it.

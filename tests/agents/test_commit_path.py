@@ -289,6 +289,10 @@ Action = st.tuples(st.sampled_from(ACTIONS), st.integers(0, 1), st.integers(0, 1
 Actions = st.lists(Action, min_size=10, max_size=80)
 
 
+# `at_rest` waits for every task of the loop: what other tests left in theirs may never end.
+own_loop = pytest.mark.asyncio(loop_scope="function")
+
+
 @pytest.fixture
 def in_memory(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(owned_partition_module, "SessionOwner", Session)
@@ -333,6 +337,7 @@ def test_nothing_is_committed_past_a_message_that_is_not_done(
     asyncio.run(run())
 
 
+@own_loop
 async def test_a_batch_that_is_done_waits_for_the_one_before_it(
     in_memory: pytest.MonkeyPatch,
 ) -> None:
@@ -345,6 +350,7 @@ async def test_a_batch_that_is_done_waits_for_the_one_before_it(
     assert world.broker.committed == {PLACES[0]: world.broker.ends[PLACES[0]]}
 
 
+@own_loop
 async def test_an_acknowledgement_of_an_earlier_assignment_counts_for_nothing(
     in_memory: pytest.MonkeyPatch,
 ) -> None:

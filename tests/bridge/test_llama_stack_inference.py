@@ -156,7 +156,6 @@ def test_sampling_of_a_seed_is_the_same_twice_and_not_greedy(client, model):
         )
         return answer.content
 
-    ask(1)  # what the prompt is decoded with differs in its last bits from what is cached
     assert ask(1) == ask(1)
     assert len({ask(seed) for seed in range(4)}) > 1
 

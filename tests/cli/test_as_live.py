@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -204,7 +203,7 @@ def lived(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Li
                 assert done.status_code < 300, done.text
                 count = HISTORY + at.stop + (burst >= 2)
                 asyncio.run(read(brokers, seen("stock", count)))
-            asyncio.run(read(brokers, seen("cgm", BURSTS * EACH)))
+                asyncio.run(read(brokers, seen("cgm", at.stop)))
         events = asyncio.run(read(brokers, seen("stock", HISTORY + BURSTS * EACH + 1)))
         yield Lived(brokers, config, half, asyncio.run(everything(brokers, len(events))))
 
@@ -312,17 +311,14 @@ def test_a_range_that_begins_in_the_middle_goes_on_from_the_context_that_was(
 def test_a_past_that_cannot_be_made_again_ends_with_3_and_is_named(
     lived: Lived, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Another window is another context: which versions nothing of it goes on to, and where
-    others differ, depends on how the bursts fell into versions."""
+    """Another window is another context, from which nothing goes on."""
     config = tmp_path / "other.toml"
     config.write_text(lived.config.read_text().replace("items = 6", "items = 3"))
     args = ["replay", "-c", str(config), "--as-live", "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as ended:
         main([*args, "--from", lived.half])
     assert ended.value.code == 3
-    said = capsys.readouterr().err
-    left_out = "live versions left out: its context cannot be told" in said
-    assert left_out or re.search(r"cgm version \d+: data_count is \d+, was \d+", said), said
+    assert "live versions left out: its context cannot be told" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [["--batch", "2"], ["--feed", "cgm"], ["--against", "CONFIG"]])

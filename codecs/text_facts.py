@@ -47,6 +47,14 @@ UP, DOWN, SAME = "up", "down", "same"
 HIGH, LOW = "high", "low"
 
 
+def percent(value: float, before: float) -> float | None:
+    """The change in percent against the value before, where that says something."""
+    if before <= 0:
+        return None
+    change = (value - before) / before * 100
+    return change if abs(change) < _CHANGE_MAX else None
+
+
 class Course(msgspec.Struct, frozen=True, gc=False):
     """How a measured field went through the block up to here."""
 
@@ -83,11 +91,7 @@ class Course(msgspec.Struct, frozen=True, gc=False):
 
     def percent_of(self, value: float) -> float | None:
         """The change in percent against the value before, where that says something."""
-        before = self.value
-        if before <= 0:
-            return None
-        percent = (value - before) / before * 100
-        return percent if abs(percent) < _CHANGE_MAX else None
+        return percent(value, self.value)
 
     def zscore_of(self, value: float) -> float | None:
         """How many deviations a value is from what was before it."""

@@ -30,8 +30,8 @@ from .text import (
     tolerance,
 )
 from .text_facts import DOWN, HIGH, LOW, SAME, UP, FactsMemory, measured, remembered
+from .text_ohlcv_numbers import CHANGE_DECIMALS, stated_symbol
 
-CHANGE_DECIMALS: Final = 1
 RANGES: Final = {UP: "wide", DOWN: "narrow", SAME: "same"}
 
 _LINE: Final = re.compile(
@@ -66,7 +66,7 @@ class OhlcvLine:
 
     def render(self, record: Ohlcv, memory: FactsMemory | None) -> str:
         """The record's line."""
-        sym = _stated_symbol(record, memory)
+        sym = stated_symbol(record, None if memory is None else memory.previous)
         line = number_text(record.c, DECIMALS_MIN)
         if sym is not None:
             line = f"{name_text(sym)} {line}"
@@ -98,7 +98,7 @@ class OhlcvLine:
     def written(self, record: Ohlcv, memory: FactsMemory | None) -> dict[str, Written]:
         """The fields the record's line must say."""
         written = {"c": Written(record.c, tolerance(record.c))}
-        sym = _stated_symbol(record, memory)
+        sym = stated_symbol(record, None if memory is None else memory.previous)
         if sym is not None:
             written["sym"] = Written(sym)
         for name, value in _said(record, memory)._asdict().items():
@@ -106,12 +106,6 @@ class OhlcvLine:
                 within = fixed_tolerance(value, CHANGE_DECIMALS) if name == "change" else 0.0
                 written[name] = Written(value, within)
         return written
-
-
-def _stated_symbol(record: Ohlcv, memory: FactsMemory | None) -> str | None:
-    if memory is not None and record.sym == memory.previous.sym:
-        return None
-    return record.sym
 
 
 class _Said(NamedTuple):

@@ -35,9 +35,9 @@ from .text import (
     short_value,
     tolerance,
 )
+from .text_facts import percent
 
 CHANGE_DECIMALS: Final = 1
-_CHANGE_MAX: Final = 1e9
 
 _SHORT_LINE: Final = re.compile(
     rf"(?:(?P<sym>{NAME}) )?(?P<c>{NUMBER})(?: (?P<change>{SIGNED}))? (?P<v>{SHORT})\n"
@@ -50,17 +50,17 @@ _FULL_LINE: Final = re.compile(
 
 def _change(record: Ohlcv, previous: Ohlcv | None) -> float | None:
     """The change in percent against the close before, where that says something."""
-    if previous is None or previous.c <= 0 or not _same_symbol(record, previous):
+    if previous is None or not _same_symbol(record, previous):
         return None
-    change = (record.c - previous.c) / previous.c * 100
-    return change if abs(change) < _CHANGE_MAX else None
+    return percent(record.c, previous.c)
 
 
 def _same_symbol(record: Ohlcv, previous: Ohlcv) -> bool:
     return record.sym is None or previous.sym is None or record.sym == previous.sym
 
 
-def _stated_symbol(record: Ohlcv, previous: Ohlcv | None) -> str | None:
+def stated_symbol(record: Ohlcv, previous: Ohlcv | None) -> str | None:
+    """The symbol where a line must say it: it is not the one of the record before."""
     if previous is not None and record.sym == previous.sym:
         return None
     return record.sym
@@ -90,7 +90,7 @@ class OhlcvNumbers(RefersToPrevious):
 
     def render(self, record: Ohlcv, previous: Ohlcv | None) -> str:
         """The record's line."""
-        sym = _stated_symbol(record, previous)
+        sym = stated_symbol(record, previous)
         change = _change(record, previous)
         start = "" if sym is None else f"{name_text(sym)} "
         middle = "" if change is None else f" {_change_text(change)}"
@@ -129,7 +129,7 @@ class OhlcvFull(RefersToPrevious):
     def render(self, record: Ohlcv, previous: Ohlcv | None) -> str:
         """The record's line."""
         places, (o, h, l, c) = _ticks(record)
-        sym = _stated_symbol(record, previous)
+        sym = stated_symbol(record, previous)
         change = _change(record, previous)
         start = "" if sym is None else f"{name_text(sym)} "
         middle = "" if change is None else f" {_change_text(change)}%"
@@ -187,7 +187,7 @@ def _common_written(record: Ohlcv, previous: Ohlcv | None) -> dict[str, Written]
     change = _change(record, previous)
     if change is not None:
         written["change"] = Written(change, fixed_tolerance(change, CHANGE_DECIMALS))
-    sym = _stated_symbol(record, previous)
+    sym = stated_symbol(record, previous)
     if sym is not None:
         written["sym"] = Written(sym)
     return written

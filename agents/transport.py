@@ -111,6 +111,7 @@ class BatchConsumer(driver.Consumer):
     def on_init(self) -> None:
         """Called by Faust's service machinery once, before start."""
         self.offsets: dict[TP, PartitionOffsets] = {}
+        self._never_committed: set[TP] = set()
 
     def _new_consumer_thread(self) -> PromptConsumerThread:
         return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -243,13 +244,22 @@ class BatchConsumer(driver.Consumer):
         fresh = [
             tp
             for tp in self.assignment()
-            if self._committed_offset[tp] is None and self.app.begins_at_end(tp.topic)
+            if tp in self._never_committed and self.app.begins_at_end(tp.topic)
         ]
         if fresh:
             ends = {TP(*tp): end for tp, end in (await self.highwaters(*fresh)).items()}
             for tp, end in ends.items():
                 await self.seek(tp, end)
             await self._commit(ends)
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Go back to the committed offsets, and note which partitions have none: Faust takes a
+        committed 0, an empty partition's end, for none."""
+        committed: Mapping[TP, int] = await super().seek_to_committed()
+        self._never_committed = {
+            TP(*tp) for tp, offset in committed.items() if offset is None or offset < 0
+        }
+        return committed
 
     def group_error(self) -> KafkaError | None:
         """What the group's coordinator refused for good; None where nothing."""

@@ -284,6 +284,19 @@ async def test_a_group_that_never_read_a_topic_can_begin_at_its_end(node: Node) 
     assert records_of(again, 1) == []
 
 
+async def test_the_end_of_an_empty_partition_is_remembered(node: Node) -> None:
+    topic = group = f"empty-end-{time.time_ns()}"
+    await fill(node.plain, topic, 0)
+    await run_app(node.plain, group, topic, None, lambda _: True, begins_at_end=(topic,))
+    assert await committed(node.plain, group, topic) == {0: 0, 1: 0}
+    producer = AIOKafkaProducer(bootstrap_servers=node.plain)
+    await producer.start()
+    await producer.send_and_wait(topic, b"while it was away", partition=0)
+    await producer.stop()
+    again = await run_app(node.plain, group, topic, None, bool, begins_at_end=(topic,))
+    assert records_of(again, 0) == [0]
+
+
 async def test_rebalances_while_records_come_hand_none_of_them_away(node: Node) -> None:
     topic = group = f"rebalance-{time.time_ns()}"
     rounds = 3

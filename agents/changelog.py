@@ -3,7 +3,8 @@
 A compacted topic of our own, partitioned as `flashfeed.records`. One message for each
 applied step, key `session/slot`; models/state.py says which slot, and why what a slot
 overwrites is needed no more. Beside them the slots of answers that wait for their labels
-(session_pending.py). A deleted session's slots become tombstones. Recovery reads
+(session_pending.py). A deleted session's slots become tombstones; its grave stays a while
+(graves.py). Recovery reads
 from the beginning to a barrier (barrier.py).
 
 What cannot be read costs its session alone: it is set aside (failed, and kept so in the
@@ -28,15 +29,19 @@ from flashfeed.models.errors import ChangelogCorrupt, FlashfeedError
 from flashfeed.models.learning import Waits
 from flashfeed.models.session import SessionSpec, WindowSpec
 from flashfeed.models.state import (
+    GRAVE_SLOT,
     HEAD_SLOT,
     QUARANTINED,
     Entry,
+    Grave,
     Head,
     Item,
     decode_entry,
+    decode_grave,
     encode_entry,
     entry_key,
     entry_slot,
+    grave_key,
     used_slots,
 )
 
@@ -89,6 +94,7 @@ class SlotsRead:
 
     slots: dict[str, dict[int, Slot]] = field(default_factory=dict)
     pending: dict[str, dict[str, Waits]] = field(default_factory=dict)
+    graves: dict[str, Grave] = field(default_factory=dict)
     bad: dict[bytes, BadEntry] = field(default_factory=dict)
     quarantined: dict[str, str] = field(default_factory=dict)
     _newest: dict[str, Newest] = field(default_factory=dict)
@@ -102,6 +108,9 @@ class SlotsRead:
         owner, _, name = known.decode(errors="replace").rpartition("/")
         if owner and name.startswith(MARK):
             self._take_pending(owner, name, known, value, offset)
+            return
+        if owner and name == GRAVE_SLOT:
+            self._take_grave(owner, known, value, offset)
             return
         try:
             session, number = _slot_of(known)
@@ -144,6 +153,15 @@ class SlotsRead:
             self.bad[key] = BadEntry("", offset, key, value, f"{error}")
         if not answers:
             del self.pending[session]
+
+    def _take_grave(self, session: str, key: bytes, value: bytes | None, offset: int) -> None:
+        """What is left of a deleted session; one that cannot be read is nobody's."""
+        self.graves.pop(session, None)
+        try:
+            if value is not None:
+                self.graves[session] = decode_grave(value)
+        except msgspec.MsgspecError as error:
+            self.bad[key] = BadEntry("", offset, key, value or b"", f"{error}")
 
     def states(self) -> list[SessionState]:
         """Every session that the slots give, whole."""
@@ -280,6 +298,12 @@ def tombstones(topic: str, partition: int, head: Head) -> list[Write]:
         Write(topic, entry_key(head.session_id, slot), None, partition=partition)
         for slot in used_slots(head)
     ]
+
+
+def grave_write(topic: str, partition: int, grave: Grave) -> Write:
+    """A deleted session's changelog message."""
+    key = grave_key(grave.session_id)
+    return Write(topic, key, msgspec.json.encode(grave), partition=partition)
 
 
 async def read_partition(

@@ -15,6 +15,7 @@ from flashfeed.models.errors import DecodeFault
 from flashfeed.models.messages import decode_message
 
 from .dead_letters import DeadLetter, letter_of
+from .graves import Graves
 from .session_owner import OwnerParts, SessionOwner
 from .session_step import Waiting
 from .transport import Batch
@@ -43,9 +44,11 @@ class Partition:
     live: bool = False
     parked: list[tuple[Batch, Acknowledge]] = field(default_factory=list)
     sessions: dict[str, SessionOwner] = field(default_factory=dict)
+    graves: Graves = field(default_factory=Graves)
     recovery: asyncio.Task[None] | None = None
     _batches: list[_Unsettled] = field(default_factory=list)
     _routed: int = 0
+    _settled_to: int = 0
 
     def park(self, batch: Batch, acknowledge: Acknowledge) -> None:
         """Keep a batch for later; those that were handed out before a rebalance are read again."""
@@ -54,7 +57,8 @@ class Partition:
 
     def add(self, session_id: str, parts: OwnerParts) -> SessionOwner:
         """A new owner for a session."""
-        owner = self.sessions[session_id] = SessionOwner(session_id, self.number, parts)
+        owner = SessionOwner(session_id, self.number, parts, self.graves)
+        self.sessions[session_id] = owner
         return owner
 
     def hand_out(
@@ -85,7 +89,10 @@ class Partition:
             batch.offsets.discard(offset)
         for batch in [one for one in self._batches if not one.offsets]:
             self._batches.remove(batch)
+            self._settled_to = max(self._settled_to, batch.batch.last + 1)
             batch.acknowledge()
+        first = min((one.batch.first for one in self._batches), default=self._settled_to)
+        self.graves.settled(min(first, self._settled_to))
 
     def unsettled(self) -> list[tuple[Batch, Acknowledge]]:
         """The batches of which a message is not settled."""

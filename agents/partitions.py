@@ -24,6 +24,7 @@ from flashfeed.models.errors import ChangelogCorrupt, FlashfeedError
 
 from .changelog import SlotsRead, read_partition
 from .claims import Claims
+from .graves import Graves
 from .kafka_writer import KafkaWriter
 from .owned_partition import Acknowledge, Partition, read_batch
 from .session_owner import OwnerParts, SessionOwner
@@ -228,6 +229,7 @@ class Partitions:
             # The engine decodes a window at its first use, and the rest in this order:
             # who had traffic last comes first.
             states = [state async for state in _at_leisure(read.each_state())]
+            partition.graves = Graves(read.graves.values())
             read.slots.clear()
             states.sort(key=lambda state: -state.head.evaluated_ms)
             await self._set_aside(partition.number, read, states)

@@ -143,7 +143,13 @@ class SessionEngine:
         while window is not None:
             smaller = shrunk(state, window.items) if state is not None else None
             again = plan_step(
-                self.session_id, smaller, taken.messages, templates, window.items, taken.relief
+                self.session_id,
+                smaller,
+                taken.messages,
+                templates,
+                window.items,
+                taken.relief,
+                grave=step.grave,
             )
             length = window_length(window, _count_after(again))
             if length < tried:  # else it is the same lines once more

@@ -17,7 +17,7 @@ from flashfeed.models.state import Head, Item, ring_slots
 from flashfeed.models.trace_context import TraceContext, sent_in, trace_headers
 from flashfeed.models.views import SessionEvent
 
-from .changelog import entry_write, tombstones
+from .changelog import entry_write, grave_write, tombstones
 from .control_replies import asked_for
 from .dead_letters import DeadLetter
 from .kafka_writer import Write
@@ -69,6 +69,8 @@ def step_outputs(
     events: list[SessionEvent] = []
     if step.deletes:
         changelog = tombstones(topics.changelog, partition, head)
+        if step.grave is not None:
+            changelog.append(grave_write(topics.changelog, partition, step.grave))
         refused += [_answer_tombstone(topics, head, query.id) for query in head.spec.flash]
         if state is not None:
             gone = state.pending.slots()

@@ -37,6 +37,7 @@ from flashfeed.models.session import WindowSpec
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
 
+from .graves import Graves, grave_erasures
 from .metrics import Metrics
 from .session_engine import NO_WORK, SessionEngine
 from .session_learning import FindHead
@@ -96,7 +97,9 @@ class _Done(NamedTuple):
 class SessionOwner:
     """Owns one session: its waiting messages, its state, its place in the engine."""
 
-    def __init__(self, session_id: str, partition: int, parts: OwnerParts) -> None:
+    def __init__(
+        self, session_id: str, partition: int, parts: OwnerParts, graves: Graves | None = None
+    ) -> None:
         self.session_id = session_id
         self.partition = partition
         self.state: SessionState | None = None
@@ -106,6 +109,7 @@ class SessionOwner:
         self.turns = 0
         self.gone = False
         self._parts = parts
+        self._graves = graves if graves is not None else Graves()
         self._engine = SessionEngine(session_id, parts.engine, parts.metrics.window_halved)
         self._waiting: list[Waiting] = []
         self._unsettled: set[int] = set()
@@ -122,14 +126,22 @@ class SessionOwner:
     @property
     def queued(self) -> int:
         """Records that wait to be applied; a message read again after a crash does not."""
-        applied = self.state.head.records_offset if self.state else -1
+        applied = self._applied
         return sum(one.records for one in self._waiting if one.offset > applied)
 
     @property
     def queued_bytes(self) -> int:
         """What the messages that wait with records take on Kafka."""
-        applied = self.state.head.records_offset if self.state else -1
+        applied = self._applied
         return sum(one.n_bytes for one in self._waiting if one.records and one.offset > applied)
+
+    @property
+    def _applied(self) -> int:
+        """The offset of the last message that was applied, in this life or the one before."""
+        if self.state is not None:
+            return self.state.head.records_offset
+        grave = self._graves.of(self.session_id)
+        return grave.records_offset if grave is not None else -1
 
     @property
     def waiting_offsets(self) -> set[int]:
@@ -239,11 +251,11 @@ class SessionOwner:
 
     def _take(self) -> Taken:
         head = self.state.head if self.state is not None else None
-        spec, applied = (head.spec, head.records_offset) if head is not None else (None, -1)
+        spec = head.spec if head is not None else None
         window, count = (head.window, head.count) if head is not None else (WindowSpec(), 0)
         fits = fits_within(self._cost, self._parts.step_s, window, count)
         bound = self._parts.queue_records_max
-        return self._parts.take(self._waiting, spec, bound, applied, fits)
+        return self._parts.take(self._waiting, spec, bound, self._applied, fits)
 
     async def _apply(self, taken: Taken) -> int:
         """Do one step, followed where something in it is; returns how many messages it took."""
@@ -311,6 +323,7 @@ class SessionOwner:
                 parts.templates,
                 relief=taken.relief,
                 admit=parts.admit,
+                grave=self._graves.of(self.session_id),
             )
         except Exception as error:  # ours to mend; the worker's other sessions go on
             log.exception("session %s: no step can be planned", self.session_id)
@@ -364,8 +377,12 @@ class SessionOwner:
     async def _publish(self, done: _Done, head: Head, trace: StepTrace | None) -> None:
         parts, step = self._parts, done.step
         out = step_outputs(step, done.state, head, self.partition, parts.topics)
+        erased = self._graves.erased() if out.changelog else []
+        erasures = grave_erasures(parts.topics.changelog, self.partition, erased)
         # Raises RequestError where the changelog takes no such entry, and then has none.
-        await parts.steps.publish(self.partition, out.refused, out.changelog, out.published)
+        await parts.steps.publish(
+            self.partition, out.refused, out.changelog + erasures, out.published
+        )
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
         self._count(step, done.update, out.answers)
@@ -383,6 +400,8 @@ class SessionOwner:
     async def _committed(self, done: _Done, head: Head) -> None:
         """The step is durable: make it the state."""
         if done.step.deletes:
+            if done.step.grave is not None:
+                self._graves.bury(done.step.grave)
             await self._engine.close(forget=True)
             self.state = None
             self._parts.ended(self.session_id)

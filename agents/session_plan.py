@@ -1,7 +1,8 @@
 """A session's step, planned: waiting messages in, the step's work out. Pure. Rules:
 
 - Messages are folded in offset order; one at or below `records_offset` is a repeat and
-  is skipped whole (invariant 2).
+  is skipped whole (invariant 2), and so is what the control topic's owner wrote twice. Of a
+  deleted session its grave says both (graves.py).
 - All records that wait become one version (invariant 3). A message that changes the
   session itself (create, delete, mark_prefix, queries) ends a step.
 - A message's records are folded one by one (session_records.py); their lines are written
@@ -30,16 +31,18 @@ from flashfeed.models.errors import (
 from flashfeed.models.messages import (
     AddQuery,
     Append,
+    Asked,
     Create,
     Delete,
     MarkPrefix,
+    Message,
     Outcome,
     Records,
     RemoveQuery,
 )
 from flashfeed.models.origins import Origin, origin_key
 from flashfeed.models.session import NEXT_WORD, QUERIES_MAX, FlashQuery, SessionSpec, with_query_ids
-from flashfeed.models.state import Head, Item
+from flashfeed.models.state import Grave, Head, Item
 from flashfeed.models.trace_context import PENDING_MAX
 
 from .session_items import merge_items, write_lines
@@ -59,12 +62,18 @@ def plan_step(
     window_items: int = 0,
     relief: Relief = NO_RELIEF,
     admit: Admit = any_feed,
+    grave: Grave | None = None,
 ) -> Step:
     """Fold the taken messages over the state. `state` None: there is no such session;
     one that this step creates has a window of `window_items` where that is not 0. `relief`
     says what is done about too much of them; `admit` refuses a session that a feed would
-    make by itself."""
+    make by itself; `grave` is what is left of the session's life before."""
     step = bare_step(session_id, state, window_items)
+    if state is None and grave is not None:
+        step.grave = grave
+        step.head = msgspec.structs.replace(
+            step.head, records_offset=grave.records_offset, asked=grave.asked
+        )
     step.causes += step.head.assembly.traces
     held = state.items if state is not None else ()
     exists = state is not None
@@ -76,7 +85,7 @@ def plan_step(
         fresh_origins[f"{key}@{origin.first}" if key in fresh_origins else key] = origin
     for one in taken:
         step.messages.append(one)
-        if exists and one.offset <= step.head.records_offset:
+        if one.offset <= step.head.records_offset:
             step.outcomes[one.offset] = None
             continue
         drops = min(to_drop, one.records)
@@ -87,6 +96,9 @@ def plan_step(
             step.outcomes[one.offset] = None
         except FlashfeedError as error:
             step.outcomes[one.offset] = error
+        step.head = _note_asked(step.head, one.message)
+        if step.deletes:
+            step.grave = Grave(session_id, one.offset, step.head.asked)
         if exists:
             first = step.head.first_offset if step.head.first_offset >= 0 else one.offset
             step.head = msgspec.structs.replace(
@@ -134,9 +146,10 @@ def _fold(
 ) -> bool:
     """Fold one message; returns whether the session exists after it."""
     message = one.message
-    known = message.idempotency_key in step.head.idempotency_keys
-    if exists and known and message.asked is not None:
-        return True
+    if _was_asked(step.head, message):
+        if exists and message.idempotency_key not in step.head.idempotency_keys:
+            raise _taken_before(message.asked)
+        return exists
     if isinstance(message, Create):
         if exists:
             raise SessionExists(f"session {step.head.session_id} exists already")
@@ -189,6 +202,31 @@ def _fold(
     return True
 
 
+def _was_asked(head: Head, message: Message) -> bool:
+    """Whether the control topic's message came before: its owner writes those again that it had
+    not committed when it ended. An outcome is known by its label."""
+    asked = message.asked
+    if asked is None or isinstance(message, Outcome):
+        return False
+    return asked.offset <= head.asked.get(origin_key(asked.topic, asked.partition), -1)
+
+
+def _taken_before(asked: Asked | None) -> RequestError:
+    assert asked is not None
+    return RequestError(
+        f"{asked.topic}[{asked.partition}] offset {asked.offset}: the session took a later one of "
+        "that partition before. Where the topic was made anew, delete the session over HTTP"
+    )
+
+
+def _note_asked(head: Head, message: Message) -> Head:
+    asked = message.asked
+    if asked is None or isinstance(message, Outcome) or _was_asked(head, message):
+        return head
+    key = origin_key(asked.topic, asked.partition)
+    return msgspec.structs.replace(head, asked={**head.asked, key: asked.offset})
+
+
 def _check_alive(step: Step) -> None:
     if step.head.failed:
         raise SessionFailed(f"session {step.head.session_id} failed: {step.head.failed}")
@@ -206,6 +244,7 @@ def _create(step: Step, spec: SessionSpec, created_ms: int, feed: str = "") -> N
         window_items=step.head.window_items,
         created_ms=created_ms,
         feed=feed,
+        asked=step.head.asked,
     )
 
 

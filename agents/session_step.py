@@ -27,7 +27,7 @@ from flashfeed.models.errors import FlashfeedError
 from flashfeed.models.messages import Append, Create, Message, PackedRecord, Records
 from flashfeed.models.records import Record, make_record
 from flashfeed.models.session import FlashQuery, SessionSpec
-from flashfeed.models.state import Head, Item
+from flashfeed.models.state import Grave, Head, Item
 from flashfeed.models.trace_context import TraceContext
 from flashfeed.models.window import block_start
 
@@ -162,7 +162,8 @@ class Step:
     stay (session_items.py). `head` is the head before the answers; `moves` says that the
     data version moves; `outcomes` has, for each offset, the error its caller gets (None: done).
     `causes` are the traces of the records in it that are followed. `labels` were sent for
-    answers before it, and `learning` is what comes of them and of the rules.
+    answers before it, and `learning` is what comes of them and of the rules. `grave` is what is
+    left of the session: of its life before, or where the step deletes it of this one.
     """
 
     head: Head
@@ -176,6 +177,7 @@ class Step:
     labels: list[Label] = field(default_factory=list)
     learning: StepLearning = field(default_factory=StepLearning)
     last: LastRecord | None = None
+    grave: Grave | None = None
     creates: bool = False
     deletes: bool = False
     moves: bool = False

@@ -23,7 +23,7 @@ from flashfeed.cli.settings import load
 from flashfeed.cli.worker import engine_for
 from flashfeed.models.config import Config, TopicsConfig
 from flashfeed.models.ownership import decode_owner
-from flashfeed.models.state import Head, decode_entry
+from flashfeed.models.state import GRAVE_SLOT, Head, decode_entry
 
 TOPICS = TopicsConfig()
 READ_MAX_S = 60.0
@@ -126,6 +126,8 @@ async def heads(brokers: str) -> dict[str, Head]:
     newest: dict[str, Head] = {}
     for record in await committed(brokers, TOPICS.changelog):
         if record.value is None or is_barrier(record.key):
+            continue
+        if record.key.endswith(f"/{GRAVE_SLOT}".encode()):
             continue
         head = decode_entry(record.value).head
         known = newest.get(head.session_id)

@@ -6,6 +6,7 @@ whole session, so recovery needs no older history. Keys are `session/slot`:
 
 - A step that adds no items overwrites the one slot HEAD_SLOT, so that a session that
   only answers or refuses does not grow its changelog.
+- What is left of a deleted session for a while is under `session/GRAVE_SLOT`.
 - A step that adds items writes the next slot of a ring of 2N + 1 (N = window.items). A
   window holds fewer than 2N items and an entry has one at least, so what the ring
   overwrites lies before the window. Under `grow` there is no ring: every slot stays.
@@ -25,6 +26,7 @@ from .trace_context import TraceContext
 
 IDEMPOTENCY_KEYS_MAX = 256
 HEAD_SLOT = -1
+GRAVE_SLOT = "grave"
 FORMAT = 1
 """Of an entry. One that a later flashfeed wrote in another says so, and is not guessed at."""
 QUARANTINED = "changelog_corrupt: "
@@ -100,8 +102,9 @@ class Head(msgspec.Struct, frozen=True):
     answer before abstained. `priors` are by query id, and so are `hidden_means`, of questions that
     learn (heads/moved.py); `assembly` is
     what later records are put together with. `feed` is the feed that made the session by
-    itself ("": somebody asked for it). `failed` says why the session takes no more records; ""
-    while it does.
+    itself ("": somebody asked for it). `asked` is, by partition of the control topic, the
+    highest offset whose message came here, in this life or the one before: each is taken once.
+    `failed` says why the session takes no more records; "" while it does.
     """
 
     session_id: str
@@ -141,6 +144,7 @@ class Head(msgspec.Struct, frozen=True):
     update_ms: float = 0.0
     ready: Answer | None = None
     failed: str = ""
+    asked: dict[str, int] = {}
     assembly: Assembly = Assembly()
     feed: str = ""
     trace: TraceContext | None = None
@@ -179,6 +183,15 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     format: int = FORMAT
 
 
+class Grave(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is left of a deleted session: messages of its partition up to `records_offset`, and of
+    the control topic up to the offsets `asked`, were taken."""
+
+    session_id: str
+    records_offset: int
+    asked: dict[str, int] = {}
+
+
 class _Format(msgspec.Struct, frozen=True):
     """What of an entry is read first, whatever else it holds."""
 
@@ -187,6 +200,7 @@ class _Format(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(Entry)
 _format_decoder = msgspec.json.Decoder(_Format)
+_grave_decoder = msgspec.json.Decoder(Grave)
 
 
 def ring_slots(window: WindowSpec) -> int | None:
@@ -210,6 +224,16 @@ def used_slots(head: Head) -> list[int]:
 def entry_key(session_id: str, slot: int) -> bytes:
     """The changelog key of a session's slot."""
     return f"{session_id}/{slot}".encode()
+
+
+def grave_key(session_id: str) -> bytes:
+    """The changelog key of a deleted session's grave."""
+    return f"{session_id}/{GRAVE_SLOT}".encode()
+
+
+def decode_grave(value: bytes) -> Grave:
+    """The grave in a changelog value; raises msgspec.DecodeError where it is none."""
+    return _grave_decoder.decode(value)
 
 
 def encode_entry(entry: Entry) -> bytes:

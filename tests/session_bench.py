@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flashfeed.agents.changelog import SlotsRead
+from flashfeed.agents.graves import Graves
 from flashfeed.agents.kafka_writer import Write
 from flashfeed.agents.metrics import Metrics
 from flashfeed.agents.session_outputs import OutputTopics
@@ -201,6 +202,7 @@ class Bench:
                 may_step=self.may_step,
                 tracing=self.tracing,
             ),
+            Graves(self.steps.log.graves.values()),
         )
 
     def settled(self, number: int, offset: int, error: FlashfeedError | None) -> None:
@@ -211,12 +213,16 @@ class Bench:
     async def apply(self, *waiting: Waiting) -> None:
         """Put messages one by one and wait until each is settled; all agree after it."""
         for one in waiting:
+            if self.owner.gone:  # a partition makes another then
+                self.owner, self.started = self.make_owner(), False
             self.owner.put(one)
             if not self.started:
                 self.owner.start()
                 self.started = True
             async with asyncio.timeout(5):
                 while one.offset not in self.outcomes and not self.fatal:
+                    await asyncio.sleep(0)
+                while self.owner.state is None and not (self.owner.gone or self.fatal):
                     await asyncio.sleep(0)
             assert not self.fatal, self.fatal
             self.assert_agreed()
@@ -245,8 +251,8 @@ class Bench:
         self.engine.room = room or self.engine.room
         self.owner = self.make_owner()
         self.started = False
-        [state] = self.steps.log.states()
-        await self.owner.rebuild(state)
+        for state in self.steps.log.states():
+            await self.owner.rebuild(state)
 
     @property
     def window(self) -> int:

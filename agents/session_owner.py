@@ -1,6 +1,7 @@
 """One session of this worker: applies what waits, one version after the other.
 
-REBUILDING -> LIVE     the engine has its window, the last version is published again
+REBUILDING -> LIVE     the engine has its window, the last version is published again; where it
+                       has no room, or the model cannot be had now, messages wait
 LIVE       -> GONE     deleted, or its partition was taken away
 
 LIVE    the engine's context holds exactly the changelog's window (invariant 5), decoded
@@ -29,10 +30,12 @@ from flashfeed.models.errors import (
     Fenced,
     FlashfeedError,
     ModelUnavailable,
+    Overloaded,
     RequestError,
     Unavailable,
 )
 from flashfeed.models.events import FlashReady
+from flashfeed.models.messages import Delete
 from flashfeed.models.session import WindowSpec
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
     from .tracing import Tracing
 
 log = logging.getLogger(__name__)
+
+OPEN_AGAIN_S, OPEN_AGAIN_MAX_S = 0.5, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ class SessionOwner:
         self._unsettled: set[int] = set()
         self._cost: StepCost | None = None
         self._applies = False
+        self._not_open: FlashfeedError | None = None
+        self._open_again_s = OPEN_AGAIN_S
         self._rested: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -167,7 +174,7 @@ class SessionOwner:
 
     def _go(self) -> None:
         """Apply what waits, where nothing does so already."""
-        if self._applies and self._waiting and self._task is None:
+        if self._applies and self._task is None and (self._waiting or self._not_open):
             self._task = asyncio.create_task(self._run(), name=f"session {self.session_id}")
 
     def cancel(self) -> None:
@@ -204,11 +211,27 @@ class SessionOwner:
         """Give the engine the window, line by line as it was, to be decoded when it is
         used, and where steps are not atomic publish the last version again: its events may
         not have gone out before the crash."""
+        self.state = state
         if state.head.quarantined:
-            self.state = state
             return
+        if not await self._open():
+            log.warning(
+                "session %s waits to be rebuilt: %s", self.session_id, self._not_open,
+                extra=self._where(),
+            )  # fmt: skip
+        state = self.state
+        if state.head.version and not self._parts.steps.atomic:
+            events = event_writes(version_events(state.head), self._parts.topics, state.head.trace)
+            await self._parts.steps.publish(self.partition, [], [], events)
+
+    async def _open(self) -> bool:
+        """Have the engine hold the state, as far as it can ever; False where it may later."""
+        assert self.state is not None
         try:
-            state = await self._engine.restore(state)
+            self.state = await self._engine.restore(self.state)
+        except (Overloaded, ModelUnavailable) as error:  # another worker may come, or the model
+            self._not_open = error
+            return False
         except FlashfeedError as error:  # this session's trouble, and no other's (invariant 6)
             _raise_if_gone(error)
             await self._engine.close()
@@ -217,18 +240,29 @@ class SessionOwner:
             )
             self._parts.metrics.session_failed(error.reason)
             failed = f"cannot be rebuilt: {error}"
-            state.head = msgspec.structs.replace(state.head, failed=failed)
-        self.state = state
-        if state.head.version and not self._parts.steps.atomic:
-            events = event_writes(version_events(state.head), self._parts.topics, state.head.trace)
-            await self._parts.steps.publish(self.partition, [], [], events)
+            self.state.head = msgspec.structs.replace(self.state.head, failed=failed)
+        self._not_open = None
+        return True
+
+    async def _may_take(self) -> bool:
+        """Whether what waits can be taken: not by a session that the engine has no room for, or
+        no model, but for who deletes it."""
+        if self._not_open is None or await self._open():
+            return True
+        if any(isinstance(one.message, Delete) for one in self._waiting):
+            return True
+        await asyncio.sleep(self._open_again_s)
+        self._open_again_s = min(2 * self._open_again_s, OPEN_AGAIN_MAX_S)
+        return False
 
     # -- the step ---------------------------------------------------------------
 
     async def _run(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting or self._not_open is not None:
                 await self._parts.may_step.wait()
+                if not await self._may_take() or not self._waiting:
+                    continue
                 self._rested = asyncio.Event()
                 taken = self._take()
                 applied = await self._apply(taken)
@@ -403,7 +437,7 @@ class SessionOwner:
             if done.step.grave is not None:
                 self._graves.bury(done.step.grave)
             await self._engine.close(forget=True)
-            self.state = None
+            self.state, self._not_open = None, None
             self._parts.ended(self.session_id)
         elif done.state is not None or done.step.creates:
             self.state = next_state(done.step, done.state, head)

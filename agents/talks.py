@@ -199,7 +199,9 @@ def placed(owner: SessionOwner) -> Iterator[None]:
             raise
         if failed := owner.state.head.failed:
             raise SessionFailed(f"session {owner.session_id} failed: {failed}") from unknown
-        raise Unavailable("the session is being given another window") from unknown
+        raise Unavailable(
+            f"session {owner.session_id} is being opened: it may wait for room, or for its model"
+        ) from unknown
 
 
 def _check_takes(owner: SessionOwner, asked: str | ChatRequest, options: GenerateOptions) -> None:

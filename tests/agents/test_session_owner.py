@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flashfeed.agents import session_owner
 from flashfeed.agents.session_plan import plan_step
 from flashfeed.agents.session_step import Step, Waiting
 from flashfeed.models.errors import (
@@ -228,6 +229,34 @@ async def test_a_busy_engine_does_not_keep_a_session_that_ends() -> None:
     bench.engine.close_errors.append(Overloaded("jobs"))
     await bench.apply(Waiting(3, Delete()))
     assert bench.outcomes[3] is None and not bench.engine.held
+
+
+@pytest.mark.parametrize("error", [EngineFull, Overloaded, ModelUnavailable])
+async def test_a_session_that_cannot_be_opened_yet_waits_and_loses_nothing(
+    error: type[FlashfeedError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_owner, "OPEN_AGAIN_S", 0.01)
+    bench = Bench(spec_of("exact", 3))
+    await bench.apply(*readings(3))
+    bench.engine.open_errors += [error("not now")] * 3
+    await bench.come_back()  # another worker ended, and its sessions came here
+    assert bench.engine.held == {} and bench.owner.state is not None
+    await bench.apply(reading(3, 7, at=3))
+    assert bench.owner.state.head.failed == ""
+    assert (values(bench.owner.state)[-1], bench.owner.state.head.version) == (7, 4)
+    assert not bench.steps.letters and not bench.engine.open_errors
+
+
+async def test_a_session_that_can_never_be_opened_can_be_deleted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_owner, "OPEN_AGAIN_S", 0.01)
+    bench = Bench(spec_of("exact", 3))
+    await bench.apply(*readings(3))
+    bench.engine.open_errors += [ModelUnavailable("gone for good")] * 1000
+    await bench.come_back()
+    await bench.apply(Waiting(3, Delete()))
+    assert bench.outcomes[3] is None and bench.owner.state is None
 
 
 async def test_a_session_at_rest_has_no_task_and_goes_on_when_something_comes() -> None:

@@ -122,7 +122,7 @@ def fold_outcome(
             f"question {query.label}, data version {version}: the outcome "
             f"{query.choices[known.label]!r} was applied before, {message.label!r} is not"
         )
-    if version not in pending.waiting.get(query.id, {}):
+    if pending.open_to(query.id, version) is None:
         learning.counts["user", "late"] += 1
         where = message.event_id or f"data version {version}"
         raise OutcomeLate(
@@ -220,7 +220,8 @@ def settle_labels(
     items, the newest first; `predicted` are its answers' predictions."""
     queries = {query.id: query for query in head.spec.flash}
     for one in labels:
-        waits = pending.waiting[one.query_id][one.version]
+        waits = pending.open_to(one.query_id, one.version)
+        assert waits is not None  # as fold_outcome saw
         query = queries[one.query_id]
         _apply(learning, head, query, waits, one.choice, "user", one.time)
         if not one.carried:
@@ -294,13 +295,15 @@ def _apply(
     time: float | None,
 ) -> None:
     """The answer has its label: None cannot be known."""
-    label = UNKNOWN if choice is None else choice
     if by == "rule":
         learning.counts[by, "unknown" if choice is None else "applied"] += 1
+    if choice is None:  # somebody may know yet: what is learnt from stays
+        learning.changes.append(msgspec.structs.replace(waits, label=UNKNOWN))
+        return
     learning.changes.append(
-        msgspec.structs.replace(waits, features=None, prediction=None, label=label)
+        msgspec.structs.replace(waits, features=None, prediction=None, label=choice)
     )
-    if choice is None or waits.features is None or waits.prediction is None:
+    if waits.features is None or waits.prediction is None:
         return
     session_id = head.session_id
     learning.examples.append(

@@ -57,6 +57,15 @@ class PendingAnswers:
             labelled.pop(version - PENDING_MAX, None)
             labelled[version] = waits
 
+    def open_to(self, query_id: int, version: int) -> Waits | None:
+        """The answer, where a label that is sent can still be learnt from: it waits, or its rule
+        could not know."""
+        waits = self.waiting.get(query_id, {}).get(version)
+        known = self.labelled.get(query_id, {}).get(version)
+        if waits is None and known is not None and known.label == UNKNOWN and known.features:
+            return known
+        return waits
+
     def drop(self, query_id: int) -> None:
         """The question is gone."""
         self.waiting.pop(query_id, None)

@@ -88,7 +88,7 @@ def due(
         if rule.records is None and (
             waits.time is not None and (time is None or time < waits.time + rule.seconds)
         ):
-            return
+            continue  # one clock that was ahead holds up no answer but its own
         if records is None:  # the oldest one reaches back furthest
             places, records = window.since(waits.place - rule.rule.earliest - TEXTS_MAX)
         answered = _place_of(waits, places, records)
@@ -97,7 +97,7 @@ def due(
             continue
         end = rule.end_of(records, answered)
         if end is None:
-            return
+            continue
         yield waits, None if end < 0 else rule.rule.label(Course(records, answered, end))
 
 

@@ -97,7 +97,7 @@ class Waits(msgspec.Struct, frozen=True, omit_defaults=True):
     and `offset` the last input in it. `place` numbers the newest record that it was given
     over (-1: none), whose event time is `time`; `model` is the hash of what answered. `label` is
     the label's choice (-1: none yet, -2: the rule cannot know it); `features` and `prediction`
-    go when there is one."""
+    go when there is one, which may be sent too where the rule cannot know."""
 
     life: int
     query_id: int

@@ -260,6 +260,31 @@ def test_what_slid_out_of_the_window_cannot_be_known() -> None:
     assert s.learnt == []
 
 
+def test_what_a_rule_cannot_know_somebody_may() -> None:
+    s = Session(RULED, items=2)
+    s.reading(5)
+    s.reading(*range(40))
+    s.reading(1)
+    assert (s.learnt, s.counts["rule", "unknown"]) == ([], 1)
+    s.take_over()
+    assert s.outcome("no", 1) is None
+    assert s.learnt == [(1, "no")]
+    s.take_over()
+    assert s.outcome("no", 1) is None
+    assert isinstance(s.outcome("yes", 1), OutcomeContradicts)
+    assert len(s.examples) == 1
+
+
+def test_a_clock_that_was_ahead_holds_up_no_answer_but_its_own() -> None:
+    later = OutcomeSpec("yes if value > value@0 else no", "20s")
+    s = Session(msgspec.structs.replace(ASKED, outcome=later))
+    for place in range(6):
+        s.reading(place, since=1e9 if place == 1 else 10.0 * place)
+    assert [version for version, _ in s.learnt] == [3, 4]
+    assert s.counts["rule", "unknown"] == 1  # by that clock nothing came in time after the first
+    assert s.state is not None and list(s.state.pending.waiting[1]) == [2, 5, 6]
+
+
 def test_an_outcome_that_is_arithmetic_is_known_at_once() -> None:
     s = Session(
         msgspec.structs.replace(ASKED, outcome=OutcomeSpec("yes if value > 5 else no", "0 records"))

@@ -161,12 +161,13 @@ async def judge(
     chosen = random.Random(run.seed).sample(sorted(candles), min(run.sample, len(candles)))
     compared = await readings.compare(config, candles, states, last, chosen)
     found.note("wrong_sessions", compared.wrong)
-    back = recoveries(
-        troubles,
+    seen = (
         await readings.claims(brokers),
         times((one.session, one.at_s) for one in updated),
         times((one.session, one.sent_s) for one in source if one.candle and not one.repeats),
     )
+    back = recoveries(troubles, *seen)
+    raw = [s for kill in troubles if kill.url for _, _, s in recoveries([kill], *seen)]
     slowest = max((seconds for _, _, seconds in back), default=0.0)
     found.details["recoveries"] = [
         f"killed at {kill.at_s - troubled.began_s:.1f} s, partition {number}: {seconds:.1f} s"
@@ -174,6 +175,7 @@ async def judge(
     ]
     found.figures |= {
         "recover_seconds_max": round(slowest, 1),
+        "recover_seconds_raw_max": round(max(raw, default=0.0), 1),
         "recoveries": len(back),
         "logits_apart_max": round(compared.logits_apart_max, 4),
         "answers_compared": compared.answers,

@@ -54,7 +54,8 @@ async def _fault(rig: Rig, fault: Fault) -> Trouble:
             await asyncio.sleep(fault.lasts_s)
             await asyncio.to_thread(seat.disk.clear, seat.running)
     killed = seat.url if fault.kind is Kind.KILL else ""
-    return Trouble(rig.began_s + at_s, rig.began_s + rig.seconds(), killed)
+    began_s, healed_s = rig.began_s + at_s, rig.began_s + rig.seconds()
+    return Trouble(began_s, healed_s, killed, delays=fault.kind is not Kind.DISK_FULL)
 
 
 async def _kill(seat: Seat, lasts_s: float) -> None:

@@ -10,7 +10,9 @@ committed and what the sessions hold in, figures out.
     version_regressions            versions that are not above the one before
     recover_seconds_max            from a kill to the first record applied on each partition that
                                    the killed worker had. Where another fault was there too: from
-                                   the end of the last one
+                                   the end of the last one that can hold records up (a full disk
+                                   cannot). recover_seconds_raw_max is from the kill, whatever
+                                   else there was
     wrong_sessions    sessions that do not hold what their records give, or answer otherwise than
                       a fresh context does
 """
@@ -86,11 +88,13 @@ class Claim(NamedTuple):
 
 
 class Trouble(NamedTuple):
-    """A fault as it was: `url` is the worker's that was killed, "" where none was."""
+    """A fault as it was: `url` is the worker's that was killed, "" where none was; `delays`:
+    it can hold records up."""
 
     at_s: float
     heals_s: float
     url: str = ""
+    delays: bool = True
 
 
 Event = TypeVar("Event", Updated, Answered)
@@ -244,7 +248,7 @@ def _healed(kill: Trouble, first_s: float, troubles: Iterable[Trouble]) -> float
     ends = [kill.at_s]
     for one in troubles:
         end = one.at_s if one.url else one.heals_s
-        if one.at_s < first_s and kill.at_s < end <= first_s:
+        if one.delays and one.at_s < first_s and kill.at_s < end <= first_s:
             ends.append(end)
     return max(ends)
 

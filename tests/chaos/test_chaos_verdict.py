@@ -139,6 +139,8 @@ def test_what_another_fault_takes_longer_is_not_the_kills() -> None:
     sent = dict.fromkeys(range(3), TIMES)
     others = [Trouble(2.0, 8.0), Trouble(5.0, 25.0), Trouble(39.0, 60.0), Trouble(30.0, 35.0, "B")]
     assert [s for _, _, s in recoveries([KILL, *others[:3]], CLAIMS, applied, sent)] == [15.0] * 2
+    full = Trouble(5.0, 35.0, delays=False)  # a disk, which no record waits for
+    assert [s for _, _, s in recoveries([KILL, full], CLAIMS, applied, sent)] == [30.0] * 2
     # A later kill begins it anew; a worker that is only away for long does not end it.
     assert [s for _, _, s in recoveries([KILL, *others], CLAIMS, applied, sent)][:2] == [10.0] * 2
 

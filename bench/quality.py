@@ -39,7 +39,7 @@ from flashfeed.heads.moved import with_move
 from flashfeed.heads.outcome_expression import Course, LabelRule
 from flashfeed.heads.outcome_rule import OutcomeRule
 from flashfeed.heads.prior import correct
-from flashfeed.heads.scorecard import Scores, auc, binned_ece
+from flashfeed.heads.scorecard import Scores, auc, calibration_error
 from flashfeed.models.learning import Features, Forecast, Prediction
 from flashfeed.models.session import Answer
 from flashfeed.models.spec_hash import spec_hash
@@ -245,7 +245,7 @@ def summary(results: Sequence[Result]) -> dict[str, float | int | bool]:
     rows = [(prediction.forecast, label) for one in results for prediction, label in one.published]
     forecasts = np.array([forecast for forecast, _ in rows])
     right = forecasts.argmax(axis=1) == np.array([label for _, label in rows])
-    figures["ece"] = round(binned_ece(forecasts.max(axis=1), right), 3)
+    figures["ece"] = round(calibration_error(forecasts.max(axis=1), right, bins=10) or 0.0, 3)
     covered = [one.scores.coverage or 0.0 for one in results]
     figures["coverage_min"], figures["coverage_max"] = (
         round(min(covered), 3),

@@ -11,9 +11,11 @@ log_loss     mean of -ln p of the label, in nats
 accuracy     how often the likeliest choice was the label
 auc          how likely a random answer that was a choice ranks above one that was not
              (Mann and Whitney); of more than two choices the mean of one against the rest
-ece          expected calibration error: |confidence - accuracy| over bins of equal mass,
-             merged until neighbours rise (the adaptive bins of isotonic regression are so
-             made: pool adjacent violators), which few labels do not inflate as fixed bins do
+ece          expected calibration error (Naeini, Cooper and Hauskrecht, AAAI 2015): the mean of
+             |confidence - accuracy| over bins of equal mass (Nguyen and O'Connor, EMNLP 2015).
+             n^(1/3) of them (Futami and Fujisawa, NeurIPS 2024), for chance alone looks like
+             an error where bins have few answers; what is left of that falls as n^(-1/3).
+             No bin is merged for what was right in it: errors of opposite sign stay errors
 sharpness    mean confidence less its own lowest value 1/n: how far from "I do not know"
 coverage     how often the label was in the conformal set, set_size how many were in it
 """
@@ -115,7 +117,7 @@ class Scorecard:
             log_loss=self.sums["log_loss"] / n,
             accuracy=self.sums["right"] / n,
             auc=auc(forecasts, labels),
-            ece=adaptive_ece(forecasts.max(axis=1), forecasts.argmax(axis=1) == labels),
+            ece=calibration_error(forecasts.max(axis=1), forecasts.argmax(axis=1) == labels),
             sharpness=float(forecasts.max(axis=1).mean()) - 1 / self.n_choices,
             coverage=sum(one.inside for one in sized) / len(sized) if sized else None,
             set_size=sum(one.set_size for one in sized) / len(sized) if sized else None,
@@ -165,43 +167,33 @@ def _ranks(values: Matrix) -> Matrix:
     return np.asarray((ends - (counts - 1) / 2)[inverse], np.float64)
 
 
-def binned_ece(confidences: Matrix, right: NDArray[np.bool_], bins: int = 10) -> float:
-    """The calibration error over so many bins of equal mass."""
-    parts = np.array_split(np.argsort(confidences, kind="stable"), bins)
-    gaps = [
-        len(part) * abs(float(confidences[part].mean()) - float(right[part].mean()))
-        for part in parts
-        if len(part)
-    ]
+def calibration_error(
+    confidences: Matrix, right: NDArray[np.bool_], bins: int | None = None
+) -> float | None:
+    """The expected calibration error over the bins of `reliability`; None where it has none."""
+    found = reliability(confidences, right, bins)
+    if not found:
+        return None
+    gaps = [n * abs(confidence - accuracy) for n, confidence, accuracy in found]
     return math.fsum(gaps) / len(confidences)
 
 
-def adaptive_ece(confidences: Matrix, right: NDArray[np.bool_]) -> float | None:
-    """The calibration error over bins of BIN_LABELS_MIN answers and more, neighbours pooled
-    where the answers of the surer bin were right less often."""
-    bins = reliability(confidences, right)
-    if not bins:
-        return None
-    total = sum(n for n, _, _ in bins)
-    return math.fsum(n * abs(confidence - accuracy) for n, confidence, accuracy in bins) / total
-
-
-def reliability(confidences: Matrix, right: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
-    """The bins of the reliability diagram: answers, mean confidence, how often right."""
+def reliability(
+    confidences: Matrix, right: NDArray[np.bool_], bins: int | None = None
+) -> list[tuple[int, float, float]]:
+    """The bins of the reliability diagram, least sure first: answers, mean confidence, how often
+    right. `bins` of about equal mass at most, by default as many as the answers bear; answers
+    that are as sure as one another are in one. None below BIN_LABELS_MIN answers."""
     n = len(confidences)
     if n < BIN_LABELS_MIN:
         return []
-    order = np.argsort(confidences, kind="stable")
-    pooled: list[tuple[int, float, float]] = []
-    for part in np.array_split(order, max(1, min(20, n // BIN_LABELS_MIN))):
-        one = (len(part), float(confidences[part].mean()), float(right[part].mean()))
-        while pooled and pooled[-1][2] > one[2]:
-            before = pooled.pop()
-            size = before[0] + one[0]
-            one = (
-                size,
-                (before[0] * before[1] + one[0] * one[1]) / size,
-                (before[0] * before[2] + one[0] * one[2]) / size,
-            )
-        pooled.append(one)
-    return pooled
+    most = bins or max(1, min(math.ceil(math.cbrt(n)), n // BIN_LABELS_MIN))
+    # By rank, which equals share: to cut between them would be to sort them by chance.
+    places = ((_ranks(confidences) - 0.5) * most / n).astype(np.int64)
+    counts = np.bincount(places)
+    sums = np.bincount(places, confidences), np.bincount(places, right)
+    return [
+        (int(count), float(sure / count), float(hits / count))
+        for count, sure, hits in zip(counts, *sums, strict=True)
+        if count
+    ]

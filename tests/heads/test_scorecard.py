@@ -10,10 +10,9 @@ import pytest
 from flashfeed.heads.learner import Head
 from flashfeed.heads.scorecard import (
     Scorecard,
-    adaptive_ece,
     auc,
-    binned_ece,
     brier,
+    calibration_error,
     reliability,
     skill_interval,
 )
@@ -68,25 +67,60 @@ def test_brier_of_two_choices_is_the_squared_error() -> None:
     assert brier((0.2, 0.3, 0.5), 2) == pytest.approx(0.5 * (0.04 + 0.09 + 0.25))
 
 
-@pytest.mark.parametrize("bins", [binned_ece, adaptive_ece])
-def test_the_calibration_error_is_near_what_it_was_made_with(bins: object) -> None:
-    assert callable(bins)
+@pytest.mark.parametrize("bins", [None, 10])
+def test_the_calibration_error_is_near_what_it_was_made_with(bins: int | None) -> None:
     draw = np.random.default_rng(9)
     confidences = draw.uniform(0.5, 0.9, 20_000)
-    assert bins(confidences, draw.random(20_000) < confidences) < 0.02
-    assert bins(confidences, draw.random(20_000) < confidences - 0.2) == pytest.approx(
-        0.2, abs=0.02
-    )
+    good = calibration_error(confidences, draw.random(20_000) < confidences, bins)
+    assert good is not None
+    assert good < 0.02
+    too_sure = calibration_error(confidences, draw.random(20_000) < confidences - 0.2, bins)
+    assert too_sure == pytest.approx(0.2, abs=0.02)
 
 
-def test_reliability_rises_and_keeps_every_answer() -> None:
+def test_who_is_wrong_the_surer_they_are_is_not_calibrated() -> None:
+    """Errors of opposite sign do not cancel: confidence and accuracy are 0.75 in the mean."""
+    confidences = np.repeat([0.55, 0.95], 500)
+    right = np.concatenate([np.arange(500) < 450, np.arange(500) < 300])
+    assert calibration_error(confidences, right) == pytest.approx(0.35)
+    assert reliability(confidences, right) == [
+        pytest.approx((500, 0.55, 0.9)),
+        pytest.approx((500, 0.95, 0.6)),
+    ]
+    draw = np.random.default_rng(12)
+    spread = draw.uniform(0.5, 1.0, 1000)
+    turned = calibration_error(spread, draw.random(1000) < 1.5 - spread)
+    assert turned == pytest.approx(0.25, abs=0.04)  # the mean of |2 * confidence - 1.5|
+    rates = [rate for _, _, rate in reliability(spread, draw.random(1000) < 1.5 - spread)]
+    assert rates[0] > 0.8
+    assert rates[-1] < 0.7
+
+
+@pytest.mark.parametrize(("labels", "most"), [(200, 0.07), (1000, 0.045), (2000, 0.035)])
+def test_chance_alone_makes_a_small_error_of_few_labels(labels: int, most: float) -> None:
+    draw = np.random.default_rng(13)
+    found = []
+    for _ in range(100):
+        confidences = draw.uniform(0.5, 1.0, labels)
+        found.append(calibration_error(confidences, draw.random(labels) < confidences))
+    assert np.mean([one for one in found if one is not None]) < most
+
+
+def test_reliability_keeps_every_answer_and_cuts_between_confidences_alone() -> None:
     draw = np.random.default_rng(10)
-    confidences = draw.uniform(0.5, 1.0, 500)
-    rows = reliability(confidences, draw.random(500) < 0.7)
+    confidences = np.round(draw.uniform(0.5, 1.0, 500), 2)
+    right = draw.random(500) < 0.7
+    rows = reliability(confidences, right)
+    assert len(rows) == 8
     assert sum(n for n, _, _ in rows) == 500
-    rates = [rate for _, _, rate in rows]
-    assert rates == sorted(rates)
+    assert sum(n * rate for n, _, rate in rows) == pytest.approx(right.sum())
+    assert min(n for n, _, _ in rows) > 40
+    mixed = draw.permutation(500)
+    assert reliability(confidences[mixed], right[mixed]) == [pytest.approx(row) for row in rows]
+    base_rate_alone = np.full(500, 0.7)
+    assert reliability(base_rate_alone, np.arange(500) < 350) == [pytest.approx((500, 0.7, 0.7))]
     assert reliability(confidences[:5], np.ones(5, bool)) == []
+    assert calibration_error(confidences[:5], np.ones(5, bool)) is None
 
 
 def test_the_interval_holds_the_true_skill_about_as_often_as_it_says() -> None:

@@ -82,7 +82,7 @@ class HeadLearning:
             head.examples.append(learnt.example)
             one.card.learn(learnt.example.prediction, learnt.example.label)
             one._remember(learnt.id)
-        one.card.labels, one.card.sums = record.labels, dict(record.sums)
+        one.card.resume(record.labels, record.sums)
         one.scored()
         return one
 

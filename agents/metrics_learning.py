@@ -10,25 +10,44 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from flashfeed.heads.scorecard import Scores
+from flashfeed.heads.scorecard import KEPT_MAX, Scores
 from flashfeed.models.learning import HeadName, LabelledBy
 
 from .metric_names import MetricNames
 from .session_learning import RESULTS
 
 LABELS: Final = ("tenant", "spec", "query")
+_NEWEST: Final = f"Of the newest {KEPT_MAX} answers."
 SCORES: Final[dict[str, tuple[str, str]]] = {
     "brier": ("brier", "Mean squared error of the probabilities; 0 is best."),
     "skill_base_rate": (
         "skill",
         "Part of the base rate's Brier score that is saved; below 0: worse than that.",
     ),
+    "skill_low": (
+        "skill_low",
+        "Lower end of the skill's 95% interval, of answers as if independent.",
+    ),
+    "skill_high": (
+        "skill_high",
+        "Upper end of the skill's 95% interval, of answers as if independent.",
+    ),
     "skill_persistence": ("skill_persistence", "The same against the last known answer again."),
     "log_loss": ("log_loss", "Mean surprise in nats."),
     "accuracy": ("accuracy", "How often the likeliest choice was the true one."),
-    "auc": ("auc", "How often a true answer is ranked above a false one; 0.5 is chance."),
-    "ece": ("ece", "How far confidences are from how often they were right."),
-    "coverage": ("coverage", "How often the truth was in the answer's set of choices."),
+    "auc": (
+        "auc",
+        f"How often a true answer is ranked above a false one; 0.5 is chance. {_NEWEST}",
+    ),
+    "ece": ("ece", f"How far confidences are from how often they were right. {_NEWEST}"),
+    "sharpness": (
+        "sharpness",
+        f"Mean confidence less that of saying nothing, one part in the choices. {_NEWEST}",
+    ),
+    "coverage": (
+        "coverage",
+        f"How often the truth was in the answer's set of choices. {_NEWEST}",
+    ),
 }
 
 

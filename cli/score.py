@@ -46,6 +46,7 @@ _FIGURES: Final = (
     "log_loss",
     "auc",
     "ece",
+    "sharpness",
     "coverage",
 )
 _HEADINGS: Final = (
@@ -58,6 +59,7 @@ _HEADINGS: Final = (
     "logloss",
     "auc",
     "ece",
+    "sharp",
     "cover",
 )
 

@@ -32,18 +32,22 @@ LEARNT = Row(
     (
         _scores(
             "Skill",
-            "Part of the Brier score saved, over the base rate and over the last known answer. "
-            "At 0 and below an answer says nothing that they do not.",
+            "Part of the Brier score saved, over the base rate with its 95% interval and over the "
+            "last known answer. At 0 and below an answer says nothing that they do not.",
             "skill",
+            "skill_low",
+            "skill_high",
             "skill_persistence",
         ),
         _scores(
             "How often right",
             "The likeliest choice was the true one; a true answer ranks above a false one (AUC, "
-            "0.5 is chance); the truth was in the answer's set, made for 9 of 10.",
+            "0.5 is chance); the truth was in the answer's set, made for 9 of 10. Sharpness is how "
+            "far confidences are from saying nothing.",
             "accuracy",
             "auc",
             "coverage",
+            "sharpness",
         ),
         _scores(
             "How far off",

@@ -1,8 +1,8 @@
 """How right a question's answers were: predict first, then learn (Dawid's prequential way).
 
 Every figure is of forecasts that were published before their labels were known. Sums run
-over all labels; what needs the forecasts themselves (AUC, calibration, sharpness, the
-interval) is of the newest KEPT_MAX.
+over all labels; what needs the forecasts themselves (AUC, calibration, sharpness, coverage) is
+of the newest KEPT_MAX.
 
 brier        mean over the labels of sum_k (p_k - [label is k])^2, halved: 0 is best, and for
              two choices it is (p - y)^2 (Brier, Monthly Weather Review 78, 1950)
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -38,11 +38,24 @@ from .softmax import Matrix
 KEPT_MAX: Final = 2000
 BIN_LABELS_MIN: Final = 20
 _NORMAL_95: Final = 1.96
+_SUMMED: Final = (
+    "brier",
+    "base_rate",
+    "persistence",
+    "log_loss",
+    "right",
+    "paired",
+    "brier_squared",
+    "brier_base_rate",
+    "base_rate_squared",
+)
+"""What runs over the labels: losses, how many were right, and the squares and products that the
+skill's interval is made of, `paired` labels of them."""
 
 
 class Scores(msgspec.Struct, frozen=True):
     """A question's figures. None where there are too few labels to say. `skill_low` and
-    `skill_high` are the 95% interval of the skill over the base rate."""
+    `skill_high` are the 95% interval of the skill over the base rate, of all labels as it is."""
 
     labels: int
     brier: float | None = None
@@ -76,23 +89,33 @@ class Scorecard:
     def __init__(self, n_choices: int) -> None:
         self.n_choices = n_choices
         self.labels = 0
-        self.sums = {
-            name: 0.0 for name in ("brier", "base_rate", "persistence", "log_loss", "right")
-        }
+        self.sums = dict.fromkeys(_SUMMED, 0.0)
         self.kept: deque[Kept] = deque(maxlen=KEPT_MAX)
 
     def learn(self, prediction: Prediction, label: int) -> None:
         """One more label, of an answer that was predicted so."""
         forecast = prediction.forecast
         base, persistence = prediction.parts["base_rate"], prediction.parts["persistence"]
+        own, reference = brier(forecast, label), brier(base, label)
         self.labels += 1
-        self.sums["brier"] += brier(forecast, label)
-        self.sums["base_rate"] += brier(base, label)
+        self.sums["brier"] += own
+        self.sums["base_rate"] += reference
+        self.sums["paired"] += 1
+        self.sums["brier_squared"] += own * own
+        self.sums["brier_base_rate"] += own * reference
+        self.sums["base_rate_squared"] += reference * reference
         self.sums["persistence"] += brier(persistence, label)
         self.sums["log_loss"] -= math.log(max(forecast[label], 1e-12))
         self.sums["right"] += max(range(self.n_choices), key=forecast.__getitem__) == label
         answers = prediction.answers
         self.kept.append(Kept(forecast, base, persistence, label, len(answers), label in answers))
+
+    def resume(self, labels: int, sums: Mapping[str, float]) -> None:
+        """Goes on from what was summed over `labels` labels, of which the newest were learnt
+        here again. What is not in `sums`, because an older version wrote them, stays the sum of
+        those."""
+        self.labels = labels
+        self.sums |= {name: sums[name] for name in _SUMMED if name in sums}
 
     def scores(self) -> Scores:
         """The figures up to here."""
@@ -102,10 +125,7 @@ class Scorecard:
             return Scores(n)
         forecasts = np.array([one.forecast for one in kept])
         labels = np.array([one.label for one in kept])
-        low, high = skill_interval(
-            [brier(one.forecast, one.label) for one in kept],
-            [brier(one.base_rate, one.label) for one in kept],
-        )
+        low, high = skill_interval(n, self.sums)
         sized = [one for one in kept if one.set_size]
         return Scores(
             labels=n,
@@ -133,19 +153,26 @@ def _skill(own: float, reference: float) -> float | None:
     return 1 - own / reference if reference > 0 else None
 
 
-def skill_interval(
-    own: Sequence[float], reference: Sequence[float]
-) -> tuple[float | None, float | None]:
-    """The 95% interval of 1 - mean(own) / mean(reference), pairs by pairs (delta method).
+def skill_interval(labels: int, sums: Mapping[str, float]) -> tuple[float | None, float | None]:
+    """The 95% interval of 1 - mean(own) / mean(reference) over `labels` pairs (delta method;
+    Cochran, "Sampling Techniques", 3rd edition, 1977, section 2.11), from the sums over them.
 
+    The residuals own - ratio * reference have mean 0 over all pairs. Where their squares are of
+    the newest pairs alone (a score that an older version began) their spread is that of those.
     Neighbouring answers are not independent, so that the true interval is wider.
     """
-    a, b = np.asarray(own), np.asarray(reference)
-    if len(a) < BIN_LABELS_MIN or not b.sum():
+    paired = sums["paired"]
+    if labels < BIN_LABELS_MIN or paired < BIN_LABELS_MIN or not sums["base_rate"]:
         return None, None
-    ratio = float(a.mean() / b.mean())
-    error = float((a - ratio * b).std(ddof=1) / b.mean()) / math.sqrt(len(a))
-    return 1 - ratio - _NORMAL_95 * error, 1 - ratio + _NORMAL_95 * error
+    ratio = sums["brier"] / sums["base_rate"]
+    squares = (
+        sums["brier_squared"]
+        - 2 * ratio * sums["brier_base_rate"]
+        + ratio * ratio * sums["base_rate_squared"]
+    )
+    spread = math.sqrt(max(0.0, squares) / (paired - 1))  # rounding may take a 0 below it
+    half = _NORMAL_95 * spread * math.sqrt(labels) / sums["base_rate"]
+    return 1 - ratio - half, 1 - ratio + half
 
 
 def auc(forecasts: Matrix, labels: NDArray[np.int64]) -> float | None:

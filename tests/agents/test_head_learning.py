@@ -71,6 +71,27 @@ def test_who_takes_over_at_any_example_ends_with_the_same_head() -> None:
         assert learning.knows("e119")
 
 
+def test_a_head_whose_scores_an_older_version_wrote_goes_on() -> None:
+    """It lacks the sums that the skill's interval is made of; the reservoir has the labels."""
+    learning, topic = HeadLearning.new(NAME), {}
+    for one in records(60):
+        learnt = learning.learn(one)
+        topic[reservoir_key(NAME.key, learnt.number)] = msgspec.json.encode(learnt)
+    record = decode_head(learning.message(0))
+    known = ("brier", "base_rate", "persistence", "log_loss", "right")
+    older = msgspec.structs.replace(record, sums={name: record.sums[name] for name in known})
+    kept = read_reservoirs(topic.items())[0][NAME.key]
+    assert HeadLearning.restored(older, kept).card.scores() == learning.card.scores()
+    bare = HeadLearning.restored(older, {})  # the reservoir is gone
+    assert bare.scores.labels == 60
+    for one in records(90)[60:]:
+        bare.learn(one)
+    scores = bare.card.scores()
+    assert scores.skill_low is not None
+    assert scores.skill_base_rate is not None
+    assert scores.skill_low < scores.skill_base_rate
+
+
 def test_a_full_reservoir_overwrites_nothing_that_the_published_head_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

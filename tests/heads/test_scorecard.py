@@ -9,6 +9,7 @@ import pytest
 
 from flashfeed.heads.learner import Head
 from flashfeed.heads.scorecard import (
+    KEPT_MAX,
     Scorecard,
     auc,
     brier,
@@ -16,6 +17,7 @@ from flashfeed.heads.scorecard import (
     reliability,
     skill_interval,
 )
+from flashfeed.models.learning import Prediction
 
 from .synthetic import stream, taught
 
@@ -123,18 +125,97 @@ def test_reliability_keeps_every_answer_and_cuts_between_confidences_alone() -> 
     assert calibration_error(confidences[:5], np.ones(5, bool)) is None
 
 
+def sums_of(own: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """What a scorecard has summed of two losses, label by label."""
+    return {
+        "paired": len(own),
+        "brier": own.sum(),
+        "base_rate": reference.sum(),
+        "brier_squared": own @ own,
+        "brier_base_rate": own @ reference,
+        "base_rate_squared": reference @ reference,
+    }
+
+
 def test_the_interval_holds_the_true_skill_about_as_often_as_it_says() -> None:
     draw = np.random.default_rng(11)
     held = 0
     for _ in range(400):
         outcome = draw.random(300) < 0.5
         own, reference = (0.7 - outcome) ** 2, np.full(300, 0.25)
-        low, high = skill_interval(list(own), list(reference))
+        low, high = skill_interval(300, sums_of(own, reference))
         assert low is not None
         assert high is not None
         held += low <= 1 - 0.29 / 0.25 <= high
     assert held / 400 == pytest.approx(0.95, abs=0.03)
-    assert skill_interval([0.1] * 3, [0.2] * 3) == (None, None)
+    few = np.array([0.1] * 3)
+    assert skill_interval(3, sums_of(few, 2 * few)) == (None, None)
+    same = np.full(100, 0.1)
+    assert skill_interval(100, sums_of(same, 3 * same)) == (
+        pytest.approx(2 / 3),
+        pytest.approx(2 / 3),
+    )
+
+
+def lately_worse(labels: int) -> list[tuple[Prediction, int]]:
+    """Right 9 times of 10 in the first half, and by chance in the second."""
+    draw, found = np.random.default_rng(14), []
+    for number in range(labels):
+        label = int(draw.integers(2))
+        right = draw.random() < (0.9 if number < labels / 2 else 0.5)
+        share = 0.9 if (label == 1) == right else 0.1
+        parts = {
+            "mixed": (1 - share, share),
+            "base_rate": (0.5, 0.5),
+            "persistence": (0.5, 0.5),
+        }
+        found.append((Prediction("mixed", number, parts), label))
+    return found
+
+
+def carded(said: list[tuple[Prediction, int]]) -> Scorecard:
+    card = Scorecard(2)
+    for prediction, label in said:
+        card.learn(prediction, label)
+    return card
+
+
+def test_the_skill_and_its_interval_are_of_the_same_answers() -> None:
+    said = lately_worse(2 * KEPT_MAX)
+    scores = carded(said).scores()
+    own = np.array([brier(prediction.forecast, label) for prediction, label in said])
+    reference = np.full(len(own), 0.25)
+    residuals = own - own.mean() / 0.25 * reference
+    half = 1.96 * residuals.std(ddof=1) / 0.25 / np.sqrt(len(own))
+    skill = 1 - own.mean() / reference.mean()
+    assert scores.skill_base_rate == pytest.approx(skill)
+    assert (scores.skill_low, scores.skill_high) == pytest.approx((skill - half, skill + half))
+    newest = carded(said[-KEPT_MAX:]).scores()
+    assert newest.skill_high is not None
+    assert newest.skill_high < skill - half  # what it was of before
+
+
+def test_sums_of_an_older_version_are_gone_on_from() -> None:
+    """They lack what the interval is made of: its spread is that of the newest labels."""
+    said = lately_worse(3000)
+    whole = carded(said)
+    older = {name: whole.sums[name] for name in ("brier", "base_rate", "persistence", "log_loss")}
+    resumed = carded(said[-KEPT_MAX:])
+    resumed.resume(3000, older | {"right": whole.sums["right"]})
+    before, after = whole.scores(), resumed.scores()
+    figures = ("labels", "brier", "skill_base_rate", "log_loss", "accuracy")
+    assert [getattr(after, one) for one in figures] == [getattr(before, one) for one in figures]
+    assert after.skill_low is not None
+    assert after.skill_high is not None
+    assert before.skill_low is not None
+    assert before.skill_high is not None
+    assert after.skill_low + after.skill_high == pytest.approx(2 * (after.skill_base_rate or 0))
+    assert after.skill_high - after.skill_low == pytest.approx(
+        before.skill_high - before.skill_low, rel=0.2
+    )
+    again = carded(said[-KEPT_MAX:])
+    again.resume(3000, whole.sums)
+    assert again.scores() == before
 
 
 def test_no_label_is_no_figure() -> None:

@@ -25,7 +25,7 @@ from .settings import outcome_rule
 
 def wants_score(config: Config) -> bool:
     """Whether any question has an outcome rule."""
-    return any(template.outcomes for template in config.templates.values())
+    return any(template.rules() for template in config.templates.values())
 
 
 class Judge:
@@ -84,7 +84,7 @@ class Judge:
         for name, template in self._config.templates.items():
             records = [one for one in moments if self._template_of.get(one.session) == name]
             queries = {query.label: query for query in template.spec().flash}
-            for question in template.outcomes:
+            for question in template.rules():
                 query = queries[question]
                 answers = [
                     one
@@ -101,7 +101,7 @@ class Judge:
             query.label: query
             for template in self._config.templates.values()
             for query in template.spec().flash
-            if query.label in template.outcomes
+            if query.label in template.rules()
         }
 
 

@@ -81,7 +81,7 @@ def score(options: ScoreOptions) -> int:
     queries = {query.label: query for query in template.spec().flash}
     scored = {
         name: score_question(outcome_rule(template, name), queries[name], records, answers)
-        for name in template.outcomes
+        for name in template.rules()
     }
     scores = [one.score for one in scored.values()]
     about = f"{len(records)} records, {len(answers)} answers"
@@ -106,8 +106,9 @@ def learnt_head(
     template, records, answers = _past(options)
     spec = template.spec()
     query = next((one for one in spec.flash if one.label == question), None)
-    if query is None or question not in template.outcomes:
-        known = ", ".join(template.outcomes)
+    rules = template.rules()
+    if query is None or question not in rules:
+        known = ", ".join(rules)
         raise ConfigError(f"no question with an outcome rule {question!r}; there are {known}")
     by = {(one.answered_by.model, one.answered_by.spec) for one in answers if one.name == question}
     if len(by) != 1:
@@ -129,10 +130,10 @@ def _past(
     if feed is None:
         raise ConfigError(f"no feed {options.feed!r}; there are {', '.join(config.feeds)}")
     template = config.templates[feed.template]
-    if not template.outcomes:
+    if not template.rules():
         raise ConfigError(
             f"templates.{feed.template} has no outcomes; say what the true answers are in "
-            f"[templates.{feed.template}.outcomes.NAME]"
+            f"[templates.{feed.template}.outcomes.NAME], or in a learning question's own outcome"
         )
     records = asyncio.run(_records(config, options))
     answers = list(_answers(options.answers))

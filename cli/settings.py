@@ -33,6 +33,7 @@ from flashfeed.heads.outcome_rule import OutcomeRule
 from flashfeed.models.config import BridgeConfig, Config, FeedConfig, SessionTemplate
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.feed import MappingSpec
+from flashfeed.models.session import OutcomeSpec
 from flashfeed.models.tenant import TENANT_PATTERN, TENANT_RULE
 
 from .keys_file import read_keys_file
@@ -82,18 +83,22 @@ def feed_mapping(name: str, feed: FeedConfig) -> MappingSpec:
 
 
 def outcome_rule(template: SessionTemplate, question: str) -> OutcomeRule:
-    """The compiled outcome rule of a template's question.
+    """The compiled rule of one of a template's `rules`.
 
-    Raises ConfigError where there is no such question, or the rule is not one.
+    Raises ConfigError where it is none.
     """
+    return _compiled(template, question, template.rules()[question])
+
+
+def _compiled(template: SessionTemplate, question: str, rule: OutcomeSpec) -> OutcomeRule:
+    """A question's rule. Raises ConfigError where there is no such question, too."""
     choices = {query.label: query.choices for query in template.spec().flash if query.choices}
     if question not in choices:
         known = ", ".join(choices) or "there is none"
         raise ConfigError(
             f"expected the name of a question with choices ({known}){nearest(question, choices)}"
         )
-    outcome = template.outcomes[question]
-    return OutcomeRule(outcome.after, outcome.label, template.type, choices[question])
+    return OutcomeRule(rule.after, rule.label, template.type, choices[question])
 
 
 def bridge_settings(config: Config) -> BridgeSettings:
@@ -289,14 +294,13 @@ def _cross_checks(config: Config) -> list[str]:
     for name, template in config.templates.items():
         check(f"templates.{name}", template.spec)
         check(f"templates.{name}.text", partial(text_codec, template.text, template.type))
-        for question in template.outcomes:
+        for question, rule in template.outcomes.items():
             where = f"templates.{name}.outcomes.{question}"
-            check(where, partial(outcome_rule, template, question))
+            check(where, partial(_compiled, template, question, rule))
         for query in template.flash:
-            rule = query.outcome
-            if rule is not None:
+            if query.outcome is not None:
                 where = f"templates.{name}.flash.{query.name or query.query[:40]!r}.outcome"
-                made = (rule.after, rule.label, template.type, query.choices)
+                made = (query.outcome.after, query.outcome.label, template.type, query.choices)
                 check(where, partial(OutcomeRule, *made))
         if template.tenant and re.fullmatch(TENANT_PATTERN, template.tenant) is None:
             problems.append(

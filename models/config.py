@@ -350,7 +350,8 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
     """What a session is made from: the fields of a session spec, without ids.
 
     `outcomes` say, by the questions' names, what their true answers were: `flashfeed score`
-    holds recorded answers against them, and a question with `learn = true` learns from them.
+    holds recorded answers against them, and a question with `learn = true` learns from them;
+    it may have its rule in itself, which then goes before (`rules` are all of them).
     No session knows those of the others.
     """
 
@@ -382,6 +383,12 @@ class SessionTemplate(_Table, frozen=True, kw_only=True):
             for query in spec.flash
         )
         return msgspec.structs.replace(spec, flash=ruled)
+
+    def rules(self) -> dict[str, OutcomeSpec]:
+        """The outcome rules by the questions' labels: `outcomes`, and before them what questions
+        have in themselves. Raises ValueError where `spec` does."""
+        own = {query.label: query.outcome for query in self.spec().flash}
+        return self.outcomes | {label: rule for label, rule in own.items() if rule is not None}
 
 
 class FeedConfig(_Table, frozen=True, kw_only=True):

@@ -126,6 +126,22 @@ def test_an_exported_head_is_what_the_answers_taught(
     assert out[1].startswith("rises.head: 'Will it rise?' of yes, no: 59 labels")
 
 
+def test_a_question_with_a_rule_of_its_own_teaches_the_same(
+    home: Path, exported: Path, tmp_path: Path
+) -> None:
+    rule = """learn = true
+outcome = { after = "1 record", label = "yes if close > close@0 else no" }
+"""
+    (tmp_path / "f.toml").write_text(CONFIG.partition("[templates.market.outcomes")[0] + rule)
+    asked = [spec_hash(load(one / "f.toml").templates["market"].spec()) for one in (home, tmp_path)]
+    (tmp_path / "records").write_bytes((home / "records").read_bytes())
+    (tmp_path / "answers").write_text((home / "answers").read_text().replace(*asked))
+    assert export(tmp_path, tmp_path / "own.head") == 0
+    own, others = (read_head(file.read_bytes())[0] for file in (tmp_path / "own.head", exported))
+    assert own.examples == others.examples
+    assert len(own.examples) == N - 1
+
+
 def test_a_head_is_taken_where_it_belongs_and_nowhere_else(
     home: Path,
     exported: Path,

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from flashfeed.cli.embedded_broker import embedded_broker
 from flashfeed.cli.main import main
-from flashfeed.cli.replay_score import Judge, compared, scorecard, verdict
+from flashfeed.cli.replay_score import Judge, compared, scorecard, verdict, wants_score
 from flashfeed.cli.sample_data import candles, cryptofeed_json
 from flashfeed.cli.settings import load
 from flashfeed.heads.paired import Difference
@@ -95,6 +95,18 @@ def test_the_better_of_two_is_told_and_two_alike_are_not(tmp_path: Path) -> None
     assert compared(bad, good).count("--against is better") >= 1
     assert "neither is better" in compared(good, good)
     assert f"{math.log(1 / 0.8):.2f}"[:3] in said
+
+
+def test_a_rule_in_the_question_itself_is_scored_by(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    rule = """learn = true
+outcome = { after = "1 record", label = "yes if close > close@0 else no" }
+"""
+    inline = tmp_path / "inline.toml"
+    inline.write_text(path.read_text().partition("[templates.market.outcomes")[0] + rule)
+    assert wants_score(load(inline))
+    assert judged(inline, 0.9).questions().keys() == {"rises"}
+    assert scorecard(judged(inline, 0.9)) == scorecard(judged(path, 0.9))
 
 
 def test_only_what_both_ask_is_compared(tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ OUTCOME = """
 after = "1 record"
 label = "yes if close > close@0 else no"
 """
+INLINE = """
+learn = true
+outcome = { after = "1 record", label = "yes if close > close@0 else no" }
+"""
 N = 120
 
 
@@ -123,6 +127,22 @@ def test_a_corrected_record_counts_as_it_was_corrected(
     records.write_bytes(b"\n".join([*(json.dumps(one).encode() for one in wrong), *lines]))
     run(config, records, answers, "--json")
     assert json.loads(capsys.readouterr().out) == before
+
+
+def test_a_rule_in_the_question_itself_is_scored_by(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, records, answers = files
+    run(config, records, answers, "--json")
+    before = json.loads(capsys.readouterr().out)
+    other_way = OUTCOME.replace(">", "<")
+    for outcome in (INLINE, INLINE + other_way):  # the question's own goes before
+        config.write_text(CONFIG.format(outcome=outcome))
+        assert run(config, records, answers, "--json") == 0
+        assert json.loads(capsys.readouterr().out) == before
+    config.write_text(CONFIG.format(outcome="learn = true" + other_way))
+    assert run(config, records, answers, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["published"]["accuracy"] < 0.2
 
 
 def test_what_a_replay_wrote_is_scored_the_same(

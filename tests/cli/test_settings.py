@@ -89,6 +89,27 @@ def test_a_good_file_gives_a_feed_and_a_template(tmp_path: Path) -> None:
     assert [query.id for query in config.templates["market"].spec().flash] == [1]
 
 
+def test_a_rule_of_the_questions_own_goes_before_and_both_are_checked(tmp_path: Path) -> None:
+    own = 'learn = true\noutcome = { after = "2 records", label = "yes if close > 1 else no" }\n'
+    other = '[[templates.market.flash]]\nquery = "Down?"\nchoices = ["yes", "no"]\n'
+    text = GOOD + own + other + OUTCOME.format("q1", "1 record", "yes")
+    text += OUTCOME.format("q2", "3 records", "no")
+    template = load(write(tmp_path, text)).templates["market"]
+    assert {name: rule.after for name, rule in template.rules().items()} == {
+        "q1": "2 records",
+        "q2": "3 records",
+    }
+    assert outcome_rule(template, "q1").records == 2
+    for wrong, named in (
+        (("2 records", "soon"), "templates.market.flash.'Up?'.outcome"),
+        (("1 record", "soon"), "templates.market.outcomes.q1"),
+    ):
+        with pytest.raises(ConfigError) as fault:
+            load(write(tmp_path, text.replace(*wrong)))
+        assert str(fault.value).count(named) == 1
+        assert str(fault.value).count("soon") == 1
+
+
 def test_outcomes_are_the_configurations_and_no_sessions(tmp_path: Path) -> None:
     plain = load(write(tmp_path, GOOD)).templates["market"]
     outcome = OUTCOME.format("q1", "5 records", "yes if close > close@0 else no")

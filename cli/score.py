@@ -166,13 +166,16 @@ def _notes(one: Score) -> tuple[str, ...]:
         f"cannot be known; {one.leading} leads"
         + (f", after what was fitted lost the lead at label {one.drifted}" * bool(one.drifted))
     )
-    if not one.dropped:
-        return (note,)
-    return (
-        note,
-        f"{one.dropped} answers were dropped: no record of their session "
-        f"before them, or more than {PENDING_MAX} waited",
+    left_out = (
+        (
+            one.dropped,
+            "were dropped: no record of their session before them, or more than "
+            f"{PENDING_MAX} waited",
+        ),
+        (one.repeated, "came again: the same session, version and event time"),
+        (one.unfit, "were left out: no event time, or other choices than the question's"),
     )
+    return (note, *(f"{count} answers {what}" for count, what in left_out if count))
 
 
 def _page_of(query: FlashQuery, scored: Scored) -> ScoredQuestion:

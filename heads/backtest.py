@@ -59,19 +59,20 @@ class Backtest:
         """One more record of a session."""
         self._session(session).watch.record(record)
 
-    def answer(self, session: str, version: int, features: Features, published: Forecast) -> None:
-        """An answer at that data version: what the model gave, and what was published."""
+    def answer(self, session: str, number: int, features: Features, published: Forecast) -> None:
+        """An answer, by a number that no other of the session has: what the model gave, and what
+        was published."""
         one = self._session(session)
         prediction = self.head.predict(session, features, published)
-        one.pending.keep(version, Pending(features, prediction))
-        one.watch.answered(version)
+        one.pending.keep(number, Pending(features, prediction))
+        one.watch.answered(number)
 
     def settle(self, session: str) -> list[Example]:
         """Applies the labels that are known now; what they made, in the answers' order."""
-        return [example for _, example in self.settle_versions(session)]
+        return [example for _, example in self.settle_numbered(session)]
 
-    def settle_versions(self, session: str) -> list[tuple[int, Example]]:
-        """The same, each with the data version of its answer."""
+    def settle_numbered(self, session: str) -> list[tuple[int, Example]]:
+        """The same, each with the number of its answer."""
         one = self._session(session)
         learnt = []
         for due in one.watch.due():

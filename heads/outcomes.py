@@ -1,10 +1,11 @@
 """Answers that wait for their labels: each label is applied once.
 
-The session's owner keeps what a label will be learnt with (features and prediction) by
-(query, data version). `apply` gives the example once: nothing for the same label again, for
-another one of the same answer (the first stands: what was learnt cannot be unlearnt), or for
-an answer that is not known, or no longer kept. At most PENDING_MAX answers of a question
-wait, the oldest go first, and as many labels are remembered.
+What a label will be learnt with (features and prediction) is kept by the answer's number, which
+no other answer of the session has. A data version is no such number: where a session is deleted
+and made again versions begin at 1 again. `apply` gives the example once: nothing for the same
+label again, for another one of the same answer (the first stands: what was learnt cannot be
+unlearnt), or for an answer that is not known, or no longer kept. At most PENDING_MAX answers of
+a question wait, the oldest go first, and as many labels are remembered.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PendingAnswers:
-    """The answers of one question in one session, by data version."""
+    """The answers of one question in one session, by number."""
 
     def __init__(self, session: str) -> None:
         self._session = session
         self.waiting: OrderedDict[int, Pending] = OrderedDict()
         self.labels: OrderedDict[int, int] = OrderedDict()
 
-    def keep(self, data_version: int, pending: Pending) -> None:
-        """An answer was given. The same version again, after a recovery, replaces it."""
-        if data_version in self.labels:
+    def keep(self, number: int, pending: Pending) -> None:
+        """An answer was given. The same again, before its label, replaces it."""
+        if number in self.labels:
             return
-        self.waiting[data_version] = pending
+        self.waiting[number] = pending
         if len(self.waiting) > PENDING_MAX:
             self.waiting.popitem(last=False)
 
-    def apply(self, data_version: int, label: int) -> Example | None:
+    def apply(self, number: int, label: int) -> Example | None:
         """The example that a label makes; None where it makes none."""
-        if data_version in self.labels:
+        if number in self.labels:
             return None
-        pending = self.waiting.pop(data_version, None)
+        pending = self.waiting.pop(number, None)
         if pending is None:
             return None
-        self.labels[data_version] = label
+        self.labels[number] = label
         if len(self.labels) > PENDING_MAX:
             self.labels.popitem(last=False)
         return Example(self._session, pending.features, label, pending.prediction)

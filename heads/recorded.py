@@ -82,7 +82,8 @@ class Loss(NamedTuple):
 class Score(msgspec.Struct, frozen=True):
     """A question's scores: as published, and as learnt. Of `waiting` answers the outcome has
     not come, of `unknown` it cannot be known, and `dropped` were not waited for (their session
-    had no record before them, or too many waited). `leading` is the forecaster whose word
+    had no record before them, or too many waited). `repeated` were there already, and `unfit`
+    have no event time, or other choices than the question. `leading` is the forecaster whose word
     weighs most now, `drifted` the label at which one that was fitted last lost that place (0:
     never)."""
 
@@ -91,6 +92,8 @@ class Score(msgspec.Struct, frozen=True):
     waiting: int
     unknown: int
     dropped: int
+    repeated: int
+    unfit: int
     published: Scores
     learnt: Scores
     leading: str
@@ -113,36 +116,54 @@ def score_question(
 ) -> Scored:
     """The score of a question's answers. Raises ConfigError for a time that is none."""
     backtest = Backtest(rule, len(query.choices))
-    asked = [
-        Moment(_ms(one.event_time), True, one.session_id, one)
-        for one in answers
-        if one.name == query.label
-        and one.event_time
-        and set(one.probabilities) == set(query.choices)
-    ]
+    taken = _Taken(answers, query)
     losses: list[Loss] = []
-    answered: dict[tuple[str, int], int] = {}
-    for moment in sorted([*records, *asked], key=lambda one: one[:2]):
+    moments = sorted([*records, *taken.moments], key=lambda one: one[:2])
+    for number, moment in enumerate(moments):
         if isinstance(moment.what, RecordedAnswer):
-            version = moment.what.data_version
-            answered[moment.session, version] = moment.time
             logs = tuple(map(math.log, _shares(_raw(moment.what), query)))
             published = _shares(moment.what.probabilities, query)
-            backtest.answer(moment.session, version, Features(logs), published)
+            backtest.answer(moment.session, number, Features(logs), published)
         else:
             backtest.record(moment.session, moment.what)
-        for version, example in backtest.settle_versions(moment.session):
-            losses.append(_loss(example, answered[moment.session, version], moment.time))
-    return Scored(_score(query.label, backtest), losses, backtest)
+        for answered, example in backtest.settle_numbered(moment.session):
+            losses.append(_loss(example, moments[answered].time, moment.time))
+    return Scored(_score(query.label, backtest, taken), losses, backtest)
 
 
-def _score(question: str, backtest: Backtest) -> Score:
+class _Taken:
+    """The answers to a question that can be held against something, each once.
+
+    One that comes twice has its data version and its event time twice: a file that was written
+    from two reads, or a version that was done again after a recovery, whose last answer stands.
+    A version alone names no answer: where a session was deleted and made again it begins at 1.
+    """
+
+    def __init__(self, answers: Iterable[RecordedAnswer], query: FlashQuery) -> None:
+        found: dict[tuple[str, int, int], Moment] = {}
+        self.repeated = self.unfit = 0
+        for one in answers:
+            if one.name != query.label:
+                continue
+            if one.event_time is None or set(one.probabilities) != set(query.choices):
+                self.unfit += 1
+                continue
+            time = _ms(one.event_time)
+            key = (one.session_id, one.data_version, time)
+            self.repeated += key in found
+            found[key] = Moment(time, True, one.session_id, one)
+        self.moments = [*found.values()]
+
+
+def _score(question: str, backtest: Backtest, taken: _Taken) -> Score:
     return Score(
         question=question,
         labels=backtest.published.labels,
         waiting=backtest.waiting,
         unknown=backtest.unknown,
         dropped=backtest.dropped,
+        repeated=taken.repeated,
+        unfit=taken.unfit,
         published=backtest.published.scores(),
         learnt=backtest.learnt.scores(),
         leading=backtest.head.leading,
@@ -170,9 +191,8 @@ def _raw(answer: RecordedAnswer) -> dict[str, float]:
     return said if said.keys() == answer.probabilities.keys() else answer.probabilities
 
 
-def _ms(time: str | None) -> int:
+def _ms(time: str) -> int:
     """An event's time in ms since 1970."""
-    assert time is not None
     try:
         return round(datetime.fromisoformat(time).timestamp() * 1000)
     except ValueError:

@@ -157,6 +157,59 @@ def test_what_a_replay_wrote_is_scored_the_same(
     assert capsys.readouterr().out == before
 
 
+def test_a_session_that_was_deleted_and_made_again_has_two_lives(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Versions begin at 1 again; each answer keeps its own label."""
+    config, records, answers = files
+    run(config, records, answers, "--json")
+    before = json.loads(capsys.readouterr().out)
+    assert before["repeated"] == 3
+    events = [json.loads(one) for one in answers.read_bytes().splitlines()][1:]
+    half = N // 2
+    lives = [one | {"data_version": (one["data_version"] - 1) % half + 1} for one in events]
+    assert max(one["data_version"] for one in lives) == half
+    # Whose outcome comes so late that the same version of both lives waits for it, too.
+    for after in ("1 record", f"{half + 10} records"):
+        config.write_text(CONFIG.format(outcome=OUTCOME).replace("1 record", after))
+        scored = []
+        for told in (events, lives):
+            answers.write_text("\n".join(map(json.dumps, told)))
+            assert run(config, records, answers, "--json") == 0
+            scored.append(json.loads(capsys.readouterr().out))
+        assert scored[0] == scored[1]
+        assert scored[0]["labels"] == N - int(after.split()[0])
+        assert scored[0]["dropped"] == 0
+
+
+def test_answers_that_cannot_be_held_against_anything_are_counted(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, records, answers = files
+    events = [json.loads(one) for one in answers.read_bytes().splitlines()][1 : N + 1]
+    events[3]["event_time"] = None
+    events[4]["probabilities"] = {"up": 0.5, "down": 0.5}
+    answers.write_text("\n".join(map(json.dumps, events)))
+    assert run(config, records, answers, "--json") == 0
+    score = json.loads(capsys.readouterr().out)
+    assert (score["labels"], score["unfit"], score["repeated"]) == (N - 3, 2, 0)
+    assert run(config, records, answers) == 0
+    assert "2 answers were left out: no event time, or other choices" in capsys.readouterr().out
+
+
+def test_a_version_that_was_done_again_counts_as_it_was_last(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, records, answers = files
+    run(config, records, answers, "--json")
+    before = json.loads(capsys.readouterr().out)
+    events = [json.loads(one) for one in answers.read_bytes().splitlines()][1 : N + 1]
+    wrong = [one | {"probabilities": {"yes": 0.5, "no": 0.5}} for one in events]
+    answers.write_text("\n".join(map(json.dumps, [*wrong, *events])))
+    assert run(config, records, answers, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == before | {"repeated": N}
+
+
 def test_answers_of_other_sessions_have_no_label(
     files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,9 +217,11 @@ def test_answers_of_other_sessions_have_no_label(
     answers.write_text(answers.read_text().replace("AAPL", "IBM"))
     assert run(config, records, answers, "--json") == 1
     score = json.loads(capsys.readouterr().out)
-    assert (score["labels"], score["dropped"]) == (0, N + 3)
+    assert (score["labels"], score["dropped"], score["repeated"]) == (0, N, 3)
     assert run(config, records, answers) == 1
-    assert f"{N + 3} answers were dropped: no record" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"{N} answers were dropped: no record" in out
+    assert "3 answers came again" in out
 
 
 def test_what_is_missing_or_wrong_is_named(

@@ -145,7 +145,7 @@ class _Taken:
         for one in answers:
             if one.name != query.label:
                 continue
-            if one.event_time is None or set(one.probabilities) != set(query.choices):
+            if not one.event_time or set(one.probabilities) != set(query.choices):
                 self.unfit += 1
                 continue
             time = _ms(one.event_time)

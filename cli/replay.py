@@ -1,8 +1,9 @@
 """`flashfeed replay`: the standing questions over the past, into a file, a topic or a score.
 
-Ends with 0; 1 where it cannot go on; 2 where what was asked for is wrong; 3 where --as-live
-found answers or inputs that are not the live ones, or versions it could not replay; 130
-interrupted (143 by SIGTERM): what was written can be read, and it says where to go on.
+Ends with 0; 1 where it cannot go on, or had no room for records; 2 where what was asked for is
+wrong; 3 where --as-live found answers or inputs that are not the live ones, or versions it could
+not replay; 130 interrupted (143 by SIGTERM): what was written can be read, and it says where to
+go on.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.agents.topics import list_feed_topics
 from flashfeed.models.config import Config
-from flashfeed.models.errors import ConfigError, Unavailable
+from flashfeed.models.errors import ConfigError, Overloaded, Unavailable
 
+from .models import default_engine
 from .replay_files import Nowhere, opened
 from .replay_progress import summary, told
 from .replay_range import Found, Range, find, offsets_line, parse_range
 from .replay_score import Judge, compared, scorecard, wants_score
 from .settings import load
-from .worker import engine_for, feeds_of
+from .worker import engine_for, engine_settings, feeds_of
 
+NO_ROOM: Final = 1
 AS_LIVE_DIFFERS: Final = 3
 SIGNALS: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -157,13 +160,14 @@ class _Run:
         async with Past(config.kafka) as past:
             found = await find(past, self._asked, read)
         _warn(found)
-        judges = []
+        judges: list[Judge | None] = []
+        done: list[Replayed] = []
         for one, of in zip(configs, topics, strict=True):
             judges.append(Judge(one) if wants_score(one) else None)
             out = self._out if one is config else Nowhere()
-            await self._feeds(one, of, found, judges[-1], out)
+            done.append(await self._feeds(one, of, found, judges[-1], out))
         self._tell(judges)
-        return 0
+        return max(map(exit_code, done))
 
     async def _feeds(
         self,
@@ -172,7 +176,7 @@ class _Run:
         found: Found,
         judge: Judge | None,
         out: ReplayOut,
-    ) -> None:
+    ) -> Replayed:
         async with contextlib.AsyncExitStack() as open_:
             supplies = Supplies(config, Uncounted())
             open_.push_async_callback(supplies.stop)
@@ -195,7 +199,7 @@ class _Run:
                 self._options.batch,
                 judge.heard if judge is not None else None,
             )
-            await self._told(run)
+            return await self._told(run)
 
     async def _as_live(self, config: Config) -> int:
         if self._options.out_topic:
@@ -211,10 +215,10 @@ class _Run:
             out = await self._outputs(open_, config, self._out, judge)
             heard = judge.heard if judge is not None else None
             run = self._replay = LiveReplay(config, engine, history, out, heard)
-            await self._told(run)
+            done = await self._told(run)
         print(run.compared.text(), file=sys.stderr)
         self._tell([judge])
-        return 0 if run.compared.same else AS_LIVE_DIFFERS
+        return exit_code(done) if run.compared.same else AS_LIVE_DIFFERS
 
     async def _outputs(
         self,
@@ -258,14 +262,23 @@ class _Run:
         )
 
 
+def exit_code(done: Replayed) -> int:
+    """0; another where records that could be used were left out: nobody is to take what
+    there is for the whole range. Pure."""
+    return NO_ROOM if done.refused[Overloaded.reason] else 0
+
+
 def _warn(found: Found) -> None:
     for one in found.gone:
         print(one, file=sys.stderr)
 
 
 async def _engine(open_: contextlib.AsyncExitStack, config: Config) -> Any:
+    # Its records name the sessions of a whole group, more than one worker may have: they take
+    # turns on as many seats as a worker's would.
+    seats = engine_settings(default_engine(config), Path()).seats
     # A replay's session has the id of a live one, whose snapshot is not its own.
-    engine = engine_for(config, snapshots=None)
+    engine = engine_for(config, snapshots=None, sessions_max=sys.maxsize, seats_max=seats)
     engine.start()
     open_.push_async_callback(engine.stop)
     return engine

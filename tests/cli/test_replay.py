@@ -23,6 +23,7 @@ from flashfeed.agents.replay_topic import check_out_topic
 from flashfeed.cli import replay_parquet
 from flashfeed.cli.embedded_broker import embedded_broker
 from flashfeed.cli.main import main, parser
+from flashfeed.cli.replay import exit_code
 from flashfeed.cli.replay_files import JsonLines
 from flashfeed.cli.replay_parquet import ParquetOut
 from flashfeed.cli.replay_progress import duration, progress, summary
@@ -188,6 +189,38 @@ def origins(events: list[dict[str, Any]]) -> set[tuple[int, int]]:
         for origin in event["data"]["origins"]
         for offset in range(origin["first"], origin["last"] + 1)
     }
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_sessions_of_a_whole_group_take_turns_on_one_workers_seats(tmp_path: Path) -> None:
+    """Four keys, where a worker may have two sessions, and one of them resident."""
+
+    async def make(brokers: str) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=brokers)
+        await producer.start()
+        for number in range(12):
+            value = orjson.dumps({"n": "abcd"[number % 4], "v": number})
+            await producer.send_and_wait("room", value, partition=0)
+        await producer.stop()
+
+    config = tmp_path / "flashfeed.toml"
+    with embedded_broker() as brokers:
+        asyncio.run(make(brokers))
+        few = "sessions_max = 2\nseats_max = 1"
+        config.write_text(TOML.format(brokers=brokers).replace("sessions_max = 4", few))
+        events = replay(config, tmp_path / "out", "--from", "1h", "--to-offset", "room:0:12")
+    for session in "abcd":
+        assert versions(events, session) == [(1, 1), (2, 2), (3, 3)]
+    assert origins(events) == {(0, offset) for offset in range(12)}
+
+
+def test_a_replay_that_had_no_room_for_records_does_not_end_well() -> None:
+    done = Replayed(total=2, began_s=0.0)
+    done.refuse("decode", "a record that nobody can use")
+    assert exit_code(done) == 0
+    done.refuse("overloaded", "a record of a session that was not made")
+    assert exit_code(done) == 1
 
 
 @pytest.mark.broker

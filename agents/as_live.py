@@ -31,6 +31,7 @@ from .as_live_state import Fold, goes_on, state_at
 from .live_history import History, LiveSession, LiveVersion
 from .past import Past
 from .replay import Heard
+from .replay_hidden import HiddenRows
 from .replay_places import Places
 from .replay_sessions import (
     NAMED_MAX,
@@ -144,6 +145,7 @@ class LiveReplay:
         history: History,
         out: ReplayOut,
         heard: Heard | None = None,
+        hidden: HiddenRows | None = None,
     ) -> None:
         self._config = config
         self._history = history
@@ -153,7 +155,7 @@ class LiveReplay:
         stretches = history.stretches.values()
         self.done = begun(sum(at.end - at.first for at in stretches))
         comparing = _Comparing(out, history, self.compared)
-        self._sessions = ReplaySessions(config, engine, comparing, self.places, self.done)
+        self._sessions = ReplaySessions(config, engine, comparing, self.places, self.done, hidden)
         self._followed = {key: _Followed(key, live, self) for key, live in history.sessions.items()}
         for live in history.sessions.values():
             for version in live.versions:

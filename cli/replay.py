@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -31,6 +31,7 @@ from flashfeed.agents.replay_topic import TopicOut, check_out_topic
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.agents.topics import list_feed_topics
+from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.errors import ConfigError, Overloaded, Unavailable
 
@@ -43,6 +44,7 @@ from .settings import load
 from .worker import engine_for, engine_settings, feeds_of
 
 NO_ROOM: Final = 1
+SCORE_ANEW: Final = "; a score is of what comes from there alone, and nothing is learnt before it"
 AS_LIVE_DIFFERS: Final = 3
 SIGNALS: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -143,6 +145,7 @@ class _Run:
         self._asked = asked
         self._out = out
         self._replay: Replay | LiveReplay | None = None
+        self._scores = False
 
     async def all(self, config: Config, against: Config | None) -> int:
         """One replay, or two over the same range; the exit code."""
@@ -163,7 +166,7 @@ class _Run:
         judges: list[Judge | None] = []
         done: list[Replayed] = []
         for one, of in zip(configs, topics, strict=True):
-            judges.append(Judge(one) if wants_score(one) else None)
+            judges.append(self._judge(one))
             out = self._out if one is config else Nowhere()
             done.append(await self._feeds(one, of, found, judges[-1], out))
         self._tell(judges)
@@ -187,7 +190,7 @@ class _Run:
             for feed in feeds_of(config, supplies.outside):
                 for topic in topics.get(feed.name, ()):
                     by_topic.setdefault(topic, []).append(feed)
-            engine = await _engine(open_, config)
+            engine = await _engine(open_, config, judge)
             run = self._replay = Replay(
                 config,
                 engine,
@@ -198,6 +201,7 @@ class _Run:
                 found.to_now,
                 self._options.batch,
                 judge.heard if judge is not None else None,
+                judge.hidden if judge is not None else None,
             )
             return await self._told(run)
 
@@ -209,16 +213,20 @@ class _Run:
             found = await find(past, self._asked, [config.topics.data_updated])
         _warn(found)
         history = await read_history(config, found.stretches, found.to_now)
-        judge = Judge(config) if wants_score(config) else None
+        judge = self._judge(config)
         async with contextlib.AsyncExitStack() as open_:
-            engine = await _engine(open_, config)
+            engine = await _engine(open_, config, judge)
             out = await self._outputs(open_, config, self._out, judge)
-            heard = judge.heard if judge is not None else None
-            run = self._replay = LiveReplay(config, engine, history, out, heard)
+            heard, hidden = (judge.heard, judge.hidden) if judge is not None else (None, None)
+            run = self._replay = LiveReplay(config, engine, history, out, heard, hidden)
             done = await self._told(run)
         print(run.compared.text(), file=sys.stderr)
         self._tell([judge])
         return exit_code(done) if run.compared.same else AS_LIVE_DIFFERS
+
+    def _judge(self, config: Config) -> Judge | None:
+        self._scores = wants_score(config)
+        return Judge(config) if self._scores else None
 
     async def _outputs(
         self,
@@ -258,7 +266,7 @@ class _Run:
         where = offsets_line(self._replay.places.resume())
         return (
             f"{said}\n{why}; what was written is whole. Go on with {where}: "
-            f"{self._replay.after_resume}"
+            f"{self._replay.after_resume}" + SCORE_ANEW * self._scores
         )
 
 
@@ -273,12 +281,18 @@ def _warn(found: Found) -> None:
         print(one, file=sys.stderr)
 
 
-async def _engine(open_: contextlib.AsyncExitStack, config: Config) -> Any:
+async def _engine(open_: contextlib.AsyncExitStack, config: Config, judge: Judge | None) -> Engine:
     # Its records name the sessions of a whole group, more than one worker may have: they take
     # turns on as many seats as a worker's would.
     seats = engine_settings(default_engine(config), Path()).seats
     # A replay's session has the id of a live one, whose snapshot is not its own.
-    engine = engine_for(config, snapshots=None, sessions_max=sys.maxsize, seats_max=seats)
+    engine = engine_for(
+        config,
+        snapshots=None,
+        sessions_max=sys.maxsize,
+        seats_max=seats,
+        hidden_states=judge is not None and judge.hidden is not None,
+    )
     engine.start()
     open_.push_async_callback(engine.stop)
     return engine

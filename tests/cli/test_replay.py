@@ -55,6 +55,11 @@ window = {{ items = 8 }}
 query = "Is it warm?"
 choices = ["yes", "no"]
 """
+OUTCOME = """
+[templates.sensor.outcomes.q1]
+after = "1 record"
+label = "yes if value > 9 else no"
+"""
 MADE_UP = ("evaluated_at", "updated_at", "update_ms", "pending")
 """Of the events, what the clock on the wall says."""
 JUDGED = {"value", "confidence", "logit_gap", "probabilities", "previous", "changed", "raw"}
@@ -391,10 +396,13 @@ def test_an_interrupted_replay_leaves_whole_lines_and_says_where_to_go_on(
 
     monkeypatch.setattr(JsonLines, "write", interrupted)
     out = tmp_path / "part"
+    scored = tmp_path / "scored.toml"
+    scored.write_text(room.config.read_text() + OUTCOME)
     with pytest.raises(SystemExit) as ended:
-        main(["replay", "-c", str(room.config), "--from", "1h", "--out", str(out)])
+        main(["replay", "-c", str(scored), "--from", "1h", "--out", str(out)])
     assert ended.value.code == 130
     said = capsys.readouterr().err
+    assert "; a score is of what comes from there alone" in said
     events = [orjson.loads(one) for one in out.read_bytes().splitlines()]
     [where] = re.findall(r"Go on with ((?: ?--from-offset room:\d:\d+)+): sessions begin", said)
     rest = replay(room.config, tmp_path / "rest", *where.split(), *END)

@@ -125,10 +125,10 @@ def test_a_head_reads_the_hidden_states_of_one_model_alone(tmp_path: Path) -> No
     judge = Judge(load(config(tmp_path)))
     assert judge.hidden is not None
     for version, (model, state) in enumerate([("m", bytes(4)), ("other", bytes(6))], 1):
-        shares = {"yes": 0.5, "no": 0.5}
+        shares, by = {"yes": 0.5, "no": 0.5}, AnsweredBy(model, "s")
         answer = Answer(1, "yes", 0.5, 0.0, probabilities=shares)
         event = FlashReady("stock", "ohlcv", 1, "rises", "?", "yes", 0.5, 0.0, shares, None, False,
-                           version, iso_time(1.0), "", (), 0, version, AnsweredBy(model, "s"))  # fmt: skip
+                           version, iso_time(1.0), "", (), 0, version, by)  # fmt: skip
         update = Update((answer,), 1, 1, 0, 1, 0.0, 0.0, 1, hidden=(state,))
         judge.hidden.updated("stock", update)
         judge.hidden.published(event)

@@ -6,34 +6,30 @@ first message. From there its messages go to it in the live versions' steps: rec
 pushes over HTTP, texts, corrections, open candles, questions that come or go, its end. What a
 full queue dropped or merged is in no event; its versions differ then, which is told.
 
-Each version's inputs and answers are held against the live ones: the numbers of the version and
-its records, what its context holds and from where, origins, event time, tokens; the answer's
-value, but for near ties (DESIGN.md, invariant 5).
+Each version's inputs and answers are held against the live ones (as_live_compared.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flashfeed.engine import Engine
 from flashfeed.models.config import Config
 from flashfeed.models.errors import DecodeFault
-from flashfeed.models.events import DataUpdated, FlashReady
+from flashfeed.models.events import DataUpdated
 from flashfeed.models.messages import Records, decode_message
 from flashfeed.models.views import SessionEvent
 
+from .as_live_compared import Compared
 from .as_live_state import Fold, goes_on, state_at
 from .live_history import History, LiveSession, LiveVersion
 from .past import Past
 from .replay import Heard
+from .replay_hidden import HiddenRows
 from .replay_places import Places
 from .replay_sessions import (
-    NAMED_MAX,
     Replayed,
     ReplayOut,
     ReplaySession,
@@ -43,93 +39,8 @@ from .replay_sessions import (
 )
 from .session_step import Waiting
 
-NEAR_TIE: Final = 0.2
-"""Below it the better of two answers is not told apart: each logit may be 0.1 off."""
 RECORDS_GONE: Final = "their records are not on the records topic any more"
 NO_EARLIER: Final = "nothing is known of the version before them"
-_SHARE_MIN: Final = 1e-3
-_INPUTS: Final = (
-    "data_version",
-    "data_count",
-    "records_first",
-    "records_last",
-    "origins",
-    "event_time",
-    "n_tokens",
-)
-
-
-@dataclass(slots=True)
-class Compared:
-    """How the versions made again compare with the live ones. `log_max` is the most that the
-    log-probability of a choice differs by, before any correction; `texts` counts free answers
-    with other words, which one near tie in them gives."""
-
-    versions: int = 0
-    answers: int = 0
-    near_ties: int = 0
-    texts: int = 0
-    alone: int = 0
-    missing: int = 0
-    log_max: float = 0.0
-    differ: list[str] = field(default_factory=list)
-    n_differ: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def same(self) -> bool:
-        """Whether all live versions were made again, and are the same."""
-        return not (self.n_differ or self.missing or self.skipped)
-
-    def update(self, event: DataUpdated, live: DataUpdated) -> None:
-        """One version's inputs."""
-        self.versions += 1
-        for name in _INPUTS:
-            one, other = getattr(event, name), getattr(live, name)
-            if one != other:
-                self._differs(event, f"{name} is {one}, was {other}")
-                break
-
-    def answer(self, event: FlashReady, live: FlashReady) -> None:
-        """One answer."""
-        self.answers += 1
-        one, other = event.raw or event, live.raw or live
-        for choice, share in other.probabilities.items():
-            again = one.probabilities.get(choice, 0.0)
-            if min(share, again) > _SHARE_MIN:
-                self.log_max = max(self.log_max, abs(math.log(share / again)))
-        if event.value == live.value:
-            return
-        if min(event.logit_gap, live.logit_gap) <= NEAR_TIE:
-            self.near_ties += 1
-        elif not live.probabilities:
-            self.texts += 1
-        else:
-            self._differs(event, f"{event.name} is {event.value}, was {live.value}")
-
-    def _differs(self, event: SessionEvent, what: str) -> None:
-        self.n_differ += 1
-        if len(self.differ) < NAMED_MAX:
-            self.differ.append(f"{event.session_id} version {event.data_version}: {what}")
-
-    def text(self) -> str:
-        """It all, in words."""
-        lines = [
-            f"as live: {self.versions} versions and {self.answers} answers compared, "
-            f"{self.n_differ} differ, {self.near_ties} near ties; log-probabilities within "
-            f"{self.log_max:.3f}"
-        ]
-        lines += [f"    {one}" for one in self.differ]
-        if self.n_differ > len(self.differ):
-            lines.append(f"    and {self.n_differ - len(self.differ)} more")
-        if self.texts:
-            lines.append(f"  {self.texts} free answers have other words")
-        if self.alone:
-            lines.append(f"  {self.alone} have no live event to be compared with")
-        if self.missing:
-            lines.append(f"  {self.missing} live versions were not made again")
-        lines += [f"  {count} live versions left out: {why}" for why, count in self.skipped.items()]
-        return "\n".join(lines)
 
 
 class LiveReplay:
@@ -144,6 +55,7 @@ class LiveReplay:
         history: History,
         out: ReplayOut,
         heard: Heard | None = None,
+        hidden: HiddenRows | None = None,
     ) -> None:
         self._config = config
         self._history = history
@@ -153,7 +65,7 @@ class LiveReplay:
         stretches = history.stretches.values()
         self.done = begun(sum(at.end - at.first for at in stretches))
         comparing = _Comparing(out, history, self.compared)
-        self._sessions = ReplaySessions(config, engine, comparing, self.places, self.done)
+        self._sessions = ReplaySessions(config, engine, comparing, self.places, self.done, hidden)
         self._followed = {key: _Followed(key, live, self) for key, live in history.sessions.items()}
         for live in history.sessions.values():
             for version in live.versions:

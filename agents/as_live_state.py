@@ -5,7 +5,8 @@ corrections, bars that are not complete, questions that came later. Where the se
 messages are gone (retention), what is left of them gives the newest items at least, and the
 event says which of those were the context: its first record's offset and how many there were.
 What only the model can say is taken from the answers after it: what was answered before, and
-what the model favours (heads/prior.py).
+what the model favours (heads/prior.py). Where a learnt head gave one, that is in what its
+forecaster `prior` said.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from flashfeed.codecs.registry import text_codec
 from flashfeed.heads.prior import LOG_PROBABILITY_MIN, MEMORY_ANSWERS, SHRINK_ANSWERS
+from flashfeed.heads.softmax import unbounded
 from flashfeed.models.events import DataUpdated, FlashReady
 from flashfeed.models.messages import Create, Records
 from flashfeed.models.session import Answer, SessionSpec
@@ -140,19 +143,36 @@ def goes_on(
 
 
 def prior_before(answer: FlashReady, count: int) -> Prior | None:
-    """What the answer was corrected by, after `count` answers: what was published is what the
-    model said less a part of it, up to a constant that changes nothing. None: by nothing."""
-    raw = answer.raw
-    if raw is None or not count or raw.probabilities.keys() != answer.probabilities.keys():
+    """What the answer was corrected by, after `count` answers: what was published (or given to
+    its head) is what the model said less a part of it, up to a constant that changes nothing.
+    None: by nothing, or it cannot be told."""
+    raw, shares = answer.raw, prior_shares(answer)
+    if raw is None or shares is None or not count or raw.probabilities.keys() != shares.keys():
         return None
     weight = count / (count + SHRINK_ANSWERS)
     means = {
-        choice: (max(_log(share), LOG_PROBABILITY_MIN) - _log(answer.probabilities[choice]))
-        / weight
+        choice: (max(_log(share), LOG_PROBABILITY_MIN) - _log(shares[choice])) / weight
         for choice, share in raw.probabilities.items()
     }
     middle = math.fsum(means.values()) / len(means)
     return Prior(count, {choice: mean - middle for choice, mean in means.items()})
+
+
+def learnt(answer: FlashReady) -> bool:
+    """Whether a head that learnt gave the answer, and not the model."""
+    return answer.answered_by.head not in (None, "prior")
+
+
+def prior_shares(answer: FlashReady) -> dict[str, float] | None:
+    """The probabilities with the model's bias taken off and nothing else, whoever answered;
+    None where a learnt head did and the event does not have them."""
+    if not learnt(answer):
+        return answer.probabilities
+    for part in answer.learned.forecasts if answer.learned is not None else ():
+        if part.forecaster == "prior":
+            given = unbounded(np.asarray([*part.probabilities.values()]))
+            return dict(zip(part.probabilities, map(float, given), strict=True))
+    return None
 
 
 def _log(share: float) -> float:

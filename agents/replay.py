@@ -24,6 +24,7 @@ from flashfeed.models.messages import Records
 from .feeds import Feed
 from .past import Stretch
 from .past_feed import in_order, read_supplied
+from .replay_hidden import HiddenRows
 from .replay_places import Place, Places
 from .replay_sessions import Replayed, ReplayOut, ReplaySession, ReplaySessions, Version, begun
 from .session_step import STEP_ITEMS_MAX, Waiting
@@ -53,6 +54,7 @@ class Replay:
         to_now: Collection[TopicPartition] = (),
         batch: int = 1,
         heard: Heard | None = None,
+        hidden: HiddenRows | None = None,
     ) -> None:
         assert 1 <= batch <= BATCH_MAX
         self._config = config
@@ -65,7 +67,7 @@ class Replay:
         self._open: dict[str, _Open] = {}
         self.places = Places({place: at.first for place, at in stretches.items()})
         self.done = begun(sum(at.end - at.first for at in stretches.values()))
-        self._sessions = ReplaySessions(config, engine, out, self.places, self.done)
+        self._sessions = ReplaySessions(config, engine, out, self.places, self.done, hidden)
 
     async def run(self) -> Replayed:
         """Replay it. Raises Unavailable, and what stops a worker."""

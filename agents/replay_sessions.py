@@ -26,6 +26,7 @@ from flashfeed.models.views import SessionEvent
 from .dead_letters import DeadLetter
 from .kafka_writer import Write
 from .metrics import Metrics
+from .replay_hidden import HiddenRows
 from .replay_places import Place, Places
 from .session_outputs import OutputTopics
 from .session_owner import OwnerParts, SessionOwner
@@ -86,14 +87,22 @@ class Replayed:
 
 
 class ReplaySessions:
-    """All sessions of a replay; what they share."""
+    """All sessions of a replay; what they share. `hidden`: where its answers' hidden states go,
+    None where nobody reads them."""
 
     def __init__(
-        self, config: Config, engine: Engine, out: ReplayOut, places: Places, done: Replayed
+        self,
+        config: Config,
+        engine: Engine,
+        out: ReplayOut,
+        places: Places,
+        done: Replayed,
+        hidden: HiddenRows | None = None,
     ) -> None:
         self.done = done
         self.places = places
         self.out = out
+        self._hidden = hidden
         self._specs: dict[str, SessionSpec] = {
             name: template.spec() for name, template in config.templates.items()
         }
@@ -156,11 +165,12 @@ class ReplaySessions:
             queue_records_max=config.bridge.queue_records_max,
             topics=OutputTopics("/flashfeed/replay", "", "", "", "", ""),
             publish=self._publish,
-            ended=lambda _: None,
+            ended=self._hidden.ended if self._hidden is not None else lambda _: None,
             settled=self._settled,
             fatal=self._fatal,
             may_step=self._may_step,
             take=take_together,
+            updated=self._hidden.updated if self._hidden is not None else None,
         )
 
     def _publish(self, event: SessionEvent) -> None:
@@ -168,6 +178,8 @@ class ReplaySessions:
             self.done.versions += 1
         else:
             self.done.answers += 1
+            if self._hidden is not None:
+                self._hidden.published(event)
         self._by_key[event.session_id].events.append(event)
 
     def _settled(self, number: int, offset: int, _: FlashfeedError | None) -> None:

@@ -71,7 +71,8 @@ OPEN_AGAIN_S, OPEN_AGAIN_MAX_S = 0.5, 10.0
 class OwnerParts:
     """What every session of a worker shares. `tracing`: None where nothing is followed;
     `step_s`: how long a step may take of the engine (step_size.py); `take` says what a step
-    takes of what waits; `heads`: None where nothing learns."""
+    takes of what waits; `heads`: None where nothing learns; `updated` gets what the engine gave
+    for a step, before the events of it are published."""
 
     engine: Engine
     steps: StepWriter
@@ -89,6 +90,7 @@ class OwnerParts:
     step_s: float = math.inf
     take: Take = take_waiting
     heads: FindHead | None = None
+    updated: Callable[[str, Update], None] | None = None
 
 
 class _Done(NamedTuple):
@@ -420,6 +422,8 @@ class SessionOwner:
         await self._committed(done, head)
         parts.metrics.dead_letters(out.letters)
         self._count(step, done.update, out.answers)
+        if parts.updated is not None:
+            parts.updated(self.session_id, done.update)
         for event in out.events:
             parts.publish(event)
         parts.metrics.dead_letters(out.control)

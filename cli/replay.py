@@ -1,8 +1,9 @@
 """`flashfeed replay`: the standing questions over the past, into a file, a topic or a score.
 
-Ends with 0; 1 where it cannot go on; 2 where what was asked for is wrong; 3 where --as-live
-found answers or inputs that are not the live ones, or versions it could not replay; 130
-interrupted (143 by SIGTERM): what was written can be read, and it says where to go on.
+Ends with 0; 1 where it cannot go on, or had no room for records; 2 where what was asked for is
+wrong; 3 where --as-live found answers or inputs that are not the live ones, or versions it could
+not replay; 130 interrupted (143 by SIGTERM): what was written can be read, and it says where to
+go on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -30,16 +31,20 @@ from flashfeed.agents.replay_topic import TopicOut, check_out_topic
 from flashfeed.agents.supplies import Supplies
 from flashfeed.agents.supply_counts import Uncounted
 from flashfeed.agents.topics import list_feed_topics
+from flashfeed.engine import Engine
 from flashfeed.models.config import Config
-from flashfeed.models.errors import ConfigError, Unavailable
+from flashfeed.models.errors import ConfigError, Overloaded, Unavailable
 
+from .models import default_engine
 from .replay_files import Nowhere, opened
 from .replay_progress import summary, told
 from .replay_range import Found, Range, find, offsets_line, parse_range
 from .replay_score import Judge, compared, scorecard, wants_score
 from .settings import load
-from .worker import engine_for, feeds_of
+from .worker import engine_for, engine_settings, feeds_of
 
+NO_ROOM: Final = 1
+SCORE_ANEW: Final = "; a score is of what comes from there alone, and nothing is learnt before it"
 AS_LIVE_DIFFERS: Final = 3
 SIGNALS: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -140,6 +145,7 @@ class _Run:
         self._asked = asked
         self._out = out
         self._replay: Replay | LiveReplay | None = None
+        self._scores = False
 
     async def all(self, config: Config, against: Config | None) -> int:
         """One replay, or two over the same range; the exit code."""
@@ -157,13 +163,14 @@ class _Run:
         async with Past(config.kafka) as past:
             found = await find(past, self._asked, read)
         _warn(found)
-        judges = []
+        judges: list[Judge | None] = []
+        done: list[Replayed] = []
         for one, of in zip(configs, topics, strict=True):
-            judges.append(Judge(one) if wants_score(one) else None)
+            judges.append(self._judge(one))
             out = self._out if one is config else Nowhere()
-            await self._feeds(one, of, found, judges[-1], out)
+            done.append(await self._feeds(one, of, found, judges[-1], out))
         self._tell(judges)
-        return 0
+        return max(map(exit_code, done))
 
     async def _feeds(
         self,
@@ -172,7 +179,7 @@ class _Run:
         found: Found,
         judge: Judge | None,
         out: ReplayOut,
-    ) -> None:
+    ) -> Replayed:
         async with contextlib.AsyncExitStack() as open_:
             supplies = Supplies(config, Uncounted())
             open_.push_async_callback(supplies.stop)
@@ -183,7 +190,7 @@ class _Run:
             for feed in feeds_of(config, supplies.outside):
                 for topic in topics.get(feed.name, ()):
                     by_topic.setdefault(topic, []).append(feed)
-            engine = await _engine(open_, config)
+            engine = await _engine(open_, config, judge)
             run = self._replay = Replay(
                 config,
                 engine,
@@ -194,8 +201,9 @@ class _Run:
                 found.to_now,
                 self._options.batch,
                 judge.heard if judge is not None else None,
+                judge.hidden if judge is not None else None,
             )
-            await self._told(run)
+            return await self._told(run)
 
     async def _as_live(self, config: Config) -> int:
         if self._options.out_topic:
@@ -205,16 +213,20 @@ class _Run:
             found = await find(past, self._asked, [config.topics.data_updated])
         _warn(found)
         history = await read_history(config, found.stretches, found.to_now)
-        judge = Judge(config) if wants_score(config) else None
+        judge = self._judge(config)
         async with contextlib.AsyncExitStack() as open_:
-            engine = await _engine(open_, config)
+            engine = await _engine(open_, config, judge)
             out = await self._outputs(open_, config, self._out, judge)
-            heard = judge.heard if judge is not None else None
-            run = self._replay = LiveReplay(config, engine, history, out, heard)
-            await self._told(run)
+            heard, hidden = (judge.heard, judge.hidden) if judge is not None else (None, None)
+            run = self._replay = LiveReplay(config, engine, history, out, heard, hidden)
+            done = await self._told(run)
         print(run.compared.text(), file=sys.stderr)
         self._tell([judge])
-        return 0 if run.compared.same else AS_LIVE_DIFFERS
+        return exit_code(done) if run.compared.same else AS_LIVE_DIFFERS
+
+    def _judge(self, config: Config) -> Judge | None:
+        self._scores = wants_score(config)
+        return Judge(config) if self._scores else None
 
     async def _outputs(
         self,
@@ -254,8 +266,14 @@ class _Run:
         where = offsets_line(self._replay.places.resume())
         return (
             f"{said}\n{why}; what was written is whole. Go on with {where}: "
-            f"{self._replay.after_resume}"
+            f"{self._replay.after_resume}" + SCORE_ANEW * self._scores
         )
+
+
+def exit_code(done: Replayed) -> int:
+    """0; another where records that could be used were left out: nobody is to take what
+    there is for the whole range. Pure."""
+    return NO_ROOM if done.refused[Overloaded.reason] else 0
 
 
 def _warn(found: Found) -> None:
@@ -263,9 +281,18 @@ def _warn(found: Found) -> None:
         print(one, file=sys.stderr)
 
 
-async def _engine(open_: contextlib.AsyncExitStack, config: Config) -> Any:
+async def _engine(open_: contextlib.AsyncExitStack, config: Config, judge: Judge | None) -> Engine:
+    # Its records name the sessions of a whole group, more than one worker may have: they take
+    # turns on as many seats as a worker's would.
+    seats = engine_settings(default_engine(config), Path()).seats
     # A replay's session has the id of a live one, whose snapshot is not its own.
-    engine = engine_for(config, snapshots=None)
+    engine = engine_for(
+        config,
+        snapshots=None,
+        sessions_max=sys.maxsize,
+        seats_max=seats,
+        hidden_states=judge is not None and judge.hidden is not None,
+    )
     engine.start()
     open_.push_async_callback(engine.stop)
     return engine

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from flashfeed.agents.replay_hidden import HiddenRows
 from flashfeed.agents.replay_sessions import ReplayOut
 from flashfeed.heads.paired import Difference, Pair, difference
 from flashfeed.heads.recorded import RecordedAnswer, RecordedPast, Scored, score_question
@@ -29,13 +30,18 @@ def wants_score(config: Config) -> bool:
 
 
 class Judge:
-    """Hears a replay's records and answers, and scores them by the configuration's rules."""
+    """Hears a replay's records and answers, and scores them by the configuration's rules.
+    `hidden` is where the replay puts what a head reads of each answer; None where the
+    configuration's heads read no hidden states."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._past = RecordedPast()
         self._answers: dict[str, list[RecordedAnswer]] = defaultdict(list)
         self._template_of: dict[str, str] = {}
+        self._model_of: dict[tuple[str, str], str] = {}
+        self._scored = frozenset(self.questions())
+        self.hidden = HiddenRows() if config.learning.hidden_states else None
         self.trades = 0
 
     def heard(self, session: str, message: Records) -> None:
@@ -69,8 +75,20 @@ class Judge:
                         event.event_time,
                         event.probabilities,
                         raw,
+                        event.answered_by,
+                        self._row(event),
                     )
                 )
+
+    def _row(self, event: FlashReady) -> bytes:
+        """What a head reads of the answer; nothing where another model gave it than the
+        question's first: a head is of one model, and of one width."""
+        row = self.hidden.take(event) if self.hidden is not None else b""
+        if event.name not in self._scored:
+            return b""
+        asked = self._template_of.get(event.session_id, ""), event.name
+        model = event.answered_by.model
+        return row if self._model_of.setdefault(asked, model) == model else b""
 
     @property
     def timeless(self) -> int:

@@ -87,8 +87,9 @@ class Sessions:
         """A session without items or seats; a `plain` one counts with no other."""
         if session_id in self._open:
             raise SessionExists(f"session {session_id!r} is open already")
-        if not plain and sum(not one.plain for one in self) >= self.settings.sessions_max:
-            raise EngineFull(f"expected at most {self.settings.sessions_max} open sessions")
+        bound = self.settings.sessions_max  # counted one by one only where there may be as many
+        if not plain and len(self) >= bound and sum(not one.plain for one in self) >= bound:
+            raise EngineFull(f"expected at most {bound} open sessions")
         size = spec.context or home.settings.context_tokens
         if size > home.model.n_ctx_train:
             raise RequestError(

@@ -27,7 +27,8 @@ _LEAST: Final = 1e-9
 
 
 class RecordedAnswer(msgspec.Struct, frozen=True):
-    """What is needed of a flash_ready event."""
+    """What is needed of a flash_ready event, and of a replay's `hidden`, which no event has
+    (models/learning.py, Features)."""
 
     session_id: str
     name: str
@@ -36,6 +37,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
     probabilities: dict[str, float]
     raw: dict[str, Any] | None = None
     answered_by: AnsweredBy = AnsweredBy(model="", spec="")
+    hidden: bytes = b""
 
 
 class Moment(NamedTuple):
@@ -123,7 +125,7 @@ def score_question(
         if isinstance(moment.what, RecordedAnswer):
             logs = tuple(map(math.log, _shares(_raw(moment.what), query)))
             published = _shares(moment.what.probabilities, query)
-            backtest.answer(moment.session, number, Features(logs), published)
+            backtest.answer(moment.session, number, Features(logs, moment.what.hidden), published)
         else:
             backtest.record(moment.session, moment.what)
         for answered, example in backtest.settle_numbered(moment.session):

@@ -27,6 +27,13 @@ def bounded(shares: Matrix) -> Matrix:
     return mixed
 
 
+def unbounded(shares: Matrix) -> Matrix:
+    """The probabilities that `bounded` was given."""
+    n = shares.shape[-1]
+    given: Matrix = (shares - PROBABILITY_MIN) / (1 - n * PROBABILITY_MIN)
+    return given.clip(0.0)
+
+
 class Scaling:
     """Multinomial Platt scaling: softmax(slope * scores + bias of each choice).
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from flashfeed.agents.session_learning import FindHead
 from flashfeed.agents.session_plan import plan_step
 from flashfeed.agents.session_queue import take_waiting
 from flashfeed.agents.session_settle import Ran, next_state, settle_step
 from flashfeed.agents.session_step import SessionState, Step, Waiting
+from flashfeed.heads.learner import Head as LearningHead
+from flashfeed.models.learning import Example, Features
 from flashfeed.models.messages import PackedRecord, Records
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec, WindowSpec
 from flashfeed.models.state import Head
@@ -82,9 +86,10 @@ def apply(
     settled: Settled | None = None,
     find: Callable[[str], SessionSpec | None] = templates,
     bound: int = 10_000,
+    heads: FindHead | None = None,
 ) -> tuple[SessionState | None, list[Step]]:
-    """Run all steps; `settled` sees each head that goes to the changelog, and `bound` is
-    the worker's of a queue."""
+    """Run all steps; `settled` sees each head that goes to the changelog, `bound` is the
+    worker's of a queue, and `heads` have learnt."""
     left, steps = list(waiting), []
     while left:
         head = state.head if state is not None else None
@@ -93,7 +98,7 @@ def apply(
         left = left[len(taken.messages) :]
         step = plan_step("s", state, taken.messages, find, relief=taken.relief)
         steps.append(step)
-        head = settle_step(step, state, ran(step))
+        head = settle_step(step, state, replace(ran(step), heads=heads))
         if step.deletes:
             state = None
         elif state is not None or step.creates:
@@ -111,3 +116,13 @@ def lines(state: SessionState | None) -> list[str]:
 def values(state: SessionState | None) -> list[float]:
     assert state is not None
     return [item.fields["val"] for item in state.items if item.fields]
+
+
+def taught_head(label: int, n_labels: int = 40) -> LearningHead:
+    """A head to whom the label was always that choice of CHOICES."""
+    head = LearningHead(len(CHOICES))
+    features = Features((0.0, 0.0))
+    for _ in range(n_labels):
+        prediction = head.predict("taught", features, (0.5, 0.5))
+        head.learn(Example("taught", features, label, prediction))
+    return head

@@ -15,26 +15,31 @@ from hypothesis import strategies as st
 
 from flashfeed.agents import as_live
 from flashfeed.agents.as_live import NO_EARLIER, RECORDS_GONE, LiveReplay
-from flashfeed.agents.as_live_state import NO_CREATION
+from flashfeed.agents.as_live_state import NO_CREATION, prior_shares
 from flashfeed.agents.live_history import History, LiveSession, LiveVersion
 from flashfeed.agents.past import Stretch
 from flashfeed.agents.replay_places import Place
 from flashfeed.agents.session_events import flash_events, updated_event
+from flashfeed.agents.session_learning import FindHead
 from flashfeed.agents.session_step import Step, Waiting
 from flashfeed.models.config import Config
+from flashfeed.models.events import FlashReady
 from flashfeed.models.messages import AddQuery, Create, Delete, encode_message
 from flashfeed.models.session import FlashQuery, SessionSpec
 from flashfeed.models.state import Head
 from flashfeed.models.views import SessionEvent
 
 from session_bench import MemoryEngine
-from session_steps import apply, reading
+from session_steps import apply, reading, taught_head
 
 QUERIES = [{"query": "High?", "choices": ["yes", "no"]}]
 TEMPLATE = {"type": "iot", "window": {"items": 4}, "flash": QUERIES}
 CONFIG = msgspec.convert({"templates": {"sensor": TEMPLATE}}, Config)
 SPEC = CONFIG.templates["sensor"].spec()
 RECORDS, UPDATED = TopicPartition("flashfeed.records", 0), TopicPartition("flashfeed.updated", 0)
+LEARNS = msgspec.convert(
+    {"templates": {"sensor": TEMPLATE | {"flash": [QUERIES[0] | {"learn": True}]}}}, Config
+)
 CALM = FlashQuery("Calm?", choices=("yes", "no"))
 
 grouped = st.lists(st.integers(1, 4), min_size=3, max_size=25)
@@ -53,12 +58,17 @@ class Raw:
 class Life:
     """What a worker makes of messages that come in groups, each at once."""
 
-    def __init__(self, *groups: Sequence[Waiting], spec: SessionSpec = SPEC) -> None:
+    def __init__(
+        self,
+        *groups: Sequence[Waiting],
+        spec: SessionSpec = SPEC,
+        heads: FindHead | None = None,
+    ) -> None:
         self.messages = [one for group in groups for one in group]
         self.versions: list[LiveVersion] = []
         state = None
         for group in groups:
-            state, _ = apply(state, *group, settled=self._settled, find=lambda _: spec)
+            state, _ = apply(state, *group, settled=self._settled, find=lambda _: spec, heads=heads)
 
     def _settled(self, head: Head, step: Step) -> None:
         if step.moves:
@@ -80,7 +90,7 @@ class Kept:
 
 
 async def again(
-    life: Life, *, since: int = 0, known: int = 0, retained: int = 0
+    life: Life, *, since: int = 0, known: int = 0, retained: int = 0, config: Config = CONFIG
 ) -> tuple[LiveReplay, list[SessionEvent]]:
     """The versions from place `since` on, where those from `known` on and the messages from
     offset `retained` on are left."""
@@ -111,7 +121,7 @@ async def again(
 
     engine: Any = MemoryEngine(room=100_000)
     out = Kept()
-    replay = LiveReplay(CONFIG, engine, history, out)
+    replay = LiveReplay(config, engine, history, out)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(as_live, "Past", Shelf)
         await replay.run()
@@ -211,3 +221,52 @@ async def test_another_answer_is_named_and_a_near_tie_is_counted() -> None:
     assert (replay.compared.n_differ, replay.compared.near_ties) == (1, 1)
     assert "s version 2: q1 is yes, was no" in replay.compared.text()
     assert not replay.compared.same
+
+
+def learning_life() -> Life:
+    """A model that says yes, and a head that learnt otherwise."""
+    head = taught_head(1)
+    life = Life(*groups_of([1] * 6), spec=LEARNS.templates["sensor"].spec(), heads=lambda _: head)
+    answers = [one.answers[1] for one in life.versions]
+    assert {(one.value, one.answered_by.head) for one in answers} == {("no", "mixed")}
+    return life
+
+
+@pytest.mark.parametrize("since", [0, 3])
+async def test_of_a_learnt_heads_answer_what_the_model_said_is_compared(since: int) -> None:
+    life = learning_life()
+    replay, events = await again(life, since=since, config=LEARNS)
+    assert replay.compared.same, replay.compared.text()
+    assert (replay.compared.learnt, replay.compared.near_ties) == (6 - since, 0)
+    assert f"{6 - since} live answers are a learnt head's" in replay.compared.text()
+    made = [one for one in events if isinstance(one, FlashReady)]
+    for one, version in zip(made, life.versions[since:], strict=True):
+        assert one.value == "yes"
+        assert one.probabilities == pytest.approx(prior_shares(version.answers[1]))
+
+
+async def test_a_model_that_says_something_else_under_a_learnt_head_is_named() -> None:
+    life = learning_life()
+    answer = life.versions[2].answers[1]
+    assert answer.learned is not None
+    turned = tuple(
+        msgspec.structs.replace(part, probabilities={"yes": 0.2, "no": 0.8})
+        if part.forecaster == "prior"
+        else part
+        for part in answer.learned.forecasts
+    )
+    learned = msgspec.structs.replace(answer.learned, forecasts=turned)
+    life.versions[2].answers[1] = msgspec.structs.replace(answer, learned=learned)
+    replay, _ = await again(life, config=LEARNS)
+    assert replay.compared.n_differ == 1
+    assert "s version 3: q1 is yes, was no, before its head" in replay.compared.text()
+
+
+async def test_without_the_forecasters_what_the_model_said_uncorrected_is_compared() -> None:
+    """Of such an answer it cannot be told what it was corrected by either."""
+    life = learning_life()
+    for version in life.versions:
+        version.answers[1] = msgspec.structs.replace(version.answers[1], learned=None)
+    replay, _ = await again(life, since=3, config=LEARNS)
+    assert replay.compared.same, replay.compared.text()
+    assert replay.compared.learnt == 3

@@ -18,15 +18,17 @@ from flashfeed.agents.as_live_state import (
     state_at,
 )
 from flashfeed.agents.session_events import flash_events, updated_event
+from flashfeed.agents.session_learning import predict
 from flashfeed.agents.session_step import SessionState, Waiting
 from flashfeed.heads.prior import correct
 from flashfeed.models.messages import AddQuery, Append, Delete, MarkPrefix
 from flashfeed.models.session import Answer, FlashQuery, SessionSpec
 from flashfeed.models.state import Head, Prior
 
-from session_steps import apply, lines, reading, spec_of
+from session_steps import apply, lines, reading, spec_of, taught_head
 
 CALM = FlashQuery("Calm?", choices=("yes", "no"))
+LEARNS = msgspec.structs.replace(CALM, id=1, learn=True)
 
 sizes = st.lists(st.integers(1, 5), min_size=2, max_size=20)
 
@@ -148,6 +150,21 @@ def test_the_prior_before_an_answer_is_read_from_it(count: int) -> None:
     for choice in means:
         assert math.isclose(one[choice], other[choice], rel_tol=1e-9)
     assert prior_before(event, 0) is None
+
+
+def test_the_prior_before_a_learnt_heads_answer_is_read_from_what_its_forecaster_said() -> None:
+    count, means = 30, {"yes": -0.3, "no": -1.7}
+    corrected, _ = correct(
+        Answer(1, "yes", 0.97, 3.5, probabilities={"yes": 0.97, "no": 0.03}), Prior(count, means)
+    )
+    answer, _ = predict(taught_head(1), "s", LEARNS, corrected, b"")
+    event = flash_events(_head(answer))[0]
+    assert (answer.answered_by.head, event.value) == ("mixed", "no")
+    found = prior_before(event, count)
+    assert found is not None
+    assert found.means["yes"] - found.means["no"] == pytest.approx(means["yes"] - means["no"])
+    nothing_said = msgspec.structs.replace(event, learned=None)
+    assert prior_before(nothing_said, count) is None
 
 
 def _head(answer: Answer) -> Head:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from brokers import KINDS, broker_of
 
-from flashfeed.cli.embedded_broker import free_port
+from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.main import main
 from flashfeed.cli.sample_data import candles, cryptofeed_json, glucose
 from flashfeed.cli.worker_process import wait_until_ready, worker_process
@@ -319,6 +320,107 @@ def test_a_past_that_cannot_be_made_again_ends_with_3_and_is_named(
         main([*args, "--from", lived.half])
     assert ended.value.code == 3
     assert "live versions left out: its context cannot be told" in capsys.readouterr().err
+
+
+LEARNING = """
+[kafka]
+brokers = "{brokers}"
+group = "g"
+partitions = 2
+[bridge]
+port = {port}
+[engine]
+context_tokens = 1024
+sessions_max = 8
+threads = 1
+
+[feeds.cgm]
+topics = ["cgm"]
+template = "sensor"
+model = "iot"
+session = "cgm"
+key = "n"
+map = {{ sid = "n", val = "v", hi = "h" }}
+time = "t:s"
+
+[templates.sensor]
+type = "iot"
+window = {{ items = 6 }}
+[[templates.sensor.flash]]
+name = "high"
+query = "Does the last line say high?"
+choices = ["yes", "no"]
+learn = true
+[templates.sensor.outcomes.high]
+after = "0 records"
+label = "yes if value > 140 else no"
+"""
+LEARNT, READINGS_MAX = 12, 120
+
+
+async def learn(brokers: str) -> list[dict[str, Any]]:
+    """Readings one by one, each answered before the next, until a learnt head gave some
+    answers; the answers."""
+    levels = [row["glucose"] for _, row in zip(range(READINGS_MAX), glucose(), strict=False)]
+    random.Random(5).shuffle(levels)
+    producer = AIOKafkaProducer(bootstrap_servers=brokers)
+    consumer = AIOKafkaConsumer(
+        LIVE[0],
+        bootstrap_servers=brokers,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
+    await producer.start()
+    await consumer.start()
+    answers: list[dict[str, Any]] = []
+    for at, level in enumerate(levels):
+        value = orjson.dumps({"n": "cgm", "v": level, "h": 140, "t": 1e9 + 300 * at})
+        await producer.send_and_wait("cgm", value, partition=0)
+        async with asyncio.timeout(60):
+            while len(answers) <= at:
+                answers.append(orjson.loads((await consumer.getone()).value))
+        if sum(one["answered_by"]["head"] == "mixed" for one in answers) == LEARNT:
+            break
+    await producer.stop()
+    await consumer.stop()
+    return answers
+
+
+def test_what_a_learnt_head_answered_is_made_again_as_the_model_said_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the first answer on, and from one of the head's own."""
+    config, log = tmp_path / "worker.toml", tmp_path / "worker.log"
+    port = free_port()
+    with embedded_broker() as brokers:
+        asyncio.run(make_topics(brokers))
+        config.write_text(LEARNING.format(brokers=brokers, port=port))
+        with worker_process(config, log) as process:
+            wait_until_ready(port, process, log)
+            answers = asyncio.run(learn(brokers))
+        learnt = [one for one in answers if one["answered_by"]["head"] == "mixed"]
+        assert len(learnt) == LEARNT
+        by_model = [
+            {part["forecaster"]: part["probabilities"] for part in one["learned"]["forecasts"]}
+            for one in learnt
+        ]
+        turned = [
+            one
+            for one, parts in zip(learnt, by_model, strict=True)
+            if one["value"] != max(parts["prior"], key=parts["prior"].__getitem__)
+        ]
+        assert turned  # else there is nothing to tell apart
+        events = asyncio.run(everything(brokers, 2 * len(answers)))
+        updates = [one["at"] for one in events if one["event"] == LIVE[1]]
+        [partition], offsets = {at[0] for at in updates}, [at[1] for at in updates]
+        for first, count in ((0, LEARNT), (len(answers) - 5, 5)):
+            place = f"{LIVE[1]}:{partition}"
+            begin, stop = f"{place}:{offsets[first]}", f"{place}:{offsets[-1] + 1}"
+            stretch = ("--from-offset", begin, "--to-offset", stop)
+            replay(config, tmp_path / f"from-{first}", *stretch)
+            said = capsys.readouterr().err
+            assert f"{len(answers) - first} answers compared, 0 differ" in said
+            assert f"  {count} live answers are a learnt head's" in said
 
 
 @pytest.mark.parametrize("more", [["--batch", "2"], ["--feed", "cgm"], ["--against", "CONFIG"]])

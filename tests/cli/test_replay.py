@@ -23,6 +23,7 @@ from flashfeed.agents.replay_topic import check_out_topic
 from flashfeed.cli import replay_parquet
 from flashfeed.cli.embedded_broker import embedded_broker
 from flashfeed.cli.main import main, parser
+from flashfeed.cli.replay import exit_code
 from flashfeed.cli.replay_files import JsonLines
 from flashfeed.cli.replay_parquet import ParquetOut
 from flashfeed.cli.replay_progress import duration, progress, summary
@@ -53,6 +54,11 @@ window = {{ items = 8 }}
 [[templates.sensor.flash]]
 query = "Is it warm?"
 choices = ["yes", "no"]
+"""
+OUTCOME = """
+[templates.sensor.outcomes.q1]
+after = "1 record"
+label = "yes if value > 9 else no"
 """
 MADE_UP = ("evaluated_at", "updated_at", "update_ms", "pending")
 """Of the events, what the clock on the wall says."""
@@ -188,6 +194,38 @@ def origins(events: list[dict[str, Any]]) -> set[tuple[int, int]]:
         for origin in event["data"]["origins"]
         for offset in range(origin["first"], origin["last"] + 1)
     }
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_sessions_of_a_whole_group_take_turns_on_one_workers_seats(tmp_path: Path) -> None:
+    """Four keys, where a worker may have two sessions, and one of them resident."""
+
+    async def make(brokers: str) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=brokers)
+        await producer.start()
+        for number in range(12):
+            value = orjson.dumps({"n": "abcd"[number % 4], "v": number})
+            await producer.send_and_wait("room", value, partition=0)
+        await producer.stop()
+
+    config = tmp_path / "flashfeed.toml"
+    with embedded_broker() as brokers:
+        asyncio.run(make(brokers))
+        few = "sessions_max = 2\nseats_max = 1"
+        config.write_text(TOML.format(brokers=brokers).replace("sessions_max = 4", few))
+        events = replay(config, tmp_path / "out", "--from", "1h", "--to-offset", "room:0:12")
+    for session in "abcd":
+        assert versions(events, session) == [(1, 1), (2, 2), (3, 3)]
+    assert origins(events) == {(0, offset) for offset in range(12)}
+
+
+def test_a_replay_that_had_no_room_for_records_does_not_end_well() -> None:
+    done = Replayed(total=2, began_s=0.0)
+    done.refuse("decode", "a record that nobody can use")
+    assert exit_code(done) == 0
+    done.refuse("overloaded", "a record of a session that was not made")
+    assert exit_code(done) == 1
 
 
 @pytest.mark.broker
@@ -358,10 +396,13 @@ def test_an_interrupted_replay_leaves_whole_lines_and_says_where_to_go_on(
 
     monkeypatch.setattr(JsonLines, "write", interrupted)
     out = tmp_path / "part"
+    scored = tmp_path / "scored.toml"
+    scored.write_text(room.config.read_text() + OUTCOME)
     with pytest.raises(SystemExit) as ended:
-        main(["replay", "-c", str(room.config), "--from", "1h", "--out", str(out)])
+        main(["replay", "-c", str(scored), "--from", "1h", "--out", str(out)])
     assert ended.value.code == 130
     said = capsys.readouterr().err
+    assert "; a score is of what comes from there alone" in said
     events = [orjson.loads(one) for one in out.read_bytes().splitlines()]
     [where] = re.findall(r"Go on with ((?: ?--from-offset room:\d:\d+)+): sessions begin", said)
     rest = replay(room.config, tmp_path / "rest", *where.split(), *END)

@@ -8,19 +8,21 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from flashfeed.cli.embedded_broker import embedded_broker
 from flashfeed.cli.main import main
 from flashfeed.cli.replay_score import Judge, compared, scorecard, verdict, wants_score
-from flashfeed.cli.sample_data import candles, cryptofeed_json
+from flashfeed.cli.sample_data import candles, cryptofeed_json, glucose
 from flashfeed.cli.settings import load
+from flashfeed.engine import Update
 from flashfeed.heads.paired import Difference
 from flashfeed.models.errors import ConfigError
 from flashfeed.models.events import FlashReady, iso_time
 from flashfeed.models.messages import PackedRecord, Records
-from flashfeed.models.session import AnsweredBy
+from flashfeed.models.session import Answer, AnsweredBy
 
 CONFIG = """
 [kafka]
@@ -130,6 +132,22 @@ def test_records_that_cannot_be_held_against_anything_are_counted(tmp_path: Path
     assert "1 trades were not" in scorecard(judge)
 
 
+def test_a_head_reads_the_hidden_states_of_one_model_alone(tmp_path: Path) -> None:
+    """A session that was made over HTTP may have another, of another width."""
+    judge = Judge(load(config(tmp_path)))
+    assert judge.hidden is not None
+    for version, (model, state) in enumerate([("m", bytes(4)), ("other", bytes(6))], 1):
+        shares, by = {"yes": 0.5, "no": 0.5}, AnsweredBy(model, "s")
+        answer = Answer(1, "yes", 0.5, 0.0, probabilities=shares)
+        event = FlashReady("stock", "ohlcv", 1, "rises", "?", "yes", 0.5, 0.0, shares, None, False,
+                           version, iso_time(1.0), "", (), 0, version, by)  # fmt: skip
+        update = Update((answer,), 1, 1, 0, 1, 0.0, 0.0, 1, hidden=(state,))
+        judge.hidden.updated("stock", update)
+        judge.hidden.published(event)
+        judge.take([event])
+    assert [one.hidden for one in judge._answers["rises"]] == [bytes(8), b""]
+
+
 def test_a_difference_in_words() -> None:
     assert verdict(None) == "no label in common"
     few = Difference(3, 0.5, 0.7, -0.2)
@@ -173,6 +191,8 @@ def test_a_replays_scorecard_is_what_score_says_of_it_and_another_wording_is_hel
     address, file = brokers
     path = config(tmp_path, address)
     other = config(tmp_path, address, query="Is the next close higher?")
+    for one in (path, other):  # recorded answers have no hidden states
+        one.write_text(f"{one.read_text()}\n[learning]\nhidden_states = false\n")
     out = tmp_path / "answers"
     run("replay", "-c", str(path), *WHOLE, "--out", str(out))
     card = capsys.readouterr().out
@@ -185,6 +205,75 @@ def test_a_replays_scorecard_is_what_score_says_of_it_and_another_wording_is_hel
     said = capsys.readouterr().out
     assert said.startswith(f"-c\n{card}\n--against\n")
     assert "25 labels; 95% from " in said
+
+
+READINGS = 90
+CGM = """
+[kafka]
+brokers = "{brokers}"
+
+[engine]
+context_tokens = 1024
+threads = 1
+
+[learning]
+hidden_states = {hidden}
+
+[feeds.cgm]
+topics = ["cgm"]
+template = "sensor"
+model = "iot"
+session = "cgm"
+key = "n"
+map = {{ sid = "n", val = "v", hi = "h" }}
+time = "t:s"
+
+[templates.sensor]
+type = "iot"
+window = {{ items = 6 }}
+
+[[templates.sensor.flash]]
+name = "high"
+query = "Does the last line say high?"
+choices = ["yes", "no"]
+
+[templates.sensor.outcomes.high]
+after = "0 records"
+label = "yes if value > 140 else no"
+"""
+
+
+@pytest.mark.broker
+@pytest.mark.model
+def test_what_is_learnt_is_read_from_the_hidden_states_as_live(
+    brokers: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Readings in an order in which the last one says nothing of the next: the line says what
+    is asked, the hidden state knows it, the probabilities do not."""
+    address, _ = brokers
+    levels = [row["glucose"] for _, row in zip(range(READINGS), glucose(), strict=False)]
+    random.Random(5).shuffle(levels)
+
+    async def send() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=address)
+        await producer.start()
+        for at, level in enumerate(levels):
+            value = orjson.dumps({"n": "cgm", "v": level, "h": 140, "t": 1e9 + 300 * at})
+            await producer.send_and_wait("cgm", value, partition=0)
+        await producer.stop()
+
+    asyncio.run(send())
+    path, other = tmp_path / "hidden.toml", tmp_path / "logits.toml"
+    path.write_text(CGM.format(brokers=address, hidden="true"))
+    other.write_text(CGM.format(brokers=address, hidden="false"))
+    whole = ("--from-offset", "cgm:0:0", "--to-offset", f"cgm:0:{READINGS}")
+    run("replay", "-c", str(path), *whole, "--against", str(other))
+    said = capsys.readouterr().out
+    first, _, second = said.partition("--against\n")
+    assert "hidden leads" in first and "hidden" not in second
+    [published, learnt] = [one for one in said.splitlines() if " labels; " in one]
+    assert published.startswith("high ") and published.endswith("neither is better")
+    assert learnt.endswith("-c is better")
 
 
 @pytest.mark.parametrize("more", [["--score"], ["--against", "SAME"]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flashfeed.heads.softmax import PROBABILITY_MIN, bounded, fit_scaling, softmax
+from flashfeed.heads.softmax import PROBABILITY_MIN, bounded, fit_scaling, softmax, unbounded
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,10 @@ def test_bounded_probabilities_add_up_to_one() -> None:
     shares = bounded(np.array([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]]))
     assert shares.sum(axis=1) == pytest.approx(1.0)
     assert shares.min() >= PROBABILITY_MIN
+
+
+def test_what_was_bounded_is_found_again() -> None:
+    for shares in ([0.7, 0.3], [1.0, 0.0], [0.5, 0.499, 1e-3], [1e-7, 1 - 1e-7]):
+        row = np.array(shares)
+        assert unbounded(bounded(row)) == pytest.approx(row, rel=1e-6, abs=1e-15)
+        assert (unbounded(bounded(row)) >= 0).all()

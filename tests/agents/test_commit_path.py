@@ -111,7 +111,7 @@ class Broker:
 class Session:
     """A session's owner that does nothing by itself."""
 
-    def __init__(self, session_id: str, partition: int, parts: Any) -> None:
+    def __init__(self, session_id: str, partition: int, parts: Any, _: Any) -> None:
         self.waiting: list[Waiting] = []
         self.partition = partition
         self.gone = self.stopped = False

@@ -100,10 +100,8 @@ class Scorecard:
             return Scores(n)
         forecasts = np.array([one.forecast for one in kept])
         labels = np.array([one.label for one in kept])
-        low, high = skill_interval(
-            [brier(one.forecast, one.label) for one in kept],
-            [brier(one.base_rate, one.label) for one in kept],
-        )
+        base_rates = np.array([one.base_rate for one in kept])
+        low, high = skill_interval(_briers(forecasts, labels), _briers(base_rates, labels))
         sized = [one for one in kept if one.set_size]
         return Scores(
             labels=n,
@@ -127,12 +125,19 @@ def brier(forecast: Sequence[float], label: int) -> float:
     return 0.5 * math.fsum((p - (k == label)) ** 2 for k, p in enumerate(forecast))
 
 
+def _briers(forecasts: Matrix, labels: NDArray[np.int64]) -> Matrix:
+    """`brier` of many forecasts at once: scores are worked out after every chunk of examples,
+    beside the engine."""
+    truth = np.eye(forecasts.shape[1])[labels]
+    return np.asarray(0.5 * ((forecasts - truth) ** 2).sum(axis=1))
+
+
 def _skill(own: float, reference: float) -> float | None:
     return 1 - own / reference if reference > 0 else None
 
 
 def skill_interval(
-    own: Sequence[float], reference: Sequence[float]
+    own: Sequence[float] | Matrix, reference: Sequence[float] | Matrix
 ) -> tuple[float | None, float | None]:
     """The 95% interval of 1 - mean(own) / mean(reference), pairs by pairs (delta method).
 

@@ -78,6 +78,10 @@ class Scorecard:
             name: 0.0 for name in ("brier", "base_rate", "persistence", "log_loss", "right")
         }
         self.kept: deque[Kept] = deque(maxlen=KEPT_MAX)
+        # The same as numbers, in a ring: the learner asks for scores after every chunk of
+        # examples, and to make arrays of 2,000 structs took most of their time.
+        self._numbers = np.empty((KEPT_MAX, 2 * n_choices + 3))
+        self._next = 0
 
     def learn(self, prediction: Prediction, label: int) -> None:
         """One more label, of an answer that was predicted so."""
@@ -90,19 +94,21 @@ class Scorecard:
         self.sums["log_loss"] -= math.log(max(forecast[label], 1e-12))
         self.sums["right"] += max(range(self.n_choices), key=forecast.__getitem__) == label
         answers = prediction.answers
-        self.kept.append(Kept(forecast, base, persistence, label, len(answers), label in answers))
+        one = Kept(forecast, base, persistence, label, len(answers), label in answers)
+        self.kept.append(one)
+        self._numbers[self._next] = (*forecast, *base, label, one.set_size, one.inside)
+        self._next = (self._next + 1) % KEPT_MAX
 
     def scores(self) -> Scores:
         """The figures up to here."""
         n = self.labels
-        kept = list(self.kept)
-        if not kept:
+        if not self.kept:
             return Scores(n)
-        forecasts = np.array([one.forecast for one in kept])
-        labels = np.array([one.label for one in kept])
-        base_rates = np.array([one.base_rate for one in kept])
+        rows = np.roll(self._numbers, -self._next, axis=0)[-len(self.kept) :]
+        forecasts, base_rates, others = np.split(rows, (self.n_choices, 2 * self.n_choices), 1)
+        labels = others[:, 0].astype(np.int64)
         low, high = skill_interval(_briers(forecasts, labels), _briers(base_rates, labels))
-        sized = [one for one in kept if one.set_size]
+        sized = others[others[:, 1] > 0]
         return Scores(
             labels=n,
             brier=self.sums["brier"] / n,
@@ -115,8 +121,8 @@ class Scorecard:
             auc=auc(forecasts, labels),
             ece=adaptive_ece(forecasts.max(axis=1), forecasts.argmax(axis=1) == labels),
             sharpness=float(forecasts.max(axis=1).mean()) - 1 / self.n_choices,
-            coverage=sum(one.inside for one in sized) / len(sized) if sized else None,
-            set_size=sum(one.set_size for one in sized) / len(sized) if sized else None,
+            coverage=float(sized[:, 2].mean()) if len(sized) else None,
+            set_size=float(sized[:, 1].mean()) if len(sized) else None,
         )
 
 

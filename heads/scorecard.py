@@ -91,6 +91,10 @@ class Scorecard:
         self.labels = 0
         self.sums = dict.fromkeys(_SUMMED, 0.0)
         self.kept: deque[Kept] = deque(maxlen=KEPT_MAX)
+        # The same as numbers, in a ring: the learner asks for scores after every chunk of
+        # examples, and to make arrays of 2,000 structs took most of their time.
+        self._numbers = np.empty((KEPT_MAX, n_choices + 3))
+        self._next = 0
 
     def learn(self, prediction: Prediction, label: int) -> None:
         """One more label, of an answer that was predicted so."""
@@ -108,7 +112,10 @@ class Scorecard:
         self.sums["log_loss"] -= math.log(max(forecast[label], 1e-12))
         self.sums["right"] += max(range(self.n_choices), key=forecast.__getitem__) == label
         answers = prediction.answers
-        self.kept.append(Kept(forecast, base, persistence, label, len(answers), label in answers))
+        one = Kept(forecast, base, persistence, label, len(answers), label in answers)
+        self.kept.append(one)
+        self._numbers[self._next] = (*forecast, label, one.set_size, one.inside)
+        self._next = (self._next + 1) % KEPT_MAX
 
     def resume(self, labels: int, sums: Mapping[str, float]) -> None:
         """Goes on from what was summed over `labels` labels, of which the newest were learnt
@@ -120,13 +127,13 @@ class Scorecard:
     def scores(self) -> Scores:
         """The figures up to here."""
         n = self.labels
-        kept = list(self.kept)
-        if not kept:
+        if not self.kept:
             return Scores(n)
-        forecasts = np.array([one.forecast for one in kept])
-        labels = np.array([one.label for one in kept])
+        rows = np.roll(self._numbers, -self._next, axis=0)[-len(self.kept) :]
+        forecasts, others = np.split(rows, (self.n_choices,), 1)
+        labels = others[:, 0].astype(np.int64)
         low, high = skill_interval(n, self.sums)
-        sized = [one for one in kept if one.set_size]
+        sized = others[others[:, 1] > 0]
         return Scores(
             labels=n,
             brier=self.sums["brier"] / n,
@@ -139,8 +146,8 @@ class Scorecard:
             auc=auc(forecasts, labels),
             ece=calibration_error(forecasts.max(axis=1), forecasts.argmax(axis=1) == labels),
             sharpness=float(forecasts.max(axis=1).mean()) - 1 / self.n_choices,
-            coverage=sum(one.inside for one in sized) / len(sized) if sized else None,
-            set_size=sum(one.set_size for one in sized) / len(sized) if sized else None,
+            coverage=float(sized[:, 2].mean()) if len(sized) else None,
+            set_size=float(sized[:, 1].mean()) if len(sized) else None,
         )
 
 

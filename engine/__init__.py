@@ -63,6 +63,7 @@ snapshot_secret.py  what the files are signed with
 homes.py            the loaded models that sessions live on, with their settings
 model_pool.py       loaded models inside a budget of bytes
 model.py            one model's weights and vocabulary: text to tokens and back
+tokeniser.py        in which pieces a text is handed to llama.cpp, and why
 model_source.py     what a reference means: packaged, a path, hf:, https:, a name
 model_download.py   https, from allowed hosts, resumed; model_hash.py: a file's SHA-256
 token_count.py      tokens of a text by a file's vocabulary alone

@@ -21,8 +21,9 @@ from flashfeed.models.errors import ConfigError, EngineError, ModelRefused, Requ
 from .batch import Batch
 from .context_params import context_params
 from .gguf import Header, kv_bytes, read_header
-from .model import quieten, tokenise
+from .model import quieten
 from .plan import Pass, Run
+from .tokeniser import Tokeniser
 
 TEXT_TOKENS_MAX: Final = 2048
 """Of one text. Attention without a cache may need 4 bytes a head for the square of it:
@@ -60,8 +61,9 @@ class EmbeddingModel:
     def __init__(self, handle: Any, header: Header) -> None:
         self.handle = handle
         self.header = header
-        self._vocab = C.llama_model_get_vocab(handle)
-        self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
+        vocabulary = C.llama_model_get_vocab(handle)
+        self._tokeniser = Tokeniser(vocabulary)
+        self.n_vocab = int(C.llama_vocab_n_tokens(vocabulary))
         self.size = int(C.llama_model_n_embd_out(handle))
         self.text_tokens_max = min(int(C.llama_model_n_ctx_train(handle)), TEXT_TOKENS_MAX)
 
@@ -99,7 +101,7 @@ class EmbeddingModel:
     def tokens(self, text: str, place: int = 0) -> tuple[int, ...]:
         """The tokens of a text, with those that the model wants around it. Raises
         RequestError, which names the text by its place, where it is empty or too long."""
-        tokens = tokenise(self._vocab, text, add_special=True) if text else ()
+        tokens = self._tokeniser.enclosed(text) if text else ()
         if not 1 <= len(tokens) <= self.text_tokens_max:
             raise RequestError(
                 f"input.{place}: expected a text of 1 to {self.text_tokens_max} tokens, "

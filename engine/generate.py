@@ -3,7 +3,8 @@
 The branch begins at the session's committed tokens, so it may start while an update is
 under way. Where the session's data needs its cells, the branch ends with "length". A
 chat's branch is kept for its next turn, which decodes only what is new in it; it is
-decoded again when the data has moved.
+decoded again when the data has moved. A text that is written meanwhile leaves it there,
+unless there is no room for both.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ def _open_branch(session: Session, seat: Seat, prompt: Prompt) -> tuple[Branch, 
     if cached:
         branch = seat.reopen_chat()
         seat.group.context.truncate(branch.sequence, branch.base + cached)
-    else:
-        seat.drop_chat()
+    elif prompt.keep:
+        seat.drop_chat()  # this one takes its place
     needed = len(prompt.tokens) - cached
     if not seat.has_room(needed):
         room = seat.room

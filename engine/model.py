@@ -23,6 +23,7 @@ from .chat import ChatPieces, ChatTemplate, Segment, chat_pieces
 from .gguf import Header, read_header
 from .grammar import Vocabulary
 from .model_hash import model_hash
+from .tokeniser import Tokeniser
 from .turn_gaps import Turns, find_turns
 
 _log: Final = logging.getLogger("flashfeed.engine.llama")
@@ -68,9 +69,9 @@ class Model:
         self._pieces: dict[tuple[int, bool], bytes] = {}
         bos = int(C.llama_vocab_bos(self._vocab))
         eos = int(C.llama_vocab_eos(self._vocab))
-        self._template = ChatTemplate(
-            self._meta("tokenizer.chat_template"), self._text(bos), self._text(eos)
-        )
+        source = self._meta("tokenizer.chat_template")
+        self._template = ChatTemplate(source, self._text(bos), self._text(eos))
+        self._tokeniser = Tokeniser(self._vocab, source or "")
         self.chat: ChatPieces = chat_pieces(self._template)
         # Some templates write the beginning-of-sequence token, for others it is our part.
         wants_bos = bos >= 0 and bool(C.llama_vocab_get_add_bos(self._vocab))
@@ -132,11 +133,11 @@ class Model:
 
     def tokens(self, text: str) -> tuple[int, ...]:
         """The tokens of a text from outside: what looks like a special token stays text."""
-        return self._tokenise(text, parse_special=False)
+        return self._tokeniser.text(text)
 
     def template_tokens(self, text: str) -> tuple[int, ...]:
         """The tokens of a piece of the chat template, its special tokens included."""
-        return self._tokenise(text, parse_special=True)
+        return self._tokeniser.template(text)
 
     def piece(self, token: int, special: bool = False) -> bytes:
         """The bytes of one token; those of a special token only where asked for."""
@@ -162,9 +163,6 @@ class Model:
         """The text of tokens, special ones included; broken characters are replaced."""
         return b"".join(self.piece(token, True) for token in tokens).decode("utf-8", "replace")
 
-    def _tokenise(self, text: str, parse_special: bool) -> tuple[int, ...]:
-        return tokenise(self._vocab, text, parse_special=parse_special) if text else ()
-
     def _meta(self, key: str) -> str | None:
         buffer = ctypes.create_string_buffer(_TEMPLATE_BYTES)
         n = C.llama_model_meta_val_str(self.handle, key.encode(), buffer, _TEMPLATE_BYTES)
@@ -172,20 +170,3 @@ class Model:
 
     def _text(self, token: int) -> str:
         return self.text((token,)) if token >= 0 else ""
-
-
-def tokenise(
-    vocabulary: Any, text: str, *, add_special: bool = False, parse_special: bool = False
-) -> tuple[int, ...]:
-    """The tokens of a text by llama.cpp's vocabulary; `add_special` puts around it what
-    the model wants there, `parse_special` reads special tokens in it."""
-    raw = text.encode("utf-8", "replace")
-    size = len(raw) + 8
-    while True:
-        buffer = (C.llama_token * size)()
-        n = int(
-            C.llama_tokenize(vocabulary, raw, len(raw), buffer, size, add_special, parse_special)
-        )
-        if n >= 0:
-            return tuple(buffer[:n])
-        size = -n

@@ -292,6 +292,10 @@ class PrefixStates:
             self._states.move_to_end(key)
         return state
 
+    def forget(self, key: PrefixKey) -> None:
+        """Drops a prefix that llama.cpp does not take back."""
+        self._states.pop(key, None)
+
     def keep(self, key: PrefixKey, state: memoryview) -> None:
         """Remembers a prefix."""
         self._states[key] = state

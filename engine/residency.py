@@ -6,15 +6,21 @@ A prefix is decoded once for a tenant and its tokens. Seats of one group share i
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 from flashfeed.models.errors import ContextFull, EngineError
 from flashfeed.models.window import junior_start
 
+from .context import Context
 from .plan import Run
 from .pool import Sessions
 from .seats import Group, Prefix, Seat
 from .sessions import Session, expect_held
 from .steps import Steps
 from .turns import Ask, Priority
+
+_log: Final = logging.getLogger(__name__)
 
 
 def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> Steps[None]:
@@ -124,10 +130,7 @@ def _decode_prefix(
     [sequence] = group.take(1)
     prefix = group.prefixes[key] = Prefix(key, sequence, users=1)
     try:
-        state = sessions.prefixes.get(key)
-        if state is not None:
-            context.load_sequence(sequence, state, session.prefix)
-        else:
+        if not _load_prefix(sessions, session, context, sequence):
             yield Ask(context, (Run(session.prefix, 0, (sequence,)),), priority, again=True)
             sessions.prefixes.keep(key, context.save_sequence(sequence))
         if context.ends[sequence] != len(session.prefix):
@@ -138,3 +141,18 @@ def _decode_prefix(
     prefix.users -= 1
     prefix.ready = True
     return prefix
+
+
+def _load_prefix(sessions: Sessions, session: Session, context: Context, sequence: int) -> bool:
+    """Whether the sequence could be made the session's prefix, as it was once decoded."""
+    state = sessions.prefixes.get(session.key)
+    if state is None:
+        return False
+    try:
+        context.load_sequence(sequence, state, session.prefix)
+    except EngineError as error:
+        sessions.prefixes.forget(session.key)
+        where = {"session": session.id}
+        _log.warning("%s: its prefix is decoded again: %s", session.named, error, extra=where)
+        return False
+    return True

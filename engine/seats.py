@@ -13,15 +13,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flashfeed.models.errors import Overloaded
 
 from .context import Context
 from .homes import Home
+from .settings import KvType
 from .trace import Trace
 
-PrefixKey = tuple[str, str, tuple[int, ...]]
-"""The model, the tenant and the tokens: a prefix is never shared across tenants."""
+
+class PrefixKey(NamedTuple):
+    """What a frozen prefix is known by: the model's hash, what its keys and values are
+    computed and kept as, the tenant and the tokens. It is never shared across tenants, nor
+    between two models of one file whose caches differ."""
+
+    model: str
+    kv_type: KvType
+    flash_attention: bool | None
+    tenant: str
+    tokens: tuple[int, ...]
 
 
 class Group:
@@ -238,7 +249,7 @@ class Seat:
         self.drop_chat()
         for branch in list(self.branches):
             self.drop_branch(branch)
-        prefix = 0 if self.prefix is None else len(self.prefix.key[-1])
+        prefix = 0 if self.prefix is None else len(self.prefix.key.tokens)
         self.group.context.truncate(self.sequence, prefix)
         self.held = prefix
         self.start = self.end = start

@@ -72,7 +72,14 @@ class Session:
 
     def key_of(self, tokens: tuple[int, ...]) -> PrefixKey:
         """What such a frozen prefix of it is known by."""
-        return self.home.model.hash, self.spec.tenant, tokens
+        settings = self.home.settings
+        return PrefixKey(
+            self.model.hash,
+            settings.kv_type,
+            settings.flash_attention_on,
+            self.spec.tenant,
+            tokens,
+        )
 
     @property
     def model(self) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 
 import llama_cpp.llama_cpp as C
@@ -10,6 +9,7 @@ import llama_cpp.llama_cpp as C
 from flashfeed.models.errors import ConfigError
 
 from .model import quieten
+from .tokeniser import Tokeniser
 
 
 class TokenCount:
@@ -23,14 +23,11 @@ class TokenCount:
         self._model = C.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise ConfigError(f"expected a GGUF model with a vocabulary, got {path}")
-        self._vocab = C.llama_model_get_vocab(self._model)
+        template = C.llama_model_chat_template(self._model, None) or b""
+        self._tokeniser = Tokeniser(
+            C.llama_model_get_vocab(self._model), template.decode("utf-8", "replace")
+        )
 
     def __call__(self, text: str) -> int:
         """The tokens of a text from outside; nothing in it is a special token."""
-        data = text.encode("utf-8", "replace")
-        # A token has one byte at least; some vocabularies put a space before a text.
-        tokens = (C.llama_token * (len(data) + 8))()
-        count = C.llama_tokenize(
-            self._vocab, ctypes.c_char_p(data), len(data), tokens, len(tokens), False, False
-        )
-        return abs(int(count))
+        return len(self._tokeniser.text(text))

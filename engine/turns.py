@@ -7,13 +7,12 @@ step      one pass of one context. Its lead decides the context; other asks of t
           context join it while there is room
 
 The lead is the first of the most urgent class, except that a class which was passed over
-`WAITS_MAX` times goes first: so no class starves (at most WAITS_MAX + 4 steps), and the
-reader of a generation waits for at most three steps of others. Within a class the tenant
-that was served longest ago comes first, then the session; of one tenant's updates one
-that has begun goes on for up to `TURNS_IN_A_ROW` steps, since taking turns among equals
-would only make all of them late. While a generation is being read, every step has at most
-`foreground_chunk` tokens of other work, so that its next token never waits for more
-than a chunk.
+`WAITS_MAX` times goes first: so no class starves (at most WAITS_MAX + 8 steps). Within a
+class the tenant that was served longest ago comes first, then the session; of one tenant's
+updates one that has begun goes on for up to `TURNS_IN_A_ROW` steps, since taking turns
+among equals would only make all of them late. While a generation is being read, every step
+has at most `foreground_chunk` tokens of other work, and of two in a row the readers lead
+one: so its next token never waits for more than one such chunk of the other classes.
 """
 
 from __future__ import annotations
@@ -171,12 +170,17 @@ class Turns:
 
     def _lead(self, waiting: Sequence[Waiting]) -> Waiting:
         present = {one.priority for one in waiting}
+        if self._passed_over[Priority.FOREGROUND] and any(map(_is_next_token, waiting)):
+            return self._first(waiting, Priority.FOREGROUND)
         overdue = [one for one in present if self._passed_over[one] >= WAITS_MAX[one]]
         chosen = max(
             overdue or present,
             key=lambda one: (self._passed_over[one] - WAITS_MAX[one], -one) if overdue else -one,
         )
-        return min((one for one in waiting if one.priority is chosen), key=self._order)
+        return self._first(waiting, chosen)
+
+    def _first(self, waiting: Sequence[Waiting], priority: Priority) -> Waiting:
+        return min((one for one in waiting if one.priority is priority), key=self._order)
 
     def _order(self, job: Waiting) -> tuple[int, bool, int, int, int]:
         goes_on = job.priority is not Priority.FOREGROUND and 0 < job.turns < TURNS_IN_A_ROW

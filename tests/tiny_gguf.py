@@ -7,22 +7,38 @@ it reads real ones, so its own answers (is it recurrent, can it shift) are teste
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 _EMBED, _HEADS, _KV_HEADS, _FF, _LAYERS = 64, 2, 1, 96, 4
-_U32, _F32, _STRING, _ARRAY, _BOOL = 4, 6, 8, 9, 7
+_U32, _I32, _F32, _STRING, _ARRAY, _BOOL = 4, 5, 6, 8, 9, 7
+_USER_DEFINED = 4
 Value = int | float | str | bool | list[int]
 
 
-def tiny_model(path: Path, vocabulary: Path, kind: str, **extra: Value) -> Path:
+def tiny_model(
+    path: Path,
+    vocabulary: Path,
+    kind: str,
+    *,
+    tokenizer: Mapping[str, Value] | None = None,
+    user_defined: Sequence[str] = (),
+    **extra: Value,
+) -> Path:
     """Writes a model of llama.cpp's architecture `kind` (llama, qwen2vl, cohere2, mamba, bert).
 
-    `extra` are more of its keys, `__` for a dot.
+    `tokenizer` are other values of its keys tokenizer.ggml.*, `user_defined` tokens that are of
+    that type; `extra` are more of the architecture's keys, `__` for a dot.
     """
     tokens, n_vocab = _vocabulary(vocabulary)
+    for name, value in (tokenizer or {}).items():
+        key = _key(f"tokenizer.ggml.{name}", value)
+        begin = _string(f"tokenizer.ggml.{name}")
+        tokens = [one for one in tokens if not one.startswith(begin)] + [key]
+    tokens = _with_types(tokens, user_defined)
     keys: dict[str, Value] = {
         "context_length": 4096,
         "embedding_length": _EMBED,
@@ -158,6 +174,28 @@ def _key(name: str, value: Value) -> bytes:
     return key + struct.pack(f"<IIQ{len(value)}I", _ARRAY, _U32, len(value), *value)
 
 
+def _with_types(keys: list[bytes], user_defined: Sequence[str]) -> list[bytes]:
+    """The keys, where these tokens have the type USER_DEFINED."""
+    at = {name: len(_string(f"tokenizer.ggml.{name}")) for name in ("tokens", "token_type")}
+    place = {
+        name: next(
+            n for n, key in enumerate(keys) if key.startswith(_string(f"tokenizer.ggml.{name}"))
+        )
+        for name in at
+    }
+    listed = keys[place["tokens"]]
+    types = bytearray(keys[place["token_type"]])
+    begin = at["tokens"] + 16
+    texts: list[str] = []
+    while begin < len(listed):
+        (size,) = struct.unpack_from("<Q", listed, begin)
+        texts.append(listed[begin + 8 : begin + 8 + size].decode())
+        begin += 8 + size
+    for text in user_defined:
+        struct.pack_into("<i", types, at["token_type"] + 16 + 4 * texts.index(text), _USER_DEFINED)
+    return [bytes(types) if n == place["token_type"] else key for n, key in enumerate(keys)]
+
+
 def _vocabulary(source: Path) -> tuple[list[bytes], int]:
     """The `tokenizer.` keys of another GGUF as they stand there, and the number of tokens."""
     data = source.read_bytes()[: 16 << 20]
@@ -188,3 +226,32 @@ def _vocabulary(source: Path) -> tuple[list[bytes], int]:
         if name.startswith("tokenizer."):
             kept.append(data[begin:at])
     return kept, n_vocab
+
+
+def sentencepiece(path: Path, words: Sequence[str], user_defined: Sequence[str]) -> Path:
+    """Writes a vocabulary of SentencePiece's kind, to be given to `tiny_model`: bytes, some
+    words, and a space put before every text."""
+    texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    types = [2, 3, 3] + [6] * 256 + [1] * len(words) + [_USER_DEFINED] * len(user_defined)
+    texts += [*words, *user_defined]
+    listed = b"".join(map(_string, texts))
+    scores = struct.pack(f"<{len(texts)}f", *(-float(n) for n in range(len(texts))))
+    template = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    keys = [
+        _key("tokenizer.ggml.model", "llama"),
+        _key("tokenizer.chat_template", template),
+        _key("tokenizer.ggml.add_space_prefix", True),
+        _array("tokens", _STRING, len(texts), listed),
+        _array("scores", _F32, len(texts), scores),
+        _array("token_type", _I32, len(texts), struct.pack(f"<{len(types)}i", *types)),
+    ]
+    keys += [
+        _key(f"tokenizer.ggml.{name}_token_id", n)
+        for n, name in enumerate(("unknown", "bos", "eos"))
+    ]
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 0, len(keys)) + b"".join(keys))
+    return path
+
+
+def _array(name: str, kind: int, n: int, data: bytes) -> bytes:
+    return _string(f"tokenizer.ggml.{name}") + struct.pack("<IIQ", _ARRAY, kind, n) + data

@@ -76,13 +76,13 @@ def _check_group(group: Group, seats: list[Seat]) -> None:
     cells = 0
     for prefix in group.prefixes.values():
         assert prefix.ready
-        length = len(prefix.key[-1])
+        length = len(prefix.key.tokens)
         shared = 0
         if prefix.parent is not None:
             assert group.prefixes[prefix.parent.key] is prefix.parent
-            assert prefix.parent.key[:2] == prefix.key[:2]
+            assert prefix.parent.key[:-1] == prefix.key[:-1]
             users[prefix.parent.sequence] += 1
-            shared = len(prefix.parent.key[-1])
+            shared = len(prefix.parent.key.tokens)
         lengths[prefix.sequence] = length
         cells += length - shared
     for seat in seats:
@@ -90,7 +90,7 @@ def _check_group(group: Group, seats: list[Seat]) -> None:
         if seat.prefix is not None:
             assert group.prefixes[seat.prefix.key] is seat.prefix
             users[seat.prefix.sequence] += 1
-            shared = len(seat.prefix.key[-1])
+            shared = len(seat.prefix.key.tokens)
         assert seat.sequence not in lengths
         lengths[seat.sequence] = seat.held
         cells += seat.held - shared

@@ -41,7 +41,7 @@ from .mirrored import Mirrored
 
 _NAMES: Final = ("s0", "s1", "s2", "s3", "s4", "s5")
 _OPERATIONS: Final = (
-    *("open", "reopen", "push", "update", "generate", "together", "talk over"),
+    *("open", "reopen", "push", "update", "rewind", "generate", "together", "talk over"),
     *("mark_prefix", "evict", "save", "close"),
 )
 _CALL_S: Final = 120.0
@@ -196,6 +196,21 @@ class AnyOrder(RuleBasedStateMachine):
     ) -> None:
         self.faults.armed = fault
         self._call("update", self.all.update(self._name(place), lines, queries))
+
+    @precondition(_some_open)
+    @rule(
+        place=st.integers(0, 9),
+        lines=st.one_of(asked.batches, st.lists(asked.lines, min_size=4, max_size=6)),
+        rewind=st.integers(1, 4),
+        queries=asked.queries,
+        fault=asked.faults,
+    )
+    def rewind(
+        self, place: int, lines: list[str], rewind: int, queries: Any, fault: asked.Fault | None
+    ) -> None:
+        """The last lines are written again, and perhaps more after them."""
+        self.faults.armed = fault
+        self._call("rewind", self.all.update(self._name(place), lines, queries, rewind))
 
     @precondition(_some_open)
     @rule(place=st.integers(0, 9), n=st.integers(1, 12))

@@ -66,11 +66,15 @@ class Mirrored:
         forgotten = ["?"] * (count - len(items))
         self.mirrors[name] = Mirror(spec, list(frozen), forgotten + items)
 
-    async def update(self, name: str, lines: list[str], queries: list[FlashQuery]) -> None:
-        """Lines and questions; every question has its answer."""
+    async def update(
+        self, name: str, lines: list[str], queries: list[FlashQuery], rewind: int = 0
+    ) -> None:
+        """Lines, in place of the last `rewind` ones, and questions; every question has its
+        answer."""
         lines = [asked.whole(line) for line in lines]
-        update = await self.engine.update(name, lines, queries)
-        self.mirrors[name].items += lines
+        update = await self.engine.update(name, lines, queries, rewind=rewind)
+        items = self.mirrors[name].items
+        items[len(items) - rewind :] = lines
         assert [answer.query_id for answer in update.answers] == [one.id for one in queries]
         for answer, query in zip(update.answers, queries, strict=True):
             assert 0 <= answer.confidence <= 1

@@ -62,6 +62,44 @@ async def test_only_the_difference_is_decoded(engine: Engine, name: str) -> None
     await engine.close(name)
 
 
+async def test_a_text_beside_a_chat_costs_the_chat_nothing(engine: Engine, name: str) -> None:
+    await engine.open(name, SPEC)
+    await engine.update(name, ["pump 1 at 4.5 bar"], (UP,))
+    first = user("What did the pumps do?")
+    text, pieces = await say(engine, name, ChatRequest(messages=(first,)))
+    prompt = pieces[-1].prompt_tokens
+    async for _ in engine.generate(name, "Is all well?", OPTIONS):
+        pass
+    later = (first, ChatMessage(role="assistant", content=text), user("And then?"))
+    _, pieces = await say(engine, name, ChatRequest(messages=later))
+    assert pieces[-1].cached_tokens >= prompt
+    await engine.close(name)
+
+
+async def test_a_chat_makes_way_for_a_text(engine: Engine, name: str) -> None:
+    """As it grows, and from the start; and for as many texts as may be written at a time."""
+    await engine.open(name, SessionSpec(type="iot", prompt="Watch.", context=256))
+    await engine.update(name, ["pump 1 at 4.5 bar"], ())
+    held = len(tokens_of(engine, name))
+    request = ChatRequest(messages=(user("Tell me of pumps."),))
+    endless = GenerateOptions(max_tokens=512, ignore_eos=True)
+    for prompt in ("Go on.", "9" * (256 - held - 20)):
+        await say(engine, name, request)
+        assert seat_of(engine, name).chat is not None
+        pieces = [piece async for piece in engine.generate(name, prompt, endless)]
+        assert pieces[-1].finish_reason == "length"
+        assert pieces[-1].prompt_tokens + pieces[-1].n_tokens >= 256
+        assert seat_of(engine, name).chat is None
+    await say(engine, name, request)
+    running = [engine.generate(name, "Go on.", endless) for _ in range(4)]
+    for one in running:
+        await anext(one)
+    assert seat_of(engine, name).chat is None
+    for one in running:
+        await one.aclose()
+    await engine.close(name)
+
+
 async def test_a_kept_chat_answers_as_a_fresh_one(engine: Engine, name: str) -> None:
     twin = name + "-twin"
     for one in (name, twin):

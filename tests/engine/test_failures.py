@@ -175,7 +175,7 @@ async def test_limits_on_sessions(shared: Engine, name: str) -> None:
     for one in names:
         await shared.close(one)
     for group in shared._open_sessions()._groups:
-        prefixes = sum(len(prefix.key[-1]) for prefix in group.prefixes.values())
+        prefixes = sum(len(prefix.key.tokens) for prefix in group.prefixes.values())
         assert group.context.cells_used == prefixes  # kept for the next of its kind
 
 

@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from flashfeed.engine import Engine, EngineSettings
 from flashfeed.engine.homes import Home
@@ -95,6 +97,30 @@ async def test_who_goes_while_a_model_is_loaded_does_not_keep_it(
         assert await asyncio.to_thread(loaded.acquire, timeout=10)
     await asyncio.sleep(0.1)
     assert await residents(two) == {"": 1}
+
+
+async def test_a_frozen_prefix_is_not_shared_between_kinds_of_cache(
+    model_path: Path, tiny: Path
+) -> None:
+    """Two models of one file: the same hash, tenant and prompt, other keys and values."""
+    kinds: dict[str, Any] = {
+        "plain": {"kv_type": "f16"},
+        "small": {"kv_type": "q8_0"},
+        "flash": {"flash_attention": "on"},
+    }
+
+    def locate(reference: str) -> tuple[str, EngineSettings]:
+        kind = kinds[reference]
+        return reference, EngineSettings(model_path=tiny, threads=1, context_tokens=256, **kind)
+
+    settings = EngineSettings(model_path=model_path, threads=1, context_tokens=256)
+    async with Engine(settings, locate) as engine:
+        for model in kinds:
+            for name in (f"{model} 1", f"{model} 2"):
+                await engine.open(name, replace(OTHER, model=model))
+                assert (await engine.update(name, ["pump 1 at 4.5 bar"], (UP,))).answers
+        assert len({engine._open_sessions()[name + " 1"].key for name in kinds}) == len(kinds)
+        assert len({engine._open_sessions()[name + " 1"].prefix for name in kinds}) == 1
 
 
 async def test_an_unknown_model_is_named(two: Engine) -> None:

@@ -121,5 +121,24 @@ async def test_marking_again_goes_on_from_the_prefix(plant: Engine) -> None:
         assert (await plant.update(one, ["pump 1 at 4.5 bar"], (UP,))).answers
         await plant.close(one)
     for group in groups:
-        kept = sum(len(prefix.key[-1]) for prefix in group.prefixes.values())
+        kept = sum(len(prefix.key.tokens) for prefix in group.prefixes.values())
         assert group.context.cells_used <= kept
+
+
+async def test_a_kept_prefix_that_cannot_be_loaded_is_decoded(
+    model_path: Path, counter: Counter
+) -> None:
+    settings = EngineSettings(model_path=model_path, threads=1, context_tokens=512)
+    async with Engine(settings) as engine:
+        prefix = await engine.open("a", SPEC)
+        sessions = engine._open_sessions()
+        key = sessions["a"].key
+        state = sessions.prefixes.get(key)
+        assert state is not None
+        sessions.prefixes.keep(key, state[: len(state) // 2])
+        assert await engine.open("b", SPEC) == prefix
+        assert counter.tokens == 2 * prefix
+        assert sessions.prefixes.get(key) == state
+        assert (await engine.update("b", ["pump 1 at 4.5 bar"], (UP,))).answers
+        await engine.open("c", SPEC)
+        assert counter.tokens < 3 * prefix

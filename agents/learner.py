@@ -244,10 +244,11 @@ class Learner:
             changed[key] = learning
         topics = self._config.topics
         for one in changed.values():
-            one.scored()
             name, value = one.name.key.encode(), one.message(partition.number)
             done.heads.append(Write(topics.heads, name, value, partition=0))
-            done.scores.append(score_write(topics.scores, one))
+            if one.score_is_due:
+                one.scored()
+                done.scores.append(score_write(topics.scores, one))
         return done
 
     def scores(self) -> list[HeadScore]:

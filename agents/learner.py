@@ -1,7 +1,7 @@
 """Learning: the owner of a partition of `flashfeed.examples` learns its heads, in topic order.
 
 Of each chunk of examples it writes what the heads keep (`flashfeed.reservoirs`), then the
-heads as they are after it (`flashfeed.heads`), then their scores (`flashfeed.scores`); only
+heads as they are after it (`flashfeed.heads`), then scores that are due (`flashfeed.scores`); only
 then is the batch acknowledged. With transactions that is one. Without, a crash leaves at most
 reservoir slots beyond the published head, which need nothing that they overwrote
 (head_learning.py). A head's message says up to which offset it has learnt, so that what is

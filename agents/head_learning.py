@@ -87,8 +87,14 @@ class HeadLearning:
         return one
 
     def scored(self) -> None:
-        """Works the scores out anew: some milliseconds."""
+        """Works the scores out anew: a millisecond, beside the engine."""
         self.scores = self.card.scores()
+
+    @property
+    def score_is_due(self) -> bool:
+        """Whether a hundredth of the examples is new since the scores: of 2,000 one changes
+        nothing that can be seen."""
+        return self.card.labels - self.scores.labels >= max(1, len(self.head.examples) // 100)
 
     @property
     def whole(self) -> bool:

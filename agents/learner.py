@@ -1,7 +1,7 @@
 """Learning: the owner of a partition of `flashfeed.examples` learns its heads, in topic order.
 
 Of each chunk of examples it writes what the heads keep (`flashfeed.reservoirs`), then the
-heads as they are after it (`flashfeed.heads`), then their scores (`flashfeed.scores`); only
+heads as they are after it (`flashfeed.heads`), then scores that are due (`flashfeed.scores`); only
 then is the batch acknowledged. With transactions that is one. Without, a crash leaves at most
 reservoir slots beyond the published head, which need nothing that they overwrote
 (head_learning.py). A head's message says up to which offset it has learnt, so that what is
@@ -244,10 +244,11 @@ class Learner:
             changed[key] = learning
         topics = self._config.topics
         for one in changed.values():
-            one.scored()
             name, value = one.name.key.encode(), one.message(partition.number)
             done.heads.append(Write(topics.heads, name, value, partition=0))
-            done.scores.append(score_write(topics.scores, one))
+            if one.score_is_due:
+                one.scored()
+                done.scores.append(score_write(topics.scores, one))
         return done
 
     def scores(self) -> list[HeadScore]:

@@ -56,10 +56,14 @@ class Window:
             return -1, None
         return self._places[-1], self._records[-1].timestamp
 
-    def since(self, place: int) -> tuple[list[int], list[Record]]:
-        """The records from a place on, and their places."""
-        while self._read_to > place and self._read_one():
-            pass
+    def since(self, place: int, before: int) -> tuple[list[int], list[Record]]:
+        """The records from a place on and so many before it, and their places."""
+        last = place - before - TEXTS_MAX
+        while self._read_to > place or (
+            self._read_to > last and bisect_left(self._places, place) < before
+        ):
+            if not self._read_one():
+                break
         return list(self._places), list(self._records)
 
     def _read_one(self) -> bool:
@@ -90,7 +94,7 @@ def due(
         ):
             continue  # one clock that was ahead holds up no answer but its own
         if records is None:  # the oldest one reaches back furthest
-            places, records = window.since(waits.place - rule.rule.earliest - TEXTS_MAX)
+            places, records = window.since(waits.place, rule.rule.earliest)
         answered = _place_of(waits, places, records)
         if answered is None:
             yield waits, None

@@ -119,6 +119,18 @@ def test_a_full_reservoir_overwrites_nothing_that_the_published_head_needs(
     assert len(topic) == 56
 
 
+def test_scores_are_at_most_a_hundredth_of_the_examples_old() -> None:
+    learning, scored_at = HeadLearning.new(NAME), []
+    for number, one in enumerate(records(410), 1):
+        learning.learn(one)
+        if learning.score_is_due:
+            learning.scored()
+            scored_at.append(number)
+        assert number - learning.scores.labels < max(1, number / 100)
+    assert scored_at[:200] == [*range(1, 200), 201]
+    assert not learning.score_is_due
+
+
 def test_an_example_of_another_kind_is_refused_and_changes_nothing() -> None:
     learning = HeadLearning.new(NAME)
     good = records(1)[0]

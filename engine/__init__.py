@@ -49,7 +49,10 @@ stats.py            what is counted of it all, in plain numbers
   sessions, seats, windows
 sessions.py         sessions (when a window moves: models/window.py)
 seats.py            groups, and the seats, prefixes and branches in them
+groups.py           which groups there are, and whether there is room for one more
 pool.py             the open sessions; who is admitted, who is evicted
+seat_queue.py       who waits for a seat, and whose turn it is
+prefix_states.py    prefixes' KV as bytes, for other contexts
 residency.py        making a session resident: prefix, window, junior
 chores.py           what is done in the background, unasked
 

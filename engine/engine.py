@@ -37,6 +37,7 @@ from .pool import Sessions
 from .prompt import Prompt, make_plain_prompt, make_prompt
 from .residency import resident_steps
 from .scheduler import Job, Scheduler, Watch
+from .seats import Kind
 from .settings import EngineSettings
 from .stats import OF_PRIORITY, EngineStats, LoadedModel
 from .steps import Steps
@@ -94,7 +95,8 @@ class Engine:
     def start(self) -> None:
         """Loads the model (it blocks for as long as that takes) and starts the thread.
 
-        Raises ConfigError where the model cannot be used.
+        Raises ConfigError where the model cannot be used, or not one context of it fits into
+        `kv_bytes_max`.
         """
         if self._scheduler is not None:
             return
@@ -106,9 +108,17 @@ class Engine:
         self.model_name = model.name
         settings = self.settings
         if not settings.kv_bytes_max:
-            settings = replace(settings, kv_bytes_max=free_memory_bytes(settings.gpu_layers) // 2)
-        self._homes = homes
-        self._sessions = sessions = Sessions(homes, home, settings)
+            # One context at least, however little is free: llama.cpp says whether it is there.
+            one = Kind(home, settings.context_tokens).n_bytes
+            half = free_memory_bytes(settings.gpu_layers) // 2
+            settings = replace(settings, kv_bytes_max=max(half, one))
+        try:
+            sessions = Sessions(homes, home, settings)
+        except BaseException:
+            homes.release(home)
+            homes.close()
+            raise
+        self._homes, self._sessions = homes, sessions
 
         def free() -> None:
             sessions.free()

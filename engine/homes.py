@@ -130,6 +130,10 @@ class Homes:
         """Counts a KV cache before it is made. Raises ModelUnavailable."""
         self._pool.charge(home.name, n_bytes)
 
+    def missing(self, n_bytes: int) -> int:
+        """Bytes that must be given back before `charge` takes so many; 0 where it does."""
+        return self._pool.missing(n_bytes)
+
     def discharge(self, home: Home, n_bytes: int) -> None:
         """Gives back what was charged."""
         self._pool.discharge(home.name, n_bytes)

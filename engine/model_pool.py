@@ -119,6 +119,11 @@ class ModelPool(Generic[M]):
             self._make_room(n_bytes, f"a KV cache of model {name}")
             self._entries[name].charged += n_bytes
 
+    def missing(self, n_bytes: int) -> int:
+        """Bytes that users must give back before so many more may be charged; 0 for none."""
+        with self._changed:
+            return max(0, self._in_use() + n_bytes - self._bytes_max) if self._bytes_max else 0
+
     def discharge(self, name: str, n_bytes: int) -> None:
         """Gives back what was charged, after it was freed."""
         with self._changed:
@@ -160,17 +165,20 @@ class ModelPool(Generic[M]):
             (name for name, entry in self._entries.items() if entry.is_idle),
             key=lambda name: self._entries[name].idle_since_s,
         )
-        held = sum(self._entries[name].weights for name in idle)
-        used = self._used()
-        if used - held + n_bytes > self._bytes_max:
+        in_use = self._in_use()
+        if in_use + n_bytes > self._bytes_max:
             raise ModelUnavailable(
                 f"{what} needs {n_bytes >> 20} MiB; of models.bytes_max ({self._bytes_max >> 20} "
-                f"MiB) {(used - held) >> 20} are in use by models with sessions"
+                f"MiB) {in_use >> 20} are in use by models with sessions"
             )
         for name in idle:
             if self._used() + n_bytes <= self._bytes_max:
                 return
             self._unload(name)
+
+    def _in_use(self) -> int:
+        """What is used with every idle model gone."""
+        return sum(one.weights + one.charged for one in self._entries.values() if not one.is_idle)
 
     def _used(self) -> int:
         return sum(entry.weights + entry.charged for entry in self._entries.values())

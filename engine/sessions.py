@@ -19,7 +19,7 @@ from flashfeed.models.window import window_start
 
 from .homes import Home
 from .model import Model
-from .seats import PrefixKey, Seat
+from .seats import Kind, PrefixKey, Seat
 
 
 @dataclass(eq=False)
@@ -73,6 +73,11 @@ class Session:
     def key_of(self, tokens: tuple[int, ...]) -> PrefixKey:
         """What such a frozen prefix of it is known by."""
         return self.home.model.hash, self.spec.tenant, tokens
+
+    @property
+    def kind(self) -> Kind:
+        """What groups its seats may be in."""
+        return Kind(self.home, self.context_tokens)
 
     @property
     def model(self) -> Model:

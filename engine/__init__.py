@@ -64,6 +64,7 @@ snapshot_secret.py  what the files are signed with
 
   models
 homes.py            the loaded models that sessions live on, with their settings
+home_loads.py       those that are not loaded yet, once for all who wait
 model_pool.py       loaded models inside a budget of bytes
 model.py            one model's weights and vocabulary: text to tokens and back
 model_source.py     what a reference means: packaged, a path, hf:, https:, a name

@@ -74,18 +74,19 @@ class ModelPool(Generic[M]):
         Raises what loading raises, and ModelUnavailable where the budget has no room
         even without the idle models.
         """
-        with self._changed:
-            while True:
-                entry = self._entries.get(name)
-                if entry is None:
+        weights: int | None = None
+        while True:
+            with self._changed:
+                while (entry := self._entries.get(name)) is not None:
+                    if entry.model is not None:
+                        entry.users += 1
+                        return entry.model
+                    self._changed.wait()
+                if weights is not None:
+                    self._make_room(weights, f"model {name}")
+                    entry = self._entries[name] = _Entry(weights)
                     break
-                if entry.model is not None:
-                    entry.users += 1
-                    return entry.model
-                self._changed.wait()
-            weights = model_bytes(path)
-            self._make_room(weights, f"model {name}")
-            entry = self._entries[name] = _Entry(weights)
+            weights = model_bytes(path)  # it reads the file, which no other model waits for
         try:
             model = self._load(name, path)
         except BaseException:
@@ -98,6 +99,15 @@ class ModelPool(Generic[M]):
             entry.users = 1
             self._changed.notify_all()
         return model
+
+    def acquire_loaded(self, name: str) -> M | None:
+        """The model where it is loaded, as `acquire` gives it; else None. Loads nothing."""
+        with self._changed:
+            entry = self._entries.get(name)
+            if entry is None or entry.model is None:
+                return None
+            entry.users += 1
+            return entry.model
 
     def release(self, name: str, now_s: float) -> None:
         """One user fewer. No context of the model may be left with the last one."""

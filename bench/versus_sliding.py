@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from statistics import median
@@ -35,7 +36,9 @@ from flashfeed.engine.score import log_normaliser
 from flashfeed.models.session import WindowSpec
 from flashfeed.models.window import junior_start, window_start
 
-MEAN_HISTORY = 2000
+MEAN_HISTORY, OTHER_HISTORIES = 2000, (500, 4000)
+"""Tokens of a window in the mean: what the figures are of, and what is reported beside them."""
+SESSIONS, OTHER_SESSIONS = 8, 3
 ROOM = 256
 REUSE_TOKENS = 64
 REUSED_UPDATES = 10
@@ -132,9 +135,56 @@ def window_of(rig: Rig, mean: int) -> WindowSpec:
 
 
 async def sliding(rig: Rig) -> Report:
-    """`server_over_us_sliding`, `exact_cost`, and cache-reuse with its error beside them."""
+    """`server_over_us_sliding`, `exact_cost`, and cache-reuse with its error beside them; and
+    an update of 3 candles in shorter and longer windows, once for each of a few sessions."""
     report = Report()
-    mean, n_sessions = (500, 3) if rig.quick else (MEAN_HISTORY, 8)
+    if rig.quick:
+        await _measure(rig, report, 500, OTHER_SESSIONS)
+        return report
+    await _measure(rig, report, MEAN_HISTORY, SESSIONS)
+    for mean in OTHER_HISTORIES:
+        await _measure_other(rig, report, mean)
+    return report
+
+
+async def _measure(rig: Rig, report: Report, mean: int, n_sessions: int) -> None:
+    async with _sides(rig, mean, n_sessions) as (sides, bares, meter):
+        for size in UPDATES:
+            # The server's seconds do not depend on the size: all of its window is new.
+            rounds = ROUNDS if size == MEASURED_UPDATE else 1
+            cell = await _cell(sides, size, rounds, bares, meter)
+            _report_rows(report, mean, size, cell)
+            _report_figures(report, size, cell)
+            if sides.server and size == MEASURED_UPDATE:
+                _report_reuse(report, sides, bares[0], median(cell.ours))
+
+
+async def _measure_other(rig: Rig, report: Report, mean: int) -> None:
+    async with _sides(rig, mean, OTHER_SESSIONS) as (sides, bares, meter):
+        cell = await _cell(sides, MEASURED_UPDATE, 1, bares, meter)
+        _report_rows(report, mean, MEASURED_UPDATE, cell)
+        report.figures[f"exact_cost_{mean}_tokens"] = ratio(cell.device, cell.ideal)
+        if cell.server:
+            name = f"server_over_us_sliding_{mean}_tokens"
+            report.figures[name] = ratio(cell.server, cell.ours)
+
+
+async def _cell(
+    sides: Sides, size: int, rounds: int, bares: tuple[Bare, Bare], meter: DecodeMeter
+) -> Cell:
+    cell = Cell()
+    for turn in range(rounds):
+        for number in range(len(sides.held)):
+            await sides.update(number, size, cell, bares, meter)
+            if sides.server and size == MEASURED_UPDATE and not turn:
+                cell.server.append(sides.ask_server(number))
+    return cell
+
+
+@contextlib.asynccontextmanager
+async def _sides(
+    rig: Rig, mean: int, n_sessions: int
+) -> AsyncIterator[tuple[Sides, tuple[Bare, Bare], DecodeMeter]]:
     window = window_of(rig, mean)
     cells = (2 * window.items + max(UPDATES)) * CANDLE_TOKENS + ROOM
     setup = rig.server and replace(rig.server, slots=n_sessions, context_tokens=cells)
@@ -146,25 +196,17 @@ async def sliding(rig: Rig) -> Report:
         sides = Sides(rig, engine, server, mean)
         say(f"  {n_sessions} sessions of {mean} tokens in the mean, window {window.items} items")
         await sides.open(n_sessions)
-        for size in UPDATES:
-            cell = Cell()
-            # The server's seconds do not depend on the size: all of its window is new.
-            for turn in range(ROUNDS if size == MEASURED_UPDATE else 1):
-                for number in range(n_sessions):
-                    await sides.update(number, size, cell, bares, meter)
-                    if server and size == MEASURED_UPDATE and not turn:
-                        cell.server.append(sides.ask_server(number))
-            _report_cell(report, mean, size, cell)
-            if server and size == MEASURED_UPDATE:
-                _report_reuse(report, sides, bares[0], median(cell.ours))
-    return report
+        yield sides, bares, meter
 
 
-def _report_cell(report: Report, mean: int, size: int, cell: Cell) -> None:
+def _report_rows(report: Report, mean: int, size: int, cell: Cell) -> None:
     name = f"exact, mean {mean} tokens, {size} candles"
     report.rows.append((name, ms(cell.answering), ms(cell.ours), ms(cell.server)))
     both = ("  to the end of the junior's copy", ms(cell.ideal), ms(cell.with_junior), "")
     report.rows.append(both)
+
+
+def _report_figures(report: Report, size: int, cell: Cell) -> None:
     report.figures[f"exact_cost_{size}"] = ratio(cell.device, cell.ideal)
     if size == MEASURED_UPDATE:
         report.figures["exact_cost"] = ratio(cell.device, cell.ideal)

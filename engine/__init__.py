@@ -49,7 +49,10 @@ stats.py            what is counted of it all, in plain numbers
   sessions, seats, windows
 sessions.py         sessions (when a window moves: models/window.py)
 seats.py            groups, and the seats, prefixes and branches in them
+groups.py           which groups there are, and whether there is room for one more
 pool.py             the open sessions; who is admitted, who is evicted
+seat_queue.py       who waits for a seat, and whose turn it is
+prefix_states.py    prefixes' KV as bytes, for other contexts
 residency.py        making a session resident: prefix, window, junior
 chores.py           what is done in the background, unasked
 
@@ -61,6 +64,7 @@ snapshot_secret.py  what the files are signed with
 
   models
 homes.py            the loaded models that sessions live on, with their settings
+home_loads.py       those that are not loaded yet, once for all who wait
 model_pool.py       loaded models inside a budget of bytes
 model.py            one model's weights and vocabulary: text to tokens and back
 tokeniser.py        in which pieces a text is handed to llama.cpp, and why

@@ -9,7 +9,6 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -28,7 +27,8 @@ from .chores import junior_job, rebuild_job, saving_jobs
 from .embed import Vectors
 from .embedding_queue import EmbeddingQueue
 from .generate import NotResident, Talk, generate_steps
-from .homes import Home, Homes, Locate, no_others
+from .home_loads import HomeLoads
+from .homes import Homes, Locate, no_others
 from .machine import devices, free_memory_bytes, llama_cpp_build
 from .model import Model
 from .opening import item_tokens, mark_prefix_steps, open_steps, prefix_tokens
@@ -37,6 +37,7 @@ from .pool import Sessions
 from .prompt import Prompt, make_plain_prompt, make_prompt
 from .residency import resident_steps
 from .scheduler import Job, Scheduler, Watch
+from .seats import Kind
 from .settings import EngineSettings
 from .stats import OF_PRIORITY, EngineStats, LoadedModel
 from .steps import Steps
@@ -45,7 +46,6 @@ from .update import Update, update_steps
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
-_LOADS_MAX: Final = 4
 _LONG_TEXT: Final = 10_000
 """Characters that are tokenised in a thread of their own."""
 
@@ -78,8 +78,7 @@ class Engine:
         self._models_bytes_max: Final = models_bytes_max
         self._idle_unload_s: Final = idle_unload_s
         self._homes: Homes | None = None
-        # Downloads and loading take long; nothing else waits for these threads.
-        self._loading: Final = ThreadPoolExecutor(_LOADS_MAX, "flashfeed-models")
+        self._loads: HomeLoads | None = None
         self.threads: Final = settings.threads or len(os.sched_getaffinity(0))
         self.settings: Final = replace(settings, threads=self.threads)
         self.model_hash = ""
@@ -94,7 +93,8 @@ class Engine:
     def start(self) -> None:
         """Loads the model (it blocks for as long as that takes) and starts the thread.
 
-        Raises ConfigError where the model cannot be used.
+        Raises ConfigError where the model cannot be used, or not one context of it fits into
+        `kv_bytes_max`.
         """
         if self._scheduler is not None:
             return
@@ -106,9 +106,17 @@ class Engine:
         self.model_name = model.name
         settings = self.settings
         if not settings.kv_bytes_max:
-            settings = replace(settings, kv_bytes_max=free_memory_bytes(settings.gpu_layers) // 2)
-        self._homes = homes
-        self._sessions = sessions = Sessions(homes, home, settings)
+            # One context at least, however little is free: llama.cpp says whether it is there.
+            one = Kind(home, settings.context_tokens).n_bytes
+            half = free_memory_bytes(settings.gpu_layers) // 2
+            settings = replace(settings, kv_bytes_max=max(half, one))
+        try:
+            sessions = Sessions(homes, home, settings)
+        except BaseException:
+            homes.release(home)
+            homes.close()
+            raise
+        self._homes, self._loads, self._sessions = homes, HomeLoads(homes), sessions
 
         def free() -> None:
             sessions.free()
@@ -158,9 +166,8 @@ class Engine:
     ) -> int:
         n = len(lines) if count is None else count
         sessions = self._open_sessions()
-        homes = self._homes
-        assert homes is not None  # as the sessions are
-        home = await self._acquired(homes, spec.model)
+        homes = self._open_homes()
+        home = await self._open_loads().acquire(spec.model)
         return await self._do(
             session_id,
             lambda: open_steps(sessions, home, session_id, spec, frozen, lines, n, plain),
@@ -169,22 +176,6 @@ class Engine:
             # Not in a `finally` here: the job runs on though its caller is cancelled.
             at_end=lambda: homes.release(home),
         )
-
-    async def _acquired(self, homes: Homes, model: str) -> Home:
-        """The home of a model, to be released. A caller that is cancelled meanwhile does not
-        stop the loading, and has nothing to release."""
-
-        def release(loaded: asyncio.Future[Home]) -> None:
-            if not loaded.cancelled() and loaded.exception() is None:
-                homes.release(loaded.result())
-
-        loop = asyncio.get_running_loop()
-        loading = loop.run_in_executor(self._loading, homes.acquire, model)
-        try:
-            return await asyncio.shield(loading)
-        except asyncio.CancelledError:
-            loading.add_done_callback(release)
-            raise
 
     async def __aenter__(self) -> Engine:
         await asyncio.to_thread(self.start)
@@ -268,7 +259,7 @@ class Engine:
         """How many tokens `chat` would read; nothing is decoded. Raises RequestError, and
         what a `model` by name raises."""
         homes = self._open_homes()
-        home = await self._acquired(homes, model)
+        home = await self._open_loads().acquire(model)
         try:
             return await asyncio.to_thread(_prompt_length, home.model, asked)
         finally:
@@ -463,6 +454,11 @@ class Engine:
         if self._homes is None:
             raise Unavailable("the engine is not running")
         return self._homes
+
+    def _open_loads(self) -> HomeLoads:
+        if self._loads is None:
+            raise Unavailable("the engine is not running")
+        return self._loads
 
     def _open_sessions(self) -> Sessions:
         if self._sessions is None:

@@ -6,6 +6,7 @@ it has tokenised. Loading takes seconds and happens in the caller's thread.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ class Homes:
         self._locate: Final = locate
         self._settings: Final[dict[str, EngineSettings]] = {DEFAULT: settings}
         self._homes: Final[dict[str, Home]] = {}
+        self._names: Final[dict[str, str]] = {}
+        self._lock: Final = threading.Lock()
         self._closed = False
         self._pool: Final[ModelPool[Model | EmbeddingModel]] = ModelPool(
             self._load, bytes_max, idle_unload_s
@@ -76,11 +79,17 @@ class Homes:
         name, settings = self._found(reference)
         self._settings[name] = settings
         model = self._pool.acquire(name, settings.model_path)
-        assert isinstance(model, Model)
-        home = self._homes.get(name)
-        if home is None or home.model is not model:
-            home = self._homes[name] = Home(name, model, settings, Questions(model))
-        return home
+        with self._lock:
+            self._names[reference] = name
+        return self._home(name, model)
+
+    def acquire_loaded(self, reference: str = DEFAULT) -> Home | None:
+        """The home of a model that was acquired by this reference before and is loaded still,
+        as `acquire` gives it; else None. Waits for nothing. Raises Unavailable."""
+        self._expect_open()
+        name = self._names.get(reference)
+        model = self._pool.acquire_loaded(name) if name is not None else None
+        return self._home(name, model) if name is not None and model is not None else None
 
     @contextmanager
     def embedding(
@@ -130,6 +139,10 @@ class Homes:
         """Counts a KV cache before it is made. Raises ModelUnavailable."""
         self._pool.charge(home.name, n_bytes)
 
+    def missing(self, n_bytes: int) -> int:
+        """Bytes that must be given back before `charge` takes so many; 0 where it does."""
+        return self._pool.missing(n_bytes)
+
     def discharge(self, home: Home, n_bytes: int) -> None:
         """Gives back what was charged."""
         self._pool.discharge(home.name, n_bytes)
@@ -137,7 +150,12 @@ class Homes:
     def unload_idle(self) -> None:
         """Unloads what nobody used for long enough."""
         for name in self._pool.unload_idle(time.monotonic()):
-            self._homes.pop(name, None)
+            with self._lock:
+                home = self._homes.get(name)
+                if home is not None and home.model.handle is None:  # it is not loaded anew
+                    del self._homes[name]
+                for reference in [one for one, found in self._names.items() if found == name]:
+                    del self._names[reference]
 
     def residents(self) -> list[Resident]:
         """What is loaded now."""
@@ -153,9 +171,21 @@ class Homes:
         self._homes.clear()
         self._pool.close()
 
-    def _found(self, reference: str) -> tuple[str, EngineSettings]:
+    def _expect_open(self) -> None:
         if self._closed:
             raise Unavailable("the engine has stopped")
+
+    def _home(self, name: str, model: Model | EmbeddingModel) -> Home:
+        assert isinstance(model, Model)
+        with self._lock:  # contexts go by the home: a model has one, whoever comes first
+            home = self._homes.get(name)
+            if home is None or home.model is not model:
+                settings = self._settings[name]
+                home = self._homes[name] = Home(name, model, settings, Questions(model))
+            return home
+
+    def _found(self, reference: str) -> tuple[str, EngineSettings]:
+        self._expect_open()
         return (DEFAULT, self._default) if reference == DEFAULT else self._locate(reference)
 
     def _load(self, name: str, path: Path) -> Model | EmbeddingModel:

@@ -74,18 +74,19 @@ class ModelPool(Generic[M]):
         Raises what loading raises, and ModelUnavailable where the budget has no room
         even without the idle models.
         """
-        with self._changed:
-            while True:
-                entry = self._entries.get(name)
-                if entry is None:
+        weights: int | None = None
+        while True:
+            with self._changed:
+                while (entry := self._entries.get(name)) is not None:
+                    if entry.model is not None:
+                        entry.users += 1
+                        return entry.model
+                    self._changed.wait()
+                if weights is not None:
+                    self._make_room(weights, f"model {name}")
+                    entry = self._entries[name] = _Entry(weights)
                     break
-                if entry.model is not None:
-                    entry.users += 1
-                    return entry.model
-                self._changed.wait()
-            weights = model_bytes(path)
-            self._make_room(weights, f"model {name}")
-            entry = self._entries[name] = _Entry(weights)
+            weights = model_bytes(path)  # it reads the file, which no other model waits for
         try:
             model = self._load(name, path)
         except BaseException:
@@ -98,6 +99,15 @@ class ModelPool(Generic[M]):
             entry.users = 1
             self._changed.notify_all()
         return model
+
+    def acquire_loaded(self, name: str) -> M | None:
+        """The model where it is loaded, as `acquire` gives it; else None. Loads nothing."""
+        with self._changed:
+            entry = self._entries.get(name)
+            if entry is None or entry.model is None:
+                return None
+            entry.users += 1
+            return entry.model
 
     def release(self, name: str, now_s: float) -> None:
         """One user fewer. No context of the model may be left with the last one."""
@@ -118,6 +128,11 @@ class ModelPool(Generic[M]):
             assert self._entries[name].users > 0, name
             self._make_room(n_bytes, f"a KV cache of model {name}")
             self._entries[name].charged += n_bytes
+
+    def missing(self, n_bytes: int) -> int:
+        """Bytes that users must give back before so many more may be charged; 0 for none."""
+        with self._changed:
+            return max(0, self._in_use() + n_bytes - self._bytes_max) if self._bytes_max else 0
 
     def discharge(self, name: str, n_bytes: int) -> None:
         """Gives back what was charged, after it was freed."""
@@ -160,17 +175,20 @@ class ModelPool(Generic[M]):
             (name for name, entry in self._entries.items() if entry.is_idle),
             key=lambda name: self._entries[name].idle_since_s,
         )
-        held = sum(self._entries[name].weights for name in idle)
-        used = self._used()
-        if used - held + n_bytes > self._bytes_max:
+        in_use = self._in_use()
+        if in_use + n_bytes > self._bytes_max:
             raise ModelUnavailable(
                 f"{what} needs {n_bytes >> 20} MiB; of models.bytes_max ({self._bytes_max >> 20} "
-                f"MiB) {(used - held) >> 20} are in use by models with sessions"
+                f"MiB) {in_use >> 20} are in use by models with sessions"
             )
         for name in idle:
             if self._used() + n_bytes <= self._bytes_max:
                 return
             self._unload(name)
+
+    def _in_use(self) -> int:
+        """What is used with every idle model gone."""
+        return sum(one.weights + one.charged for one in self._entries.values() if not one.is_idle)
 
     def _used(self) -> int:
         return sum(entry.weights + entry.charged for entry in self._entries.values())

@@ -1,21 +1,20 @@
 """The open sessions, and which of them are resident: admission and eviction.
 
 Bounds: `sessions_max` open sessions, `seats_max` seats, `kv_bytes_max` bytes of KV cache.
-Where a seat is wanted and none may be made, an idle session (no job waits or runs), the
-least lately used one, is saved as a snapshot and gives up its seats; it comes back when
-it is asked. Where none is idle: Overloaded.
+Where a seat is wanted and none may be made, idle sessions (no job waits or runs), the least
+lately used ones and no more than that takes, are saved as snapshots and give up their seats;
+they come back when they are asked. Nobody is evicted where that makes no seat: then Overloaded
+once others were in use for too long, ModelUnavailable where it is not they who are in the way.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flashfeed.models.errors import (
-    EngineError,
     EngineFull,
     ModelUnavailable,
     Overloaded,
@@ -26,8 +25,11 @@ from flashfeed.models.errors import (
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.window import junior_start
 
+from .groups import Groups
 from .homes import Home, Homes
-from .seats import Group, PrefixKey, Seat
+from .prefix_states import PrefixStates
+from .seat_queue import SeatQueue, Turn
+from .seats import Group, Kind, Seat
 from .sessions import Session
 from .settings import EngineSettings
 from .snapshots import Snapshots
@@ -35,7 +37,6 @@ from .stats import EngineStats
 from .steps import Steps
 from .trace import Trace
 
-_log: Final = logging.getLogger(__name__)
 _PREFIX_BYTES_MAX: Final = 256 << 20
 _SEAT_WAIT_S: Final = 10.0
 _LOOK_S: Final = 1.0
@@ -54,16 +55,17 @@ class Sessions:
         self.prefixes: Final = PrefixStates(_PREFIX_BYTES_MAX)
         self.settings: Final = settings
         self.snapshots: Final = Snapshots(settings)
-        self._trace: Final = Trace(settings.trace) if settings.trace else None
+        trace = Trace(settings.trace) if settings.trace else None
+        self._groups: Final = Groups(homes, settings.kv_bytes_max, trace)
         self._open: dict[str, Session] = {}
-        self._groups: list[Group] = []
         self._n_jobs: dict[str, int] = {}
-        self._queue: deque[str] = deque()
+        self._queue: Final = SeatQueue()
         self._looked = 0.0
         self._clock = 0
         self.evictions = 0
         self.rebuilt = 0
         self.rebuilding: set[str] = set()
+        self._groups.expect_possible(Kind(default, settings.context_tokens))
 
     def __getitem__(self, session_id: str) -> Session:
         try:
@@ -97,6 +99,7 @@ class Sessions:
                 f"(what the model was trained on), got {size}"
             )
         session = Session(session_id, spec, home, size, plain)
+        self._groups.expect_possible(session.kind)
         self._homes.keep(home)
         self._open[session_id] = session
         self.touch(session)
@@ -110,8 +113,9 @@ class Sessions:
         session.closed = True
         session.free()
         if session.home is not self.home and not any(one.home is session.home for one in self):
-            for group in [group for group in self._groups if group.home is session.home]:
-                self._free_group(group)
+            for group in self._groups:
+                if group.home is session.home:
+                    self._groups.free(group)
         self._homes.release(session.home)
 
     def tenant(self, session_id: str) -> str:
@@ -126,6 +130,7 @@ class Sessions:
     def went(self, session_id: str) -> None:
         """A job of the session ended."""
         self._n_jobs[session_id] -= 1
+        self._queue.changed()
         if not self._n_jobs[session_id]:
             del self._n_jobs[session_id]
 
@@ -171,44 +176,54 @@ class Sessions:
             self.snapshots.save(session)
             self.remove(session)
         self.snapshots.stop()
-        for group in list(self._groups):
-            self._free_group(group)
+        for group in self._groups:
+            self._groups.free(group)
 
     # -- seats ----------------------------------------------------------------------
 
     def seat_steps(self, session: Session) -> Steps[Seat]:
-        """A seat for the session, in the order in which they were asked for. Raises
-        Overloaded where none can be made free for `_SEAT_WAIT_S`."""
-        deadline = time.monotonic() + _SEAT_WAIT_S
-        self._queue.append(session.id)
+        """A seat for the session, in turn with others who wait for one (seat_queue.py).
+
+        Raises Overloaded where none becomes free for `_SEAT_WAIT_S`, ModelUnavailable where
+        no memory can be had for it.
+        """
+        waiting = self._queue.join(session.kind, time.monotonic())
         try:
             while True:
-                if self._queue[0] == session.id:
-                    seat = self._free_seat(session)
-                    if seat is not None:
-                        return seat
-                    if self._evict_one(session):
-                        continue
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                turn = self._queue.turn(waiting, now)
+                seat = self._seat(session, turn) if turn is not None else None
+                if seat is not None:
+                    return seat
+                if now > waiting.since + _SEAT_WAIT_S:
                     raise Overloaded(
                         f"all {self.n_seats} resident sequences are in use; try again soon"
                     )
                 yield None
         finally:
-            self._queue.remove(session.id)
+            self._queue.leave(waiting)
 
     def has_seat(self) -> bool:
         """Whether a seat may be had that costs no session its own."""
-        return self.n_seats + len(self._queue) < self.settings.seats and not self._queue
+        return self.n_seats < self.settings.seats and not self._queue
 
     def try_seat(self, session: Session) -> Seat | None:
-        """A seat that costs no other session its own, or None: what is nice to have."""
-        return self._free_seat(session)
+        """A seat that costs no other session its own, and that nobody waits for, or None:
+        what is nice to have."""
+        if self._queue or self.n_seats >= self.settings.seats:
+            return None
+        group = self._groups.with_seat(session.kind)
+        try:
+            if group is None and self._evictions_for(session, ()) is not None:
+                group = self._groups.make(session.kind)
+        except ModelUnavailable:
+            return None
+        return _seat_in(group, session) if group is not None else None
 
     @property
     def n_seats(self) -> int:
         """Seats that are held."""
-        return sum(group.n_seats - group.n_free for group in self._groups)
+        return self._groups.n_seats
 
     def evict(self, session: Session) -> None:
         """Saves the session and takes its seats."""
@@ -230,74 +245,66 @@ class Sessions:
         due = (one for one in self if self.idle(one) and self.snapshots.due(one, now))
         return next(due, None)
 
-    def _evict_one(self, wanted_by: Session) -> bool:
-        idle = [one for one in self if one is not wanted_by and self.idle(one)]
-        if not idle:
-            return False
-        self.evict(min(idle, key=lambda one: one.used))
-        return True
-
-    def _free_seat(self, session: Session) -> Seat | None:
-        if self.n_seats >= self.settings.seats:
+    def _seat(self, session: Session, turn: Turn) -> Seat | None:
+        group = self._groups.with_seat(session.kind)
+        if group is not None and self.n_seats + turn.leaves < self.settings.seats:
+            return _seat_in(group, session)
+        if not turn.any_seat:
             return None
         try:
-            group = self._group(session.home, session.context_tokens)
-        except (ModelUnavailable, EngineError) as error:
-            where = {"session": session.id}
-            _log.warning("no context for session %s: %s", session.id, error, extra=where)
+            group = self._make_way(session)
+        except ModelUnavailable:
+            # Where it was for memory, what was missing counts from now on: again, with that.
+            group = self._make_way(session)
+        return _seat_in(group, session) if group is not None else None
+
+    def _make_way(self, session: Session) -> Group | None:
+        """A group with a seat for the session, idle ones evicted for it; None where others
+        must become idle first. Raises ModelUnavailable."""
+        idle = (one for one in self if one is not session and self.idle(one))
+        evictions = self._evictions_for(session, sorted(idle, key=lambda one: one.used))
+        if evictions is None:
+            self._groups.expect_room(session.kind)
             return None
-        if group is None:
+        for one in evictions:
+            self.evict(one)
+        return self._groups.with_seat(session.kind) or self._groups.make(session.kind)
+
+    def _evictions_for(self, session: Session, idle: Sequence[Session]) -> list[Session] | None:
+        """Which of the idle ones must go so that there is a seat for the session, the first
+        ones where any would do; None where all of them are not enough."""
+        kind, n_seats = session.kind, self.n_seats
+        missing = self._groups.missing(kind)
+        given: Counter[Group] = Counter()
+
+        def is_enough() -> bool:
+            if n_seats - given.total() >= self.settings.seats:
+                return False
+            emptied = 0
+            for group in self._groups:
+                n_free = group.n_free + given[group]
+                if n_free and group.kind == kind:
+                    return True
+                emptied += group.n_bytes * (n_free == group.n_seats)
+            return emptied >= missing
+
+        given.update(seat.group for one in idle for seat in one.seats)
+        if not is_enough():
             return None
-        group.drop_unused_prefixes(but=session.key)
-        return group.open_seat()
-
-    def _group(self, home: Home, context_tokens: int) -> Group | None:
-        for group in self._groups:
-            if group.home is home and group.context_tokens == context_tokens and group.n_free:
-                return group
-        # Idle contexts of other kinds make way: memory is bounded by the seats allowed.
-        for idle in [group for group in self._groups if group.n_free == group.n_seats]:
-            self._free_group(idle)
-        more = home.context_bytes(context_tokens * home.settings.sessions_per_context)
-        used = sum(group.n_bytes for group in self._groups)
-        if self._groups and used + more > self.settings.kv_bytes_max:
-            return None
-        self._homes.charge(home, more)
-        try:
-            group = Group(home, context_tokens, self._trace)
-        except BaseException:
-            self._homes.discharge(home, more)
-            raise
-        self._groups.append(group)
-        return group
-
-    def _free_group(self, group: Group) -> None:
-        self._groups.remove(group)
-        group.context.free()
-        self._homes.discharge(group.home, group.n_bytes)
+        given.clear()
+        going: list[Session] = []
+        while not is_enough():
+            going.append(idle[len(going)])
+            given.update(seat.group for seat in going[-1].seats)
+        for one in going[-2::-1]:  # without the last one it was not enough
+            given.subtract(seat.group for seat in one.seats)
+            if is_enough():
+                going.remove(one)
+            else:
+                given.update(seat.group for seat in one.seats)
+        return going
 
 
-class PrefixStates:
-    """The KV of frozen prefixes as bytes, to be copied into other contexts; the least
-    lately used are forgotten above `bytes_max`."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max: Final = bytes_max
-        self._states: OrderedDict[PrefixKey, memoryview] = OrderedDict()
-
-    def get(self, key: PrefixKey) -> memoryview | None:
-        """The bytes of a prefix that was decoded before."""
-        state = self._states.get(key)
-        if state is not None:
-            self._states.move_to_end(key)
-        return state
-
-    def forget(self, key: PrefixKey) -> None:
-        """Drops a prefix that llama.cpp does not take back."""
-        self._states.pop(key, None)
-
-    def keep(self, key: PrefixKey, state: memoryview) -> None:
-        """Remembers a prefix."""
-        self._states[key] = state
-        while sum(map(len, self._states.values())) > self._bytes_max and len(self._states) > 1:
-            self._states.popitem(last=False)
+def _seat_in(group: Group, session: Session) -> Seat:
+    group.drop_unused_prefixes(but=session.key)
+    return group.open_seat()

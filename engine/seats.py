@@ -1,5 +1,6 @@
 """Seats in llama_contexts, and what they share.
 
+kind     what groups are alike in: their seats serve the same sessions
 group    one llama_context with `sessions_per_context` seats; deals out its sequence ids
 prefix   a sequence with a frozen prefix, which the seats of one tenant in a group share
 seat     a resident sequence: a prefix, and a session's items from `start` to `end`
@@ -35,23 +36,46 @@ class PrefixKey(NamedTuple):
     tokens: tuple[int, ...]
 
 
-class Group:
-    """A context, its seats and its free sequence ids."""
+@dataclass(frozen=True)
+class Kind:
+    """What a group is of: a model, and the cells that each of its seats may hold."""
 
-    def __init__(self, home: Home, context_tokens: int, trace: Trace | None) -> None:
-        settings = home.settings
-        self.home = home
-        self.context_tokens = context_tokens
-        self.n_seats = self.n_free = settings.sessions_per_context
-        self.context = Context(home.model, settings, context_tokens * self.n_seats, trace)
-        self.n_forks, self._n_branches = settings.forks, settings.generations_max
-        self._ids = list(range(settings.sequences))
-        self.prefixes: dict[PrefixKey, Prefix] = {}
+    home: Home
+    context_tokens: int
+
+    @property
+    def cells(self) -> int:
+        """Cells of such a context."""
+        return self.context_tokens * self.home.settings.sessions_per_context
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that it was counted with."""
-        return self.home.context_bytes(self.context_tokens * self.n_seats)
+        """Bytes that such a context is counted with."""
+        return self.home.context_bytes(self.cells)
+
+    @property
+    def needs(self) -> str:
+        """How much it takes, and what makes it smaller, for whoever has no room for it."""
+        return (
+            f"a context of model {self.home.model.name!r} for {self.cells} tokens needs "
+            f"{self.n_bytes / (1 << 20):.1f} MiB (less with fewer context tokens, a smaller "
+            "engine.sessions_per_context, or kv_type 'q8_0')"
+        )
+
+
+class Group:
+    """A context, its seats and its free sequence ids; `n_bytes` that it was counted with."""
+
+    def __init__(self, kind: Kind, trace: Trace | None) -> None:
+        settings = kind.home.settings
+        self.kind, self.n_bytes = kind, kind.n_bytes
+        self.home = kind.home
+        self.context_tokens = kind.context_tokens
+        self.n_seats = self.n_free = settings.sessions_per_context
+        self.context = Context(kind.home.model, settings, kind.cells, trace)
+        self.n_forks, self._n_branches = settings.forks, settings.generations_max
+        self._ids = list(range(settings.sequences))
+        self.prefixes: dict[PrefixKey, Prefix] = {}
 
     def take(self, n: int) -> tuple[int, ...]:
         """`n` unused sequence ids; there are enough for what every seat may hold."""

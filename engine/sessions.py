@@ -19,7 +19,7 @@ from flashfeed.models.window import window_start
 
 from .homes import Home
 from .model import Model
-from .seats import PrefixKey, Seat
+from .seats import Kind, PrefixKey, Seat
 
 
 @dataclass(eq=False)
@@ -80,6 +80,11 @@ class Session:
             self.spec.tenant,
             tokens,
         )
+
+    @property
+    def kind(self) -> Kind:
+        """What groups its seats may be in."""
+        return Kind(self.home, self.context_tokens)
 
     @property
     def model(self) -> Model:

@@ -36,9 +36,9 @@ class EngineSettings:
 
     Bounds: `sessions_max` sessions are open, of which as many are resident as `seats_max`
     seats allow (one a session, two under an exact window; 0: as many as the sessions
-    need) and `kv_bytes_max` bytes of KV
-    cache (0: half of the memory that is free at the start); the others are evicted and
-    come back when they are asked. `chats_max` chats without a session run at a time, each
+    need) and `kv_bytes_max` bytes of KV cache (0: half of the memory that is free at the
+    start, and one context at least); the others are evicted and come back when they are
+    asked. `chats_max` chats without a session run at a time, each
     in a seat. `sessions_per_context` seats share a llama_context.
     `forks_max` (0: as many as fit, at most 64) and `generations_max` count the sequences
     that the questions and the generations of one seat may hold at a time.

@@ -179,7 +179,7 @@ class EngineConfig(_Table, frozen=True, kw_only=True):
     `model` is the name of a `[model.NAME]` table or what its `source` can be. Where a
     setting of speed is 0 or "auto", `flashfeed tune`'s choice for this model and machine
     is taken, and a default where it never ran. `kv_bytes_max` 0 is half of the memory
-    that is free at the start. `answer_deadline_ms`: agents/step_size.py.
+    that is free at the start, and one context at least. `answer_deadline_ms`: agents/step_size.py.
     """
 
     model: NonEmpty = "packaged"

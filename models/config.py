@@ -161,8 +161,8 @@ class ControlConfig(_Table, frozen=True, kw_only=True):
 
 class LearningConfig(_Table, frozen=True, kw_only=True):
     """Questions that learn (`learn = true`). `enabled` none: where a template has one. With
-    `hidden_states` heads read the model's hidden states, which costs each pass a few percent;
-    without, they calibrate its probabilities alone. `heads_max` bounds the group's heads."""
+    `hidden_states` heads read the model's hidden states (engine/hidden.py); without, they
+    calibrate its probabilities alone. `heads_max` bounds the group's heads."""
 
     enabled: bool | None = None
     hidden_states: bool = True

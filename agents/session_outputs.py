@@ -68,9 +68,11 @@ def step_outputs(
     answers: list[FlashReady] = []
     events: list[SessionEvent] = []
     if step.deletes:
-        changelog = tombstones(topics.changelog, partition, head)
+        # The grave first: without transactions a crash may come between, and a session that is
+        # half erased and has none would be made anew by what is read again.
         if step.grave is not None:
             changelog.append(grave_write(topics.changelog, partition, step.grave))
+        changelog += tombstones(topics.changelog, partition, head)
         refused += [_answer_tombstone(topics, head, query.id) for query in head.spec.flash]
         if state is not None:
             gone = state.pending.slots()

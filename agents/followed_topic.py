@@ -46,9 +46,9 @@ class FollowedTopic:
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Read everything that is there now, and go on reading. Raises Unavailable where
-        the broker stays silent."""
+    async def start(self, most_s: float = SILENCE_MAX_S) -> None:
+        """Read everything that is there now, and go on reading. Raises Unavailable where it takes
+        longer than `most_s`; what comes is read all the same, until `stop`."""
         self._consumer = AIOKafkaConsumer(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -60,7 +60,7 @@ class FollowedTopic:
         self._consumer.assign([self._place])
         await self._consumer.seek_to_beginning(self._place)
         self._task = asyncio.create_task(self._follow(), name=f"follow {self._topic}")
-        await self.sync()
+        await self._written([barrier_write(self._topic, 0)], most_s)
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -83,15 +83,13 @@ class FollowedTopic:
         """Read everything that was written before now."""
         await self._written([barrier_write(self._topic, 0)])
 
-    async def _written(self, writes: list[Write]) -> None:
+    async def _written(self, writes: list[Write], most_s: float = SILENCE_MAX_S) -> None:
         last = (await self._writer.write(writes))[-1].offset
         try:
-            async with asyncio.timeout(SILENCE_MAX_S), self._moved:
+            async with asyncio.timeout(most_s), self._moved:
                 await self._moved.wait_for(lambda: self._position > last)
         except TimeoutError:
-            raise Unavailable(
-                f"{self._topic}: not read back within {SILENCE_MAX_S:.0f} s"
-            ) from None
+            raise Unavailable(f"{self._topic}: not read back within {most_s:.0f} s") from None
 
     async def _follow(self) -> None:
         assert self._consumer is not None

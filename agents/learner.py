@@ -125,6 +125,10 @@ class Learner:
                 async with partition.turn:  # what is under way is finished, or fenced
                     await self._steps.close(partition.number)
                 partition.ready.set()
+            # All of them first: a transaction that was left open in one hides what lies behind it
+            # in the heads of the others.
+            for partition in [one for one in fresh if not one.gone]:
+                await self._steps.open(partition.number)  # nobody else writes from here on
             for partition in fresh:
                 if not partition.gone:
                     await self._recover(partition)
@@ -135,7 +139,6 @@ class Learner:
 
     async def _recover(self, partition: _Partition) -> None:
         number = partition.number
-        await self._steps.open(number)  # nobody else writes from here on
         await self._followed.sync()
         found, corrupt = read_reservoirs(await self._read_reservoirs(number))
         for what in corrupt:

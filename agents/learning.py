@@ -6,10 +6,12 @@ flashfeed.examples ─► Learner ─► flashfeed.heads ─► LearnedHeads ─
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from flashfeed.models.config import Config
+from flashfeed.models.errors import Unavailable
 
 from .followed_topic import FollowedTopic
 from .kafka_writer import KafkaWriter
@@ -17,6 +19,10 @@ from .learned_heads import LearnedHeads
 from .learner import Learner
 from .metrics import Metrics
 from .outcomes import OutcomeAgent
+
+log = logging.getLogger(__name__)
+
+HEADS_MAX_S = 5.0
 
 Guarded = Callable[..., Awaitable[bool]]
 
@@ -43,8 +49,13 @@ class Learning:
         metrics.learning.heads = self._learner.scores
 
     async def start(self) -> None:
-        """Read the heads that are there, and go on reading. Raises Unavailable."""
-        await self._followed.start()
+        """Read the heads that are there, and go on reading. A learner that was killed may have left
+        a transaction open, and what lies behind it cannot be read until its partition has an
+        owner again, this worker perhaps: nobody waits for that."""
+        try:
+            await self._followed.start(HEADS_MAX_S)
+        except Unavailable as error:
+            log.warning("the newest heads are not read yet, and answer later: %s", error)
 
     async def stop(self) -> None:
         """Let go of what is learnt here, and stop reading."""

@@ -167,7 +167,8 @@ class BatchConsumer(driver.Consumer):
             partition = self._partition(tp)
             batch = Batch(tp.topic, tp.partition, partition.epoch, records)
             partition.fetched(batch.first, batch.last, *times_of(records))
-            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            if (end := self.highwater(tp)) is not None:
+                self.app.monitor.track_tp_end_offset(tp, end)
             yield tp, self._batch_message(tp, batch)
         await self._seek_back(left)
 
@@ -271,6 +272,13 @@ class BatchConsumer(driver.Consumer):
         return set(self._thread._ensure_consumer().subscription())
 
     # -- standing still (stall_watch.py) ----------------------------------------
+
+    def highwater(self, tp: TP) -> int | None:
+        """The partition's end as far as fetches told; None where they told nothing, or a rebalance
+        is taking it away in the client's thread (aiokafka fails an assertion then, which would end
+        the fetcher, and nothing would be read any more)."""
+        state = self._client_state(tp)
+        return state.highwater if state is not None else None
 
     def position_now(self, tp: TP) -> int | None:
         """The offset that is fetched next, as the client has it now; None where it has none.

@@ -62,6 +62,7 @@ class Broker:
         self.fetch_max = 1
         self.commits: list[dict[TP, int]] = []
         self._subscription = self
+        self.subscription = None  # of what aiokafka knows of ends
 
     def append(self, tp: TP, session: bytes, hole: int) -> None:
         offset = self.ends[tp] + hole
@@ -77,9 +78,6 @@ class Broker:
 
     def assignment(self) -> set[TP]:
         return set(self.assigned)
-
-    def highwater(self, tp: TP) -> int:
-        return self.ends[tp]
 
     async def getmany(self, active: Iterable[TP], timeout: float) -> Mapping[Any, list[Raw]]:
         found = {}

@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -311,3 +313,37 @@ def test_scores_are_on_their_topic(plant: Plant) -> None:
     assert scores["labels"] == by_name["hot"]["head_version"] > 20
     assert 0 <= scores["brier"] <= 1
     assert scrape(plant.port, 'flashfeed_score_brier{query="hot"') == scores["brier"]
+
+
+LEFT_OPEN = """
+import asyncio, os, sys
+from aiokafka import AIOKafkaProducer
+
+async def main():
+    producer = AIOKafkaProducer(bootstrap_servers=sys.argv[1], transactional_id=sys.argv[2])
+    await producer.start()
+    await producer.begin_transaction()
+    await producer.send_and_wait("flashfeed.heads", None, key=b"left open", partition=0)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_transaction_that_a_killed_learner_left_open_keeps_no_worker_away(plant: Plant) -> None:
+    if "one transaction a step" not in plant.log.read_text():
+        pytest.skip("no transactions on this broker")
+    version = plant.version()
+    plant.kill()
+    # Of the last partition: the others' heads wait for it too.
+    command = [sys.executable, "-c", LEFT_OPEN, plant.brokers, "flashfeed-learner-1"]
+    subprocess.run(command, check=True, timeout=30)
+    plant.start()
+    numbers = random.Random(8)
+    for _ in range(3):
+        plant.reading(numbers)
+    plant.until(lambda: plant.version() > version)
+    last = [one for one in plant.answered() if one["name"] == "hot"][-1]
+    assert last["answered_by"]["head"] == "mixed"
+    assert "the newest heads are not read yet" in plant.log.read_text()
+    assert plant.process.poll() is None

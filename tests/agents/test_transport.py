@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from faust.types import TP
 
 from flashfeed.agents.transport import IN_FLIGHT_MAX
 
-from batch_app import RECORDS, committed, fill, records_of, run_app
+from batch_app import RECORDS, committed, fill, make_app, records_of, run_app, until
 
 pytestmark = pytest.mark.broker
 
@@ -44,3 +46,25 @@ async def test_a_stuck_partition_is_bounded_and_holds_back_no_other(broker: str)
     stuck = [batch for batch in got if batch.partition == 1]
     assert 0 < len(stuck) <= IN_FLIGHT_MAX
     assert len(records_of(got, 1)) <= 5 * IN_FLIGHT_MAX
+
+
+async def test_the_end_of_a_partition_that_is_taken_away_is_not_known(broker: str) -> None:
+    """In the client's thread a rebalance may take it at any moment; aiokafka would fail."""
+    topic = group = f"taken-{time.time_ns()}"
+    await fill(broker, topic)
+    app = make_app(broker, group)
+    ends: list[int | None] = []
+
+    async def read(batches: Any) -> None:
+        async for event in batches.noack().events():
+            place = TP(topic, event.value.partition)
+            ends.extend((app.consumer.highwater(place), app.consumer.highwater(TP(topic, 7))))
+            event.ack()
+
+    app.agent(app.topic(topic))(read)
+    await app.start()
+    try:
+        await until(lambda: ends)
+    finally:
+        await app.stop()
+    assert ends[:2] == [RECORDS, None]

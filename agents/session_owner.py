@@ -251,7 +251,9 @@ class SessionOwner:
         no model, but for who deletes it."""
         if self._not_open is None or await self._open():
             return True
-        if any(isinstance(one.message, Delete) for one in self._waiting):
+        # An end for idleness is none where records came before it, and those wait.
+        ends = [one.message for one in self._waiting if isinstance(one.message, Delete)]
+        if any(one.idle_since is None or one is self._waiting[0].message for one in ends):
             return True
         await asyncio.sleep(self._open_again_s)
         self._open_again_s = min(2 * self._open_again_s, OPEN_AGAIN_MAX_S)

@@ -341,6 +341,7 @@ def failed_step(step: Step, before: SessionState | None, error: FlashfeedError) 
         base,
         spec=step.head.spec if before is None else base.spec,
         records_offset=step.messages[-1].offset,
+        asked=step.head.asked,
         failed=f"{error.code}: {error}" if has_hole else base.failed,
     )
     for message in messages:

@@ -9,14 +9,15 @@ import pytest
 from flashfeed.agents.changelog import SlotsRead
 from flashfeed.agents.graves import ERASED_MAX, KEEP_S, Graves, grave_erasures
 from flashfeed.agents.owned_partition import Partition
+from flashfeed.agents.session_plan import failed_step, plan_step
 from flashfeed.agents.session_step import Waiting
 from flashfeed.agents.transport import Batch
-from flashfeed.models.errors import RequestError
+from flashfeed.models.errors import ContextFull, RequestError
 from flashfeed.models.messages import Append, Asked, Create, Delete, Message
 from flashfeed.models.state import Grave, grave_key
 
 from session_bench import Bench
-from session_steps import SPEC, apply, lines, reading, spec_of
+from session_steps import SPEC, apply, lines, reading, spec_of, templates
 
 CONTROL = "flashfeed.control"
 
@@ -83,6 +84,15 @@ async def test_a_life_that_control_writes_again_is_not_lived_again() -> None:
     await bench.apply(*(Waiting(at, one) for at, one in enumerate(life, start=3)))
     assert bench.owner.state is None
     assert len(bench.steps.events) == sent
+
+
+def test_what_the_engine_refused_is_not_done_when_control_writes_it_again() -> None:
+    state, _ = apply(None, Waiting(0, Create(spec=SPEC)))
+    append = asked(Append, 4, text="too long")
+    step = plan_step("s", state, [Waiting(1, append)], templates)
+    failed = failed_step(step, state, ContextFull("full"))
+    assert failed.head.asked == {f"{CONTROL}/0": 4} and not failed.head.failed
+    assert isinstance(failed.outcomes[1], ContextFull)
 
 
 def test_more_than_is_remembered_by_key_is_written_again_and_done_once() -> None:

@@ -259,6 +259,21 @@ async def test_a_session_that_can_never_be_opened_can_be_deleted(
     assert bench.outcomes[3] is None and bench.owner.state is None
 
 
+async def test_an_end_for_idleness_does_not_cost_the_records_that_wait_for_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_owner, "OPEN_AGAIN_S", 0.01)
+    bench = Bench(spec_of("exact", 3))
+    await bench.apply(*readings(3))
+    bench.engine.open_errors += [EngineFull("not now")] * 3
+    await bench.come_back()
+    bench.owner.put(reading(3, 7, at=3))
+    await bench.apply(Waiting(4, Delete(idle_since=2)))
+    assert bench.owner.state is not None and bench.owner.state.head.failed == ""
+    assert values(bench.owner.state)[-1] == 7
+    assert not bench.steps.letters
+
+
 async def test_a_session_at_rest_has_no_task_and_goes_on_when_something_comes() -> None:
     def tasks() -> list[asyncio.Task[Any]]:
         return [one for one in asyncio.all_tasks() if one.get_name() == "session s"]

@@ -225,8 +225,10 @@ class _Run:
         return exit_code(done) if run.compared.same else AS_LIVE_DIFFERS
 
     def _judge(self, config: Config) -> Judge | None:
-        self._scores = wants_score(config)
-        return Judge(config) if self._scores else None
+        if not wants_score(config):
+            return None
+        self._scores = True
+        return Judge(config)
 
     async def _outputs(
         self,

@@ -18,6 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from brokers import KINDS, broker_of
+from glucose_feed import glucose_feed
 
 from flashfeed.cli.embedded_broker import embedded_broker, free_port
 from flashfeed.cli.main import main
@@ -333,27 +334,6 @@ port = {port}
 context_tokens = 1024
 sessions_max = 8
 threads = 1
-
-[feeds.cgm]
-topics = ["cgm"]
-template = "sensor"
-model = "iot"
-session = "cgm"
-key = "n"
-map = {{ sid = "n", val = "v", hi = "h" }}
-time = "t:s"
-
-[templates.sensor]
-type = "iot"
-window = {{ items = 6 }}
-[[templates.sensor.flash]]
-name = "high"
-query = "Does the last line say high?"
-choices = ["yes", "no"]
-learn = true
-[templates.sensor.outcomes.high]
-after = "0 records"
-label = "yes if value > 140 else no"
 """
 LEARNT, READINGS_MAX = 12, 120
 
@@ -394,7 +374,7 @@ def test_what_a_learnt_head_answered_is_made_again_as_the_model_said_it(
     port = free_port()
     with embedded_broker() as brokers:
         asyncio.run(make_topics(brokers))
-        config.write_text(LEARNING.format(brokers=brokers, port=port))
+        config.write_text(LEARNING.format(brokers=brokers, port=port) + glucose_feed(learns=True))
         with worker_process(config, log) as process:
             wait_until_ready(port, process, log)
             answers = asyncio.run(learn(brokers))

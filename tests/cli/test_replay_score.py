@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
+from glucose_feed import glucose_feed
 
 from flashfeed.cli.embedded_broker import embedded_broker
 from flashfeed.cli.main import main
@@ -218,28 +219,6 @@ threads = 1
 
 [learning]
 hidden_states = {hidden}
-
-[feeds.cgm]
-topics = ["cgm"]
-template = "sensor"
-model = "iot"
-session = "cgm"
-key = "n"
-map = {{ sid = "n", val = "v", hi = "h" }}
-time = "t:s"
-
-[templates.sensor]
-type = "iot"
-window = {{ items = 6 }}
-
-[[templates.sensor.flash]]
-name = "high"
-query = "Does the last line say high?"
-choices = ["yes", "no"]
-
-[templates.sensor.outcomes.high]
-after = "0 records"
-label = "yes if value > 140 else no"
 """
 
 
@@ -264,8 +243,8 @@ def test_what_is_learnt_is_read_from_the_hidden_states_as_live(
 
     asyncio.run(send())
     path, other = tmp_path / "hidden.toml", tmp_path / "logits.toml"
-    path.write_text(CGM.format(brokers=address, hidden="true"))
-    other.write_text(CGM.format(brokers=address, hidden="false"))
+    path.write_text(CGM.format(brokers=address, hidden="true") + glucose_feed(learns=False))
+    other.write_text(CGM.format(brokers=address, hidden="false") + glucose_feed(learns=False))
     whole = ("--from-offset", "cgm:0:0", "--to-offset", f"cgm:0:{READINGS}")
     run("replay", "-c", str(path), *whole, "--against", str(other))
     said = capsys.readouterr().out

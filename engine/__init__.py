@@ -75,6 +75,7 @@ model_probe.py      a file tried in a process of its own before it is used
 gguf.py             a file's header: what the model is and will take
 embed.py            texts as vectors, by models that give embeddings; embedding_queue.py: who waits
 capabilities.py     what a kind of model can do here, and why not the rest
+recurrent.py        what a recurrent state takes; checkpoints.py: which copies of it there are
 packaged_model.py   the packaged model in its fastest form; alone.py: made by one process at a time
 
   generations, chat, tools

@@ -1,11 +1,11 @@
 """What a kind of model can do here, and why not the rest. Pure; asks nothing of llama.cpp.
 
-A session must be able to fork (share its cells with a question's sequence) and to be cut
-back to any position (after a failed pass, an edited tail, a generation). A KV cache has a
-cell for each token and can do both. A recurrent state is one value for all tokens so far:
-llama.cpp cuts it back by whole sequences only (llama-memory-recurrent.cpp, seq_rm), so
-after a failed pass such a session could not return to its committed tokens. Hybrid models
-have such a state beside their KV cache.
+A session must be able to fork (into a question's sequence) and to be cut back (after a
+failed pass, an edited tail, a generation). A KV cache has a cell for each token and can do
+both anywhere. A recurrent state is one value for all tokens so far: llama.cpp copies it, but
+removes it only whole (llama-memory-recurrent.cpp, seq_rm). Sessions of such a model, and of
+a hybrid one, which has such a state beside its KV cache, go back to copies that were made at
+the right time (checkpoints.py).
 """
 
 from __future__ import annotations
@@ -33,24 +33,30 @@ _MANY_ROPES: Final = (C.LLAMA_ROPE_TYPE_MROPE, C.LLAMA_ROPE_TYPE_IMROPE)
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What sessions of a model can do: fork for their questions, and slide in these ways.
+    """What sessions of a model can do: slide in these ways, and be cut back anywhere
+    (`cuts`), or only to where they once were.
 
     `reasons` say why a way is missing or what it costs, one sentence each.
     """
 
     architecture: str
-    forks: bool
     windows: tuple[WindowMode, ...]
+    cuts: bool = True
     reasons: tuple[str, ...] = ()
 
 
-def capabilities(architecture: str, *, rope_type: int, n_swa: int) -> Capabilities:
-    """Of a model that `refusal` lets through. `n_swa` is its attention's window, 0: none.
+def capabilities(architecture: str, *, rope_type: int, n_swa: int, recurrent: bool) -> Capabilities:
+    """Of a model that `refusal` lets through. `n_swa` is its attention's window, 0: none;
+    `recurrent` says whether it has a recurrent state, alone or beside a KV cache.
 
     The last word on `shift` has llama.cpp, for each context: llama_memory_can_shift.
     """
     reasons: list[str] = []
-    if rope_type in _MANY_ROPES:
+    if recurrent:
+        reasons.append(
+            "window shift: refused, a recurrent state cannot forget the oldest tokens alone"
+        )
+    elif rope_type in _MANY_ROPES:
         reasons.append(
             "window shift: refused, its positions have several parts (M-RoPE) and llama.cpp "
             "cannot move them"
@@ -67,31 +73,29 @@ def capabilities(architecture: str, *, rope_type: int, n_swa: int) -> Capabiliti
             f"sliding attention of {n_swa} tokens: the cache keeps all tokens nevertheless "
             "(swa_full), since forks share cells"
         )
-    return Capabilities(architecture, True, windows, tuple(reasons))
+    if recurrent:
+        reasons.append(
+            "recurrent state: questions are decoded in a pass after the data's, an edit of more "
+            "than the last update decodes the window again, and a chat whose last answer is "
+            "written otherwise in its template is decoded from its first message"
+        )
+        reasons.append("hidden states: not read, so no question of such a model is learnt")
+    return Capabilities(architecture, windows, not recurrent, tuple(reasons))
 
 
 def refusal(
     architecture: str,
     *,
-    recurrent: bool,
-    hybrid: bool,
     diffusion: bool,
     encoder: bool,
     causal: bool,
     vocabulary: int,
 ) -> str:
     """Why a model cannot serve sessions at all; "" where it can."""
-    if recurrent or hybrid:
-        kind = "a recurrent" if recurrent else "a hybrid recurrent"
-        return (
-            f"expected a decoder with a KV cache, got {kind} model ({architecture}): its state "
-            "cannot be cut back to an earlier token, so a session could not return to its "
-            "committed tokens after a failed pass"
-        )
     if diffusion:
         return f"expected a model that writes in order, got a diffusion model ({architecture})"
     if encoder:
-        return f"expected a decoder with a KV cache, got an encoder model ({architecture})"
+        return f"expected a decoder, got an encoder model ({architecture})"
     if architecture in _NO_CACHE or not causal:
         return f"expected a model that writes text, got an embedding model ({architecture})"
     if vocabulary == _NO_VOCABULARY:

@@ -10,6 +10,10 @@ truncate its session (`truncate` makes the books right again).
 
 A cell that several sequences share belongs to the first sequence of the run that made
 it, and is given back with that one: drop the sharers before the owner, or with it.
+
+Where the model's state is recurrent (`can_cut` is false) a sequence goes back only to where
+`commit` was called on it, no run may be of several sequences, and a pass that failed half
+way leaves nothing to be trusted (`lost`): llama.cpp moves states while it computes.
 """
 
 from __future__ import annotations
@@ -28,10 +32,12 @@ from numpy.typing import NDArray
 from flashfeed.models.errors import EngineError
 
 from .batch import Batch, pointer
+from .checkpoints import Checkpoints
 from .context_params import context_params
 from .hidden import HiddenStates
 from .model import Model
 from .plan import Pass, PlanFault, check_pass
+from .recurrent import kept_sequences
 from .settings import EngineSettings, Limits
 from .trace import Trace
 
@@ -74,18 +80,24 @@ class Context:
     def __init__(
         self, model: Model, settings: EngineSettings, cells: int, trace: Trace | None = None
     ) -> None:
+        self.can_cut: Final = model.capabilities.cuts
+        n_kept = 0 if self.can_cut else kept_sequences(settings)
+        copies = range(settings.sequences, settings.sequences + n_kept)
+        self._checkpoints = Checkpoints(copies, self._copy, self._empty)
         shape: dict[str, Any] = {
             "cells": -(-cells // _CELLS_STEP) * _CELLS_STEP,
             "batch_tokens": settings.batch_tokens,
             "ubatch_tokens": settings.ubatch_tokens or settings.batch_tokens,
-            "sequences": settings.sequences,
+            "sequences": settings.sequences + n_kept,
             "outputs": settings.outputs_max,
             "threads": settings.threads or 1,
             "flash_attention": settings.flash_attention_on,
             "kv_type": settings.kv_type,
         }
         params = context_params(**shape)
-        self._hidden = HiddenStates(model.n_embd) if settings.hidden_states else None
+        # Sequences of unequal length are decoded in parts there: rows come in another order.
+        reads_hidden = settings.hidden_states and self.can_cut
+        self._hidden = HiddenStates(model.n_embd) if reads_hidden else None
         if self._hidden:
             self._hidden.read_by(params)
         self._trace = trace
@@ -104,13 +116,14 @@ class Context:
         self.limits = Limits(
             batch_tokens=batch_tokens,
             cells=int(C.llama_n_ctx(self._handle)),
-            sequences=int(C.llama_n_seq_max(self._handle)),
+            sequences=int(C.llama_n_seq_max(self._handle)) - n_kept,
             outputs=min(settings.outputs_max, batch_tokens),
             vocabulary=model.n_vocab,
         )
         self.ends: dict[int, int] = {}
         self._own: dict[int, int] = {}
         self.cells_used = 0
+        self.lost: DecodeFailed | None = None
         self._batch = Batch(batch_tokens)
 
     def free(self) -> None:
@@ -119,8 +132,11 @@ class Context:
         self._handle = None
 
     def run(self, one: Pass) -> Decoded:
-        """One llama_decode. Raises PlanFault before it, DecodeFailed after it."""
-        after = check_pass(one, self.limits, self.ends, self.cells_used)
+        """One llama_decode. Raises PlanFault before it, DecodeFailed after it, and again
+        where what it stands on was `lost`."""
+        after = check_pass(one, self.limits, self.ends, self.cells_used, shared=self.can_cut)
+        if self.lost is not None:
+            raise DecodeFailed(self.lost.decode_code)
         batch = self._batch.filled(one)
         if self._hidden:
             self._hidden.begin(one.n_outputs)
@@ -130,7 +146,10 @@ class Context:
             C.llama_synchronize(self._handle)
         seconds = time.perf_counter() - started
         if code != 0:
-            raise DecodeFailed(code)
+            failed = DecodeFailed(code)
+            if not self.can_cut and not failed.harmless:
+                self.lost = failed
+            raise failed
         if self._trace:
             self._trace.run(self._number, one, seconds)
         self.ends.update(after)
@@ -143,36 +162,56 @@ class Context:
         return Decoded(self._rows(n), seconds, hidden)
 
     def fork(self, source: int, targets: Iterable[int], position: int) -> None:
-        """Every target becomes the source's first `position` tokens; no data is copied."""
+        """Every target becomes the source's first `position` tokens; no data is copied.
+
+        Raises EngineError where the source cannot be had there (`commit`).
+        """
         assert self.ends.get(source, 0) >= position, (source, position)
-        targets = list(targets)
-        if self._trace:
-            self._trace.fork(self._number, source, targets, position)
+        targets, source = list(targets), self._as_of(source, position)
         for target in targets:
             assert 0 <= target < self.limits.sequences, target
             assert target not in self.ends, f"sequence {target} is in use"
-            if position:
-                C.llama_memory_seq_cp(self._memory, source, target, 0, position)
             self.ends[target] = position
+        self._copy(source, targets, position)
 
     def drop(self, sequences: Iterable[int]) -> None:
         """Removes whole sequences, and the cells that belong to them."""
         sequences = list(sequences)
-        if self._trace:
-            self._trace.cut(self._number, sequences, 0)
+        assert all(0 <= one < self.limits.sequences for one in sequences), sequences
+        self._empty(sequences)
         for sequence in sequences:
-            self._remove(sequence, 0)
+            self._checkpoints.drop(sequence)
             self.ends.pop(sequence, None)
             self.cells_used -= self._own.pop(sequence, 0)
+
+    def commit(self, sequence: int) -> None:
+        """What the sequence holds now is what it goes back to, and may be forked at while it
+        grows. Only needed where it can go back to nothing else; elsewhere it does nothing."""
+        if not self.can_cut and self.lost is None:
+            self._checkpoints.commit(sequence, self.ends.get(sequence, 0))
+
+    def can_go_back(self, sequence: int, position: int) -> bool:
+        """Whether `truncate` can bring the sequence's first `position` tokens back."""
+        return (
+            self.can_cut
+            or position in (0, self.ends.get(sequence, 0))
+            or self._checkpoints.at(sequence, position) is not None
+        )
 
     def truncate(self, sequence: int, position: int) -> None:
         """Cuts a sequence back to its first `position` tokens; what is cut off belongs to it.
 
-        Also right after a failed pass: what the cache holds is asked of llama.cpp.
+        Also right after a failed pass: what the cache holds is asked of llama.cpp. Raises
+        EngineError where it cannot go back there (`can_go_back`).
         """
-        if self._trace:
-            self._trace.cut(self._number, [sequence], position)
-        self._remove(sequence, position)
+        if self.can_cut:
+            if self._trace:
+                self._trace.cut(self._number, [sequence], position)
+            self._remove(sequence, position)
+        elif not position or self._checkpoints.at(sequence, position) is not None:
+            self._checkpoints.go_back(sequence, position)
+        else:
+            self._as_of(sequence, position)
         self._disown(sequence, max(0, self.ends.get(sequence, 0) - position))
         self.ends[sequence] = position
         held = int(C.llama_memory_seq_pos_max(self._memory, sequence)) + 1
@@ -221,6 +260,8 @@ class Context:
         if self._trace:
             self._trace.clear(self._number)
         C.llama_memory_clear(self._memory, False)
+        self._checkpoints.forget()
+        self.lost = None
         self.ends.clear()
         self._own.clear()
         self.cells_used = 0
@@ -232,6 +273,8 @@ class Context:
         model, cache type and layout takes it by `load_sequence`.
         """
         assert self.ends.get(sequence, 0) > 0, f"sequence {sequence} is empty"
+        if self.lost is not None:
+            raise EngineError(f"sequence {sequence} is not saved: {self.lost}")
         size = int(C.llama_state_seq_get_size(self._handle, sequence))
         data = np.empty(size, np.uint8)
         written = int(
@@ -275,6 +318,30 @@ class Context:
             self._trace.load(self._number, sequence, tokens)
         self.ends[sequence] = self._own[sequence] = held
         self.cells_used += held
+
+    def _as_of(self, sequence: int, position: int) -> int:
+        """The sequence, or its copy, that holds its first `position` tokens and no more."""
+        if self.can_cut or position in (0, self.ends.get(sequence, 0)):
+            return sequence
+        copy = self._checkpoints.at(sequence, position)
+        if copy is None:
+            raise EngineError(
+                f"sequence {sequence} cannot go back to its first {position} tokens, only to "
+                f"{self._checkpoints.positions(sequence)}: its state is recurrent"
+            )
+        return copy
+
+    def _copy(self, source: int, targets: Sequence[int], position: int) -> None:
+        if self._trace:
+            self._trace.fork(self._number, source, targets, position)
+        for target in targets if position else ():
+            C.llama_memory_seq_cp(self._memory, source, target, 0, position)
+
+    def _empty(self, sequences: Sequence[int]) -> None:
+        if self._trace:
+            self._trace.cut(self._number, sequences, 0)
+        for sequence in sequences:
+            C.llama_memory_seq_rm(self._memory, sequence, 0, -1)
 
     def _disown(self, sequence: int, cells: int) -> None:
         self.cells_used -= cells

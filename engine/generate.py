@@ -62,7 +62,7 @@ def generate_steps(
     session = sessions[session_id]
     sessions.touch(session)
     seat = session.senior
-    if seat is None:
+    if seat is None or session.is_lost:
         raise NotResident(f"{session.named} is not resident")
     writer = Writer(session.model, prompt, emit)
     branch, cached = _open_branch(session, seat, prompt)
@@ -123,6 +123,8 @@ def _open_branch(session: Session, seat: Seat, prompt: Prompt) -> tuple[Branch, 
     if prompt.keep and seat.chat is not None and seat.chat.base == seat.held:
         # The last token is decoded in any case: its logits are wanted.
         cached = n_common(prompt.tokens[:-1], seat.chat.tokens)
+        if not seat.group.context.can_go_back(seat.chat.sequence, seat.chat.base + cached):
+            cached = 0
     if cached:
         branch = seat.reopen_chat()
         seat.group.context.truncate(branch.sequence, branch.base + cached)

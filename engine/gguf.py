@@ -123,11 +123,19 @@ def kv_bytes(header: Header, cells: int, kv_type: str) -> int:
 
 def _kv_heads(header: Header, n_layers: int, n_heads: tuple[int, ...]) -> tuple[int, ...]:
     key = f"{header.architecture}.attention.head_count_kv"
-    return (
+    heads = (
         header.by_layer("attention.head_count_kv", n_layers, 0)
         if (key in header.metadata)
         else n_heads
     )
+    # Layers of a hybrid model that have a recurrent state have no cells.
+    interval = header.number("full_attention_interval")
+    recurrent = (
+        header.by_layer("attention.recurrent_layers", n_layers, 0)
+        if interval <= 0
+        else tuple((layer + 1) % interval for layer in range(n_layers))
+    )
+    return tuple(0 if states else n for n, states in zip(heads, recurrent, strict=True))
 
 
 class _Reader:

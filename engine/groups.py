@@ -61,7 +61,7 @@ class Groups:
 
     def with_seat(self, kind: Kind) -> Group | None:
         """A group of the kind that has a free seat."""
-        return next((one for one in self._groups if one.kind == kind and one.n_free), None)
+        return next((one for one in self._groups if one.may_serve(kind) and one.n_free), None)
 
     def expect_possible(self, kind: Kind) -> None:
         """Raises ModelRefused where no context of the kind can be had, whoever is evicted."""

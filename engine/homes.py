@@ -6,6 +6,7 @@ it has tokenised. Loading takes seconds and happens in the caller's thread.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,12 +22,14 @@ from .gguf import kv_bytes
 from .model import Model
 from .model_pool import ModelPool, Resident
 from .questions import Questions
+from .recurrent import kept_sequences, settings_with_states
 from .settings import EngineSettings
 
 Locate: TypeAlias = Callable[[str], tuple[str, EngineSettings]]
 """A reference to a model (a spec's `model`) to its name and the settings for it; it may
 download the file. Raises ModelUnknown and what a download raises."""
 
+_log: Final = logging.getLogger(__name__)
 DEFAULT: Final = ""
 _EMBEDDINGS: Final = " for embeddings"
 """Behind the name of a model that is loaded for embeddings: sessions have their own."""
@@ -43,10 +46,13 @@ class Home:
     questions: Questions
 
     def context_bytes(self, cells: int) -> int:
-        """About what a context of so many cells takes: the KV cache exactly, its rows of
-        logits, and llama.cpp's buffers as they were measured for a small model."""
-        rows = self.settings.outputs_max * self.model.n_vocab * 4
-        return kv_bytes(self.model.header, cells, self.settings.kv_type) + rows + _BUFFER_BYTES
+        """About what a context of so many cells takes: the KV cache exactly, its sequences'
+        states, its rows of logits, and llama.cpp's buffers as they were measured for a small
+        model."""
+        settings, model = self.settings, self.model
+        rows = settings.outputs_max * model.n_vocab * 4
+        states = model.state_bytes * (settings.sequences + kept_sequences(settings))
+        return kv_bytes(model.header, cells, settings.kv_type) + states + rows + _BUFFER_BYTES
 
 
 def no_others(reference: str) -> tuple[str, EngineSettings]:
@@ -81,7 +87,11 @@ class Homes:
         model = self._pool.acquire(name, settings.model_path)
         with self._lock:
             self._names[reference] = name
-        return self._home(name, model)
+        try:
+            return self._home(name, model)
+        except ConfigError:
+            self._release(name)
+            raise
 
     def acquire_loaded(self, reference: str = DEFAULT) -> Home | None:
         """The home of a model that was acquired by this reference before and is loaded still,
@@ -181,6 +191,10 @@ class Homes:
             home = self._homes.get(name)
             if home is None or home.model is not model:
                 settings = self._settings[name]
+                if not model.capabilities.cuts:
+                    settings = settings_with_states(settings)
+                    if settings.hidden_states:
+                        _log.warning("no hidden states are read: %s is recurrent", model.name)
                 home = self._homes[name] = Home(name, model, settings, Questions(model))
             return home
 

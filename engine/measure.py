@@ -57,6 +57,7 @@ def feed(
 def pass_seconds(context: Context, tokens: tuple[int, ...]) -> float:
     """Seconds of a pass of the tokens behind sequence 0, which is as before afterwards."""
     end = context.ends.get(0, 0)
+    context.commit(0)
     started = time.perf_counter()
     feed(context, 0, tokens, end)
     seconds = time.perf_counter() - started
@@ -82,6 +83,8 @@ class Updates:
             )
             for session in range(n_sessions)
         }
+        for session in range(n_sessions):
+            context.commit(session)
 
     def seconds(self, n_sessions: int = 1, n_steps: int = 0) -> float:
         """Seconds of the updates of the first sessions in one pass, and of `n_steps` steps
@@ -101,11 +104,16 @@ class Updates:
         return rows
 
     def _run(self, ends: Mapping[int, int], n_steps: int) -> NDArray[np.float32]:
+        shared = self.context.can_cut
+        if not shared:
+            for session, end in ends.items():
+                feed(self.context, session, self._new, end)
         runs: list[Run] = []
         for session, end in ends.items():
             forks = self._forks[session]
-            self.context.fork(session, forks, end)
-            runs.append(Run(self._new, end, (session, *forks)))
+            self.context.fork(session, forks, self.context.ends[session])
+            if shared:
+                runs.append(Run(self._new, end, (session, *forks)))
             for fork, question in zip(forks, self._questions, strict=True):
                 position = end + len(self._new)
                 runs.append(Run(question, position, (fork,), (len(question) - 1,)))

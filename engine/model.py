@@ -23,6 +23,7 @@ from .chat import ChatPieces, ChatTemplate, Segment, chat_pieces
 from .gguf import Header, read_header
 from .grammar import Vocabulary
 from .model_hash import model_hash
+from .recurrent import state_bytes
 from .tokeniser import Tokeniser
 from .turn_gaps import Turns, find_turns
 
@@ -47,7 +48,8 @@ def quieten() -> None:
 
 class Model:
     """A loaded model. `ends` are the tokens that end an answer; `header` is the file's,
-    `hash` its SHA-256, `capabilities` what sessions of it can do."""
+    `hash` its SHA-256, `capabilities` what sessions of it can do, `state_bytes` what a
+    sequence takes beside its cells (0: nothing)."""
 
     def __init__(self, handle: Any, header: Header, file_hash: str) -> None:
         self.handle = handle
@@ -57,6 +59,7 @@ class Model:
             header.architecture,
             rope_type=int(C.llama_model_rope_type(handle)),
             n_swa=int(C.llama_model_n_swa(handle)),
+            recurrent=bool(C.llama_model_is_recurrent(handle) or C.llama_model_is_hybrid(handle)),
         )
         self._vocab = C.llama_model_get_vocab(handle)
         self.n_vocab = int(C.llama_vocab_n_tokens(self._vocab))
@@ -66,6 +69,7 @@ class Model:
         self.ends = frozenset(
             token for token in range(self.n_vocab) if C.llama_vocab_is_eog(self._vocab, token)
         )
+        self.state_bytes = 0 if self.capabilities.cuts else state_bytes(handle)
         self._pieces: dict[tuple[int, bool], bytes] = {}
         bos = int(C.llama_vocab_bos(self._vocab))
         eos = int(C.llama_vocab_eos(self._vocab))
@@ -99,8 +103,6 @@ class Model:
         try:
             reason = refusal(
                 header.architecture,
-                recurrent=bool(C.llama_model_is_recurrent(handle)),
-                hybrid=bool(C.llama_model_is_hybrid(handle)),
                 diffusion=bool(C.llama_model_is_diffusion(handle)),
                 encoder=bool(C.llama_model_has_encoder(handle)),
                 causal=bool(header.number("attention.causal", 1)),

@@ -101,7 +101,10 @@ def _try_session(path: Path) -> None:
     context.fork(0, (1,), context.ends[0])
     context.run(Pass((Run(tokens[:4], context.ends[1], (1,), (len(tokens[:4]) - 1,)),)))
     context.drop((1,))
-    context.truncate(0, 1)
+    end = context.ends[0]
+    context.commit(0)
+    feed(context, 0, tokens[:4], end)
+    context.truncate(0, end)
     context.free()
     model.free()
 

@@ -100,6 +100,7 @@ def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
     prefix.users += 1
     seat.prefix = prefix
     group.context.fork(prefix.sequence, (seat.sequence,), len(tokens))
+    seat.hold()
     return len(tokens)
 
 

@@ -73,12 +73,14 @@ class Asked:
 
     `tokens` hold the question, the end of the turn and the assistant's header;
     `choices` the token sequence of each allowed answer, () for a free answer of at
-    most `max_tokens` tokens.
+    most `max_tokens` tokens. `shared` says whether its forks may share its tokens, as cells
+    of a KV cache; a recurrent state is a sequence's own.
     """
 
     tokens: tuple[int, ...]
     choices: tuple[tuple[int, ...], ...]
     max_tokens: int
+    shared: bool = True
 
     @property
     def n_forks(self) -> int:
@@ -88,7 +90,7 @@ class Asked:
     @property
     def n_tokens(self) -> int:
         """Tokens that are decoded of it before its answer is written."""
-        return len(self.tokens) + sum(len(choice) - 1 for choice in self.choices)
+        return self._n_asked + sum(len(choice) - 1 for choice in self.choices)
 
     @property
     def n_cells(self) -> int:
@@ -96,7 +98,11 @@ class Asked:
         answer = (
             sum(len(choice) - 1 for choice in self.choices) if self.choices else self.max_tokens - 1
         )
-        return len(self.tokens) + answer
+        return self._n_asked + answer
+
+    @property
+    def _n_asked(self) -> int:
+        return len(self.tokens) * (1 if self.shared else self.n_forks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +212,9 @@ def plan_questions(
         own = tuple(forks[taken : taken + asked.n_forks])
         taken += asked.n_forks
         length = len(asked.tokens)
-        runs.append(Run(asked.tokens, position, own, (length - 1,)))
+        runs.append(Run(asked.tokens, position, own if asked.shared else own[:1], (length - 1,)))
+        if not asked.shared:
+            runs.extend(Run(asked.tokens, position, (fork,)) for fork in own[1:])
         wants.append(Want(index))
         longer = [place for place, choice in enumerate(asked.choices) if len(choice) > 1]
         for fork, place in zip(own, longer, strict=False):
@@ -217,12 +225,18 @@ def plan_questions(
 
 
 def check_pass(
-    one: Pass, limits: Limits, ends: Mapping[int, int], cells_used: int
+    one: Pass,
+    limits: Limits,
+    ends: Mapping[int, int],
+    cells_used: int,
+    *,
+    shared: bool = True,
 ) -> dict[int, int]:
     """The sequences' ends after the pass; raises PlanFault where it breaks a limit.
 
     `ends` has the position after the last token of each sequence in the context (0
-    where it is empty), `cells_used` the cells in use.
+    where it is empty), `cells_used` the cells in use. `shared`: a run may be of several
+    sequences.
     """
     if not 1 <= one.n_tokens <= limits.batch_tokens:
         raise PlanFault(f"expected 1 to {limits.batch_tokens} tokens, got {one.n_tokens}")
@@ -236,6 +250,8 @@ def check_pass(
     for run in one.runs:
         if not run.tokens or not run.sequences:
             raise PlanFault("expected tokens and sequences in every run, got none")
+        if len(run.sequences) > 1 and not shared:
+            raise PlanFault(f"expected runs of one sequence each, got one of {run.sequences}")
         if len(set(run.sequences)) != len(run.sequences):
             raise PlanFault(f"expected each sequence once in a run, got {run.sequences}")
         if min(run.tokens) < 0 or max(run.tokens) >= limits.vocabulary:

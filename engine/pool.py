@@ -283,7 +283,7 @@ class Sessions:
             emptied = 0
             for group in self._groups:
                 n_free = group.n_free + given[group]
-                if n_free and group.kind == kind:
+                if n_free and group.may_serve(kind):
                     return True
                 emptied += group.n_bytes * (n_free == group.n_seats)
             return emptied >= missing

@@ -47,4 +47,4 @@ def ask(model: Model, query: FlashQuery) -> Asked:
         raise RequestError(f"expected choices with text, got {query.choices!r}")
     if any(a is not b and b[: len(a)] == a for a in choices for b in choices):
         choices = tuple((*choice, model.end_of_turn) for choice in choices)
-    return Asked(tokens, choices, query.max_tokens)
+    return Asked(tokens, choices, query.max_tokens, shared=model.capabilities.cuts)

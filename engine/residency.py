@@ -23,10 +23,14 @@ from .turns import Ask, Priority
 _log: Final = logging.getLogger(__name__)
 
 
-def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> Steps[None]:
-    """Gives the session its senior seat where it has none: from a snapshot that matches,
-    and by decoding what is left of its window."""
+def resident_steps(
+    sessions: Sessions, session: Session, priority: Priority, restore: bool = True
+) -> Steps[None]:
+    """Gives the session its senior seat where it has none: from a snapshot that matches
+    (`restore`), and by decoding what is left of its window."""
     sessions.touch(session)
+    if session.is_lost:
+        session.free()
     if session.senior is not None:
         return
     if session.length > session.context_tokens:
@@ -36,17 +40,19 @@ def resident_steps(sessions: Sessions, session: Session, priority: Priority) -> 
         )
     sessions.rebuilding.add(session.id)
     try:
-        yield from _seated(sessions, session, priority)
+        yield from _seated(sessions, session, priority, restore)
     finally:
         sessions.rebuilding.discard(session.id)
 
 
-def _seated(sessions: Sessions, session: Session, priority: Priority) -> Steps[None]:
+def _seated(sessions: Sessions, session: Session, priority: Priority, restore: bool) -> Steps[None]:
     seat = yield from sessions.seat_steps(session)
+    # With its last items taken out a window may begin before what is still known of it.
+    start = max(session.first, session.start)
     try:
-        restored = yield from sessions.snapshots.restore_steps(session, seat, session.start)
+        restored = restore and (yield from sessions.snapshots.restore_steps(session, seat, start))
         if not restored:
-            seat.start = seat.end = session.start
+            seat.start = seat.end = start
             yield from prefix_steps(sessions, session, seat, priority)
         yield from catch_up_steps(session, seat, priority)
         expect_held(session, seat)
@@ -62,7 +68,7 @@ def _seated(sessions: Sessions, session: Session, priority: Priority) -> Steps[N
 def junior_steps(sessions: Sessions, session: Session) -> Steps[None]:
     """Brings the generation that takes over at the window's next move up to date."""
     start = junior_start(session.spec.window, session.count)
-    if start is None or session.senior is None or session.closed:
+    if start is None or session.senior is None or session.closed or session.is_lost:
         return
     seat = session.junior
     if seat is None:
@@ -98,7 +104,7 @@ def catch_up_steps(session: Session, seat: Seat, priority: Priority) -> Steps[No
     if tokens:
         run = Run(tokens, seat.length, (seat.sequence,))
         yield Ask(seat.group.context, (run,), priority, again=True)
-        seat.held = seat.length
+        seat.hold()
     seat.end = session.count
 
 
@@ -120,7 +126,7 @@ def prefix_steps(
     seat.prefix = prefix
     group.context.drop((seat.sequence,))
     group.context.fork(prefix.sequence, (seat.sequence,), len(session.prefix))
-    seat.held = len(session.prefix)
+    seat.hold()
 
 
 def _decode_prefix(

@@ -88,12 +88,19 @@ class Group:
         """Drops the sequences with their cells; their ids are unused again."""
         self.context.drop(sequences)
         self._ids.extend(sequences)
+        # llama.cpp decodes recurrent sequences together whose ids follow one another.
+        self._ids.sort()
 
     def open_seat(self) -> Seat:
         """A seat without content."""
         assert self.n_free > 0
         self.n_free -= 1
         return Seat(self, self.take(1)[0], self._n_branches)
+
+    def may_serve(self, kind: Kind) -> bool:
+        """Whether its free seats are for sessions of that kind: never again once what its
+        context holds was lost."""
+        return self.kind == kind and self.context.lost is None
 
     def release(self, prefix: Prefix, keep: bool = False) -> None:
         """One user less of the prefix. `keep`: it stays without one, in the cells of the
@@ -205,6 +212,11 @@ class Seat:
         """Cells that an update could take, if every branch gave way to it."""
         return self.group.context_tokens - self.held
 
+    def hold(self) -> None:
+        """What the sequence holds now is the seat's: what a failed job leaves it with."""
+        self.held = self.length
+        self.group.context.commit(self.sequence)
+
     def make_room(self, n_cells: int) -> None:
         """Drops the kept chat, then the youngest branches, until `n_cells` are free: data
         goes before talk."""
@@ -273,9 +285,11 @@ class Seat:
         self.drop_chat()
         for branch in list(self.branches):
             self.drop_branch(branch)
-        prefix = 0 if self.prefix is None else len(self.prefix.key.tokens)
-        self.group.context.truncate(self.sequence, prefix)
-        self.held = prefix
+        context = self.group.context
+        context.drop((self.sequence,))
+        if self.prefix is not None:
+            context.fork(self.prefix.sequence, (self.sequence,), len(self.prefix.key.tokens))
+        self.hold()
         self.start = self.end = start
 
     def retire(self) -> None:

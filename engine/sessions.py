@@ -96,6 +96,11 @@ class Session:
         """The seats it holds."""
         return [seat for seat in (self.senior, self.junior) if seat is not None]
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether a failed pass took what its seats held (context.py); its tokens are known."""
+        return any(seat.group.context.lost is not None for seat in self.seats)
+
     def tokens(self, start: int, end: int) -> tuple[int, ...]:
         """The tokens of the items `start`..`end` - 1, which are all still known."""
         assert self.first <= start <= end <= self.count, (self.first, start, end, self.count)

@@ -100,7 +100,8 @@ class Snapshots:
             where = {"session": session.id}
             _log.warning("session %s is decoded again: %s", session.id, error, extra=where)
             return False
-        seat.start, seat.end, seat.held = start, end, seat.length
+        seat.start, seat.end = start, end
+        seat.hold()
         self.restored += 1
         return True
 

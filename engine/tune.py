@@ -30,6 +30,7 @@ from .measure import (
     sample_tokens,
 )
 from .model import Model
+from .recurrent import settings_with_states
 from .settings import EngineSettings
 from .tuned import (
     Attention,
@@ -219,6 +220,8 @@ class _Bench:
 
     @contextmanager
     def _context(self, settings: EngineSettings, cells: int) -> Iterator[Context]:
+        if not self._model.capabilities.cuts:
+            settings = settings_with_states(settings)
         context = Context(self._model, settings, cells)
         try:
             yield context

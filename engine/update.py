@@ -91,6 +91,8 @@ def update_steps(
     yield from resident_steps(sessions, session, Priority.BACKGROUND)
     removed = _rewind(session, rewind)
     try:
+        if session.senior is None:
+            yield from resident_steps(sessions, session, Priority.BACKGROUND, restore=False)
         return (yield from _update_steps(sessions, session_id, new, queries, started))
     except BaseException:
         if not session.closed:
@@ -101,7 +103,8 @@ def update_steps(
 
 
 def _rewind(session: Session, n_items: int) -> list[tuple[int, ...]]:
-    """Takes the last items out of the session and its seats; their tokens."""
+    """Takes the last items out of the session and its seats; their tokens. The session gives
+    up its seats where one of them cannot go back there."""
     base = session.count - n_items
     for seat in session.seats:
         if seat.end <= base:
@@ -111,11 +114,15 @@ def _rewind(session: Session, n_items: int) -> list[tuple[int, ...]]:
             seat.free()
             continue
         held = len(session.prefix) + session.n_tokens(seat.start, base)
+        if not seat.group.context.can_go_back(seat.sequence, held):
+            session.free()  # it is decoded again
+            break
         seat.drop_chat()
         for branch in [one for one in seat.branches if one.base > held]:
             seat.drop_branch(branch)
         seat.group.context.truncate(seat.sequence, held)
-        seat.held, seat.end = held, base
+        seat.end = base
+        seat.hold()
     return [session.items.pop() for _ in range(n_items)][::-1]
 
 
@@ -158,11 +165,13 @@ def _update_steps(
     meter = _Meter()
     try:
         left = ingest
-        if left and (not rounds or len(left) > seat.group.context.limits.batch_tokens // 2):
+        context = seat.group.context
+        whole = len(left) <= context.limits.batch_tokens // 2
+        if left and not (rounds and whole and context.can_cut):
             # Data alone goes before, in chunks; forks need only be there for what they share.
-            meter.add(
-                (yield _ask(seat, (Run(left, seat.length, (seat.sequence,)),), Priority.INGEST))
-            )
+            runs = (Run(left, seat.length, (seat.sequence,)),)
+            urgency = Priority.FLASH if rounds and whole else Priority.INGEST
+            meter.add((yield _ask(seat, runs, urgency, len(left))))
             left = ()
         for indices in rounds:
             chosen = [Pending(model, queries[index], asked[index]) for index in indices]
@@ -256,7 +265,8 @@ def _commit(session: Session, seat: Seat, new: Sequence[tuple[int, ...]]) -> Non
         session.items.extend(new)
         session.changed = True
         seat.drop_chat()
-    seat.end, seat.held = session.count, seat.length
+    seat.end = session.count
+    seat.hold()
     if seat is not session.senior:
         old = session.senior
         assert old is not None

@@ -5,6 +5,7 @@ JSON line with `pass` at the end.
    questions; sampled updates are held against a fresh context, and the latency is flat.
 2. 2,000 operations in any order, oversized ones and failing decodes among them
    (engine/machine.py), with sessions that agree with a fresh context at the end.
+3. As many over small models with a recurrent state, alone and beside attention.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import json
 import random
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from engine.machine import AnyOrder
 from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged_model
+
+from tiny_gguf import RECURRENT, tiny_model
 
 GROWTH_MAX = 1.25
 """Of the median update, last tenth over second tenth: loose, for a machine with other work."""
@@ -67,6 +71,7 @@ async def soak_windows(model_path: Path, windows: int) -> dict[str, Any]:
 def soak_operations(model_path: Path, operations: int, first_seed: int) -> dict[str, Any]:
     """The second part. Raises what a failing operation raised, with the way to it."""
     AnyOrder.model_path = model_path
+    AnyOrder.done.clear()
     number = first_seed
     while AnyOrder.operations() < operations:
         say(f"{AnyOrder.operations()} operations; seed {number}")
@@ -103,6 +108,11 @@ def main() -> int:
         found["exact"] = asyncio.run(soak_windows(model_path, wanted.windows))
     if wanted.operations:
         found["any_order"] = soak_operations(model_path, wanted.operations, wanted.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, keys in RECURRENT.items():
+                say(f"{kind}, a recurrent model")
+                tiny = tiny_model(Path(folder, f"{kind}.gguf"), model_path, kind, **keys)
+                found[kind] = soak_operations(tiny, wanted.operations, wanted.seed)
     found["pass"] = all(part["pass"] for part in found.values())
     print(json.dumps(found))
     return 0 if found["pass"] else 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,19 @@ _EMBED, _HEADS, _KV_HEADS, _FF, _LAYERS = 64, 2, 1, 96, 4
 _U32, _I32, _F32, _STRING, _ARRAY, _BOOL = 4, 5, 6, 8, 9, 7
 _USER_DEFINED = 4
 Value = int | float | str | bool | list[int]
+
+RECURRENT: dict[str, dict[str, Any]] = {
+    "mamba": {
+        "ssm__conv_kernel": 4,
+        "ssm__inner_size": 128,
+        "ssm__state_size": 16,
+        "ssm__time_step_rank": 4,
+        "attention__head_count": 0,
+        "attention__head_count_kv": 0,
+    },
+    "lfm2": {"shortconv__l_cache": 3, "attention__head_count_kv": [0, _KV_HEADS, 0, _KV_HEADS]},
+}
+"""Kinds whose sequences have a recurrent state, with the keys that they want."""
 
 
 def tiny_model(
@@ -28,7 +42,8 @@ def tiny_model(
     user_defined: Sequence[str] = (),
     **extra: Value,
 ) -> Path:
-    """Writes a model of llama.cpp's architecture `kind` (llama, qwen2vl, cohere2, mamba, bert).
+    """Writes a model of llama.cpp's architecture `kind` (llama, qwen2vl, cohere2, bert, and with
+    a recurrent state mamba, and lfm2 beside attention in every second layer).
 
     `tokenizer` are other values of its keys tokenizer.ggml.*, `user_defined` tokens that are of
     that type; `extra` are more of the architecture's keys, `__` for a dot.
@@ -55,6 +70,8 @@ def tiny_model(
     written += [_key(f"{kind}.{name}", value) for name, value in keys.items()]
     if kind == "mamba":
         tensors = _mamba(n_vocab)
+    elif kind == "lfm2":
+        tensors = _lfm2(n_vocab)
     elif kind == "bert":
         tensors = _bert(n_vocab, keys["context_length"])
         written += [_key("tokenizer.ggml.token_type_count", 2)]
@@ -139,9 +156,29 @@ def _mamba(n_vocab: int) -> dict[str, NDArray[np.float32]]:
             f"blk.{layer}.ssm_x.weight": _random(rank + 2 * state, inner),
             f"blk.{layer}.ssm_dt.weight": _random(inner, rank),
             f"blk.{layer}.ssm_dt.bias": _random(inner),
-            f"blk.{layer}.ssm_a": _random(inner, state),
+            f"blk.{layer}.ssm_a": -np.abs(_random(inner, state)),  # a state fades
             f"blk.{layer}.ssm_d": _random(inner),
             f"blk.{layer}.ssm_out.weight": _random(size, inner),
+        }
+    return tensors
+
+
+def _lfm2(n_vocab: int) -> dict[str, NDArray[np.float32]]:
+    tensors = _attention(n_vocab, "lfm2")
+    tensors["token_embd_norm.weight"] = tensors.pop("output_norm.weight")
+    for layer in range(_LAYERS):
+        if RECURRENT["lfm2"]["attention__head_count_kv"][layer]:
+            tensors |= {
+                f"blk.{layer}.attn_q_norm.weight": _ones(_EMBED // _HEADS),
+                f"blk.{layer}.attn_k_norm.weight": _ones(_EMBED // _HEADS),
+            }
+            continue
+        for name in ("q", "k", "v", "output"):
+            del tensors[f"blk.{layer}.attn_{name}.weight"]
+        tensors |= {
+            f"blk.{layer}.shortconv.conv.weight": _random(_EMBED, 3),
+            f"blk.{layer}.shortconv.in_proj.weight": _random(3 * _EMBED, _EMBED),
+            f"blk.{layer}.shortconv.out_proj.weight": _random(_EMBED, _EMBED),
         }
     return tensors
 

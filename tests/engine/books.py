@@ -12,6 +12,7 @@ import llama_cpp.llama_cpp as C
 from flashfeed.engine import Engine
 from flashfeed.engine.gguf import kv_bytes
 from flashfeed.engine.pool import Sessions
+from flashfeed.engine.recurrent import kept_sequences
 from flashfeed.engine.seats import Group, Seat
 from flashfeed.engine.sessions import expect_held
 from flashfeed.engine.steps import Steps
@@ -111,14 +112,36 @@ def _check_group(group: Group, seats: list[Seat]) -> None:
     for sequence in everything:
         length = lengths.get(sequence, 0)
         assert C.llama_memory_seq_pos_max(context._memory, sequence) + 1 == length, sequence
-        assert C.llama_memory_seq_pos_min(context._memory, sequence) == (0 if length else -1)
-    assert _cells_in_use(group, sum(lengths.values())) == cells
+        if context.can_cut:  # else there is the state after the last token alone
+            assert C.llama_memory_seq_pos_min(context._memory, sequence) == (0 if length else -1)
+    if context.can_cut:
+        assert _cells_in_use(group, sum(lengths.values())) == cells
+    else:
+        _check_copies(group, seats)
     # What unused prefixes keep must not be missing to a seat that grows to its bound.
     free = context.limits.cells - cells
     wanted = sum(group.context_tokens - seat.held for seat in seats)
     for seat in seats:
         wanted -= len(seat.chat.tokens) if seat.chat is not None else 0
     assert free >= wanted, f"{free} cells are free, the seats may still want {wanted}"
+
+
+def _check_copies(group: Group, seats: list[Seat]) -> None:
+    """What a seat goes back to is there; no copy is of anything else."""
+    context, n_sequences = group.context, group.home.settings.sequences
+    held: dict[int, int] = {}
+    for seat in seats:
+        positions = context._checkpoints.positions(seat.sequence)
+        assert not positions or positions[-1] == seat.held or context.lost is not None
+        assert positions or not seat.held or context.lost is not None
+        for position in positions:
+            copy = context._checkpoints.at(seat.sequence, position)
+            assert copy is not None
+            held[copy] = position
+    for copy in range(n_sequences, n_sequences + kept_sequences(group.home.settings)):
+        end = C.llama_memory_seq_pos_max(context._memory, copy) + 1
+        assert end == held.pop(copy, 0), copy
+    assert not held
 
 
 def _cells_in_use(group: Group, n_positions: int) -> int:

@@ -16,7 +16,6 @@ from flashfeed.engine.context import Context
 from flashfeed.engine.model import Model
 from flashfeed.engine.plan import Pass, Run
 from flashfeed.engine.settings import EngineSettings
-from flashfeed.models.errors import ModelRefused
 
 from tiny_gguf import tiny_model
 
@@ -30,8 +29,6 @@ KINDS: dict[str, dict[str, Any]] = {
     },
 }
 PLAIN = {
-    "recurrent": False,
-    "hybrid": False,
     "diffusion": False,
     "encoder": False,
     "causal": True,
@@ -91,31 +88,13 @@ def test_who_may_shift_is_what_llama_cpp_says(kind: str, model_path: Path, tmp_p
         can_shift = bool(C.llama_memory_can_shift(context._memory))
         assert ("shift" in model.capabilities.windows) == can_shift
         assert {"exact", "grow"} <= set(model.capabilities.windows)
-        assert model.capabilities.forks
         assert bool(model.capabilities.reasons) == (kind != "llama")
-
-
-@pytest.mark.model
-def test_a_recurrent_model_is_refused_with_its_reason(model_path: Path, tmp_path: Path) -> None:
-    path = tiny_model(
-        tmp_path / "m.gguf",
-        model_path,
-        "mamba",
-        ssm__conv_kernel=4,
-        ssm__inner_size=128,
-        ssm__state_size=16,
-        ssm__time_step_rank=4,
-    )
-    with pytest.raises(ModelRefused, match=r"recurrent.*cut back"):
-        Model.load(path, 0)
 
 
 @pytest.mark.parametrize(
     ("architecture", "change", "says"),
     [
         ("llama", {}, ""),
-        ("mamba", {"recurrent": True}, "recurrent"),
-        ("jamba", {"hybrid": True}, "hybrid"),
         ("llada", {"diffusion": True}, "diffusion"),
         ("t5", {"encoder": True}, "encoder"),
         ("bert", {}, "embedding"),
@@ -141,6 +120,6 @@ def test_what_cannot_serve_sessions(architecture: str, change: Any, says: str) -
     ],
 )
 def test_who_may_shift(architecture: str, rope_type: int, shifts: bool) -> None:
-    able = capabilities(architecture, rope_type=rope_type, n_swa=0)
+    able = capabilities(architecture, rope_type=rope_type, n_swa=0, recurrent=False)
     assert ("shift" in able.windows) == shifts
     assert any("shift" in reason for reason in able.reasons) == (not shifts)

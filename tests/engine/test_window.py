@@ -184,7 +184,7 @@ async def test_a_shifted_window_is_near_a_fresh_context(
 async def test_a_model_that_cannot_shift_says_so(
     engine: Engine, model: Model, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = capabilities("qwen2vl", rope_type=C.LLAMA_ROPE_TYPE_MROPE, n_swa=0)
+    many = capabilities("qwen2vl", rope_type=C.LLAMA_ROPE_TYPE_MROPE, n_swa=0, recurrent=False)
     monkeypatch.setattr(model, "capabilities", many)
     with pytest.raises(RequestError, match="M-RoPE"):
         await engine.open(name, spec_of("shift"))

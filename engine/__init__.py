@@ -76,6 +76,7 @@ gguf.py             a file's header: what the model is and will take
 embed.py            texts as vectors, by models that give embeddings; embedding_queue.py: who waits
 capabilities.py     what a kind of model can do here, and why not the rest
 recurrent.py        what a recurrent state takes; checkpoints.py: which copies of it there are
+ubatches.py         in which order a pass of such states is computed
 packaged_model.py   the packaged model in its fastest form; alone.py: made by one process at a time
 
   generations, chat, tools

@@ -79,7 +79,6 @@ def capabilities(architecture: str, *, rope_type: int, n_swa: int, recurrent: bo
             "than the last update decodes the window again, and a chat whose last answer is "
             "written otherwise in its template is decoded from its first message"
         )
-        reasons.append("hidden states: not read, so no question of such a model is learnt")
     return Capabilities(architecture, windows, not recurrent, tuple(reasons))
 
 

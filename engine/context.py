@@ -40,6 +40,7 @@ from .plan import Pass, PlanFault, check_pass
 from .recurrent import kept_sequences
 from .settings import EngineSettings, Limits
 from .trace import Trace
+from .ubatches import output_order
 
 LLAMA_BUILD: Final = f"llama-cpp-python {llama_cpp.__version__}"
 """The build of llama.cpp: another one may compute or save keys and values in another way."""
@@ -95,9 +96,8 @@ class Context:
             "kv_type": settings.kv_type,
         }
         params = context_params(**shape)
-        # Sequences of unequal length are decoded in parts there: rows come in another order.
-        reads_hidden = settings.hidden_states and self.can_cut
-        self._hidden = HiddenStates(model.n_embd) if reads_hidden else None
+        self._hidden = HiddenStates(model.n_embd) if settings.hidden_states else None
+        self._following = bool(C.llama_model_is_recurrent(model.handle))
         if self._hidden:
             self._hidden.read_by(params)
         self._trace = trace
@@ -159,6 +159,9 @@ class Context:
             self._own[owner] = self._own.get(owner, 0) + len(run.tokens)
         n = one.n_outputs
         hidden = self._hidden.take() if self._hidden else np.empty((n, 0), np.float32)
+        if not self.can_cut and hidden.size:
+            n_ubatch = int(C.llama_n_ubatch(self._handle))
+            hidden[output_order(one, n_ubatch, following=self._following)] = hidden.copy()
         return Decoded(self._rows(n), seconds, hidden)
 
     def fork(self, source: int, targets: Iterable[int], position: int) -> None:

@@ -3,7 +3,8 @@
 llama.cpp hands them out with its `embeddings` flag alone, which makes every token of the pass
 an output and costs accordingly. Here the context's eval callback is asked about each node of
 the graph, and copies one of them, `result_norm`: the last normalised layer, which has a row
-for each output, in batch order, and is what the flag would have given (bit by bit).
+for each output, in the order of computing (batch order, but see ubatches.py), and is what the
+flag would have given (bit by bit).
 
 The callback is compiled into libllama (build/copied_rows.cpp). A llama-cpp-python that was
 installed in another way than `make setup` has none: nothing is read there, and the log says so.
@@ -61,7 +62,8 @@ class HiddenStates:
         self._copied.bytes_max, self._copied.bytes = self._rows.nbytes, 0
 
     def take(self) -> NDArray[np.float32]:
-        """The rows of the pass, one an output; without columns where there are none of them."""
+        """The rows of the pass, one an output, in the order of computing; without columns where
+        there are none of them."""
         if self._copied.bytes == self._rows.nbytes:
             return self._rows
         self._tell(

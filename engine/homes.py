@@ -6,7 +6,6 @@ it has tokenised. Loading takes seconds and happens in the caller's thread.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,6 @@ Locate: TypeAlias = Callable[[str], tuple[str, EngineSettings]]
 """A reference to a model (a spec's `model`) to its name and the settings for it; it may
 download the file. Raises ModelUnknown and what a download raises."""
 
-_log: Final = logging.getLogger(__name__)
 DEFAULT: Final = ""
 _EMBEDDINGS: Final = " for embeddings"
 """Behind the name of a model that is loaded for embeddings: sessions have their own."""
@@ -193,8 +191,6 @@ class Homes:
                 settings = self._settings[name]
                 if not model.capabilities.cuts:
                     settings = settings_with_states(settings)
-                    if settings.hidden_states:
-                        _log.warning("no hidden states are read: %s is recurrent", model.name)
                 home = self._homes[name] = Home(name, model, settings, Questions(model))
             return home
 

@@ -59,6 +59,10 @@ def settings_with_states(settings: EngineSettings) -> EngineSettings:
     """The settings for contexts of such a model: no more forks than one question may need,
     where nobody asked for more. Raises ConfigError where there are too many sequences."""
     settings = replace(settings, forks_max=settings.forks_max or CHOICES_MAX)
+    if settings.ubatch_tokens:
+        # llama.cpp puts a token of each sequence into a physical batch, however small it is.
+        ubatch_tokens = max(settings.ubatch_tokens, settings.sequences)
+        settings = replace(settings, ubatch_tokens=ubatch_tokens)
     n = settings.sequences + kept_sequences(settings)
     if n > SEQUENCES_MAX:
         raise ConfigError(

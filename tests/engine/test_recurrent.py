@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
+import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp.llama_cpp as C
+import numpy as np
 import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
+from numpy.typing import NDArray
 
 from flashfeed.engine import DecodeFailed, Engine, EngineSettings
 from flashfeed.engine.context import Context
@@ -90,9 +92,7 @@ def test_what_it_can_do(own: Engine) -> None:
     able = own._open_sessions().model.capabilities
     assert able.windows == ("exact", "grow")
     assert not able.cuts
-    assert [one.split(":")[0] for one in able.reasons] == [
-        "window shift", "recurrent state", "hidden states",
-    ]  # fmt: skip
+    assert [one.split(":")[0] for one in able.reasons] == ["window shift", "recurrent state"]
 
 
 async def test_a_window_that_shifts_is_refused_with_the_reason(own: Engine, name: str) -> None:
@@ -110,7 +110,8 @@ async def test_updates_are_a_fresh_context_s(
         assert [
             answer.value in query.choices for answer, query in zip(update.answers, ALL, strict=True)
         ] == [True, True, False]
-        assert update.hidden == (b"",) * len(ALL)
+        states = [2 * own._open_sessions().model.n_embd] * 2 + [0]  # a free answer has none
+        assert [len(one) for one in update.hidden] == states
         await expect_fresh(own, name, scratch)
     await expect_books(own)
     await own.close(name)
@@ -284,6 +285,48 @@ def test_a_context_goes_back_only_to_what_was_committed(path: Path) -> None:
         model.free()
 
 
+@pytest.mark.parametrize("ubatch", [0, 25])
+def test_each_output_has_its_own_hidden_state(path: Path, ubatch: int) -> None:
+    """However long the runs are, whichever their sequences, and in however many parts
+    llama.cpp decodes them."""
+    model = Model.load(path, 0)
+    settings = EngineSettings(
+        model_path=path, threads=1, forks_max=16, hidden_states=True, ubatch_tokens=ubatch
+    )
+    context = Context(model, settings, 2048)
+    try:
+        text = model.tokens("150.70 +0.31% 1.2M\n" * 60)
+        context.run(Pass((Run(text[:50], 0, (0,)),)))
+        draw = random.Random(4)
+        for _ in range(12):
+            ids = draw.sample(range(1, 20), draw.randint(2, 8))
+            context.fork(0, ids, 50)
+            runs = []
+            for one in ids:
+                at, n = draw.randint(0, 99), draw.choice((1, 1, 5, 5, 12, 30))
+                wanted = tuple(sorted(draw.sample(range(n), draw.randint(0, min(n, 3)))))
+                runs.append(Run(text[at : at + n], 50, (one,), wanted))
+                if draw.random() < 0.3:  # a choice's tokens follow the question's
+                    runs.append(Run(text[:3], 50 + n, (one,), (0, 2)))
+            decoded = context.run(Pass(tuple(runs)))
+            rows, hidden = decoded.rows.copy(), decoded.hidden.copy()
+            assert hidden.shape == (len(rows), model.n_embd)
+            context.drop(ids)
+            alone: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+            for one in ids:
+                context.fork(0, (one,), 50)
+                own = Pass(tuple(run for run in runs if run.sequences == (one,)))
+                apart = context.run(own)
+                alone += zip(apart.rows.copy(), apart.hidden.copy(), strict=True)
+                context.drop((one,))
+            for row, state, (row_alone, state_alone) in zip(rows, hidden, alone, strict=True):
+                assert np.abs(row - row_alone).max() < 0.01
+                assert np.abs(state - state_alone).max() < 0.01
+    finally:
+        context.free()
+        model.free()
+
+
 def test_too_many_sequences_are_refused(path: Path) -> None:
     settings = EngineSettings(
         model_path=path, sessions_per_context=10, forks_max=17, generations_max=4
@@ -297,10 +340,3 @@ def test_it_is_probed_and_tuned(path: Path, tmp_path: Path) -> None:
     record = tune(path, EngineSettings(model_path=path, batch_tokens=64), QUICK, cache=tmp_path)
     assert record.tuned.threads >= 1
     assert record.measured.attention[0].logit_diff < 0.1
-
-
-async def test_that_it_does_not_learn_is_said(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        async with Engine(EngineSettings(model_path=path, threads=1, hidden_states=True)):
-            pass
-    assert "no hidden states are read" in caplog.text

@@ -25,9 +25,12 @@ _NO_CACHE: Final = frozenset(
         *("dream", "llada", "llada-moe", "rnd1"),
     )
 )
+# create_memory() gives these a cache with an index beside it, which asserts what copies of a
+# part of a sequence do not keep (llama-kv-cache-dsv4.cpp, llama-memory-hybrid-idx.cpp).
+_INDEXED: Final = frozenset(("deepseek4", "glm5-next", "qwen4exp"))
 _NO_VOCABULARY: Final = 0
-# get_can_shift() in llama-kv-cache.cpp and llama-kv-cache-dsv4.cpp.
-_NEVER_SHIFTS: Final = frozenset(("step35", "deepseek4"))
+# get_can_shift() in llama-kv-cache.cpp.
+_NEVER_SHIFTS: Final = frozenset(("step35",))
 _MANY_ROPES: Final = (C.LLAMA_ROPE_TYPE_MROPE, C.LLAMA_ROPE_TYPE_IMROPE)
 
 
@@ -95,6 +98,11 @@ def refusal(
         return f"expected a model that writes in order, got a diffusion model ({architecture})"
     if encoder:
         return f"expected a decoder, got an encoder model ({architecture})"
+    if architecture in _INDEXED:
+        return (
+            f"expected a model with plain attention or recurrent layers, got one ({architecture}) "
+            "with an index over its cache, which llama.cpp cannot fork"
+        )
     if architecture in _NO_CACHE or not causal:
         return f"expected a model that writes text, got an embedding model ({architecture})"
     if vocabulary == _NO_VOCABULARY:

@@ -129,7 +129,8 @@ def _kv_heads(header: Header, n_layers: int, n_heads: tuple[int, ...]) -> tuple[
         else n_heads
     )
     # Layers of a hybrid model that have a recurrent state have no cells.
-    interval = header.number("full_attention_interval")
+    given = f"{header.architecture}.attention.recurrent_layers" in header.metadata
+    interval = 0 if given else header.number("full_attention_interval")
     recurrent = (
         header.by_layer("attention.recurrent_layers", n_layers, 0)
         if interval <= 0

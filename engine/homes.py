@@ -21,7 +21,7 @@ from .gguf import kv_bytes
 from .model import Model
 from .model_pool import ModelPool, Resident
 from .questions import Questions
-from .recurrent import kept_sequences, settings_with_states
+from .recurrent import context_states_bytes, settings_with_states
 from .settings import EngineSettings
 
 Locate: TypeAlias = Callable[[str], tuple[str, EngineSettings]]
@@ -49,7 +49,7 @@ class Home:
         model."""
         settings, model = self.settings, self.model
         rows = settings.outputs_max * model.n_vocab * 4
-        states = model.state_bytes * (settings.sequences + kept_sequences(settings))
+        states = context_states_bytes(model.state_bytes, model.header, settings)
         return kv_bytes(model.header, cells, settings.kv_type) + states + rows + _BUFFER_BYTES
 
 
@@ -85,11 +85,7 @@ class Homes:
         model = self._pool.acquire(name, settings.model_path)
         with self._lock:
             self._names[reference] = name
-        try:
-            return self._home(name, model)
-        except ConfigError:
-            self._release(name)
-            raise
+        return self._home(name, model)
 
     def acquire_loaded(self, reference: str = DEFAULT) -> Home | None:
         """The home of a model that was acquired by this reference before and is loaded still,
@@ -199,11 +195,11 @@ class Homes:
         return (DEFAULT, self._default) if reference == DEFAULT else self._locate(reference)
 
     def _load(self, name: str, path: Path) -> Model | EmbeddingModel:
-        gpu_layers = self._settings[name].gpu_layers
+        settings = self._settings[name]
         if name.endswith(_EMBEDDINGS):
-            return EmbeddingModel.load(path, gpu_layers)
+            return EmbeddingModel.load(path, settings.gpu_layers)
         try:
-            return Model.load(path, gpu_layers)
+            return _load_model(path, settings)
         except ModelRefused:
             raise
         except ConfigError as error:
@@ -216,3 +212,14 @@ class Homes:
         self._pool.release(name, time.monotonic())
         if self._closed:
             self._pool.close()
+
+
+def _load_model(path: Path, settings: EngineSettings) -> Model:
+    model = Model.load(path, settings.gpu_layers)
+    try:
+        if not model.capabilities.cuts:
+            settings_with_states(settings)  # where they do not fit, whoever asked is told here
+    except ConfigError:
+        model.free()
+        raise
+    return model

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from flashfeed.models.errors import ConfigError, FlashfeedError, ModelRefused, ModelUnavailable
+from flashfeed.models.session import CHOICES_MAX
 
 from .context import Context
 from .embed import EmbeddingModel, embedding_refusal
@@ -94,7 +95,9 @@ def _try_embedding(path: Path) -> None:
 
 def _try_session(path: Path) -> None:
     model = Model.load(path, 0)
-    settings = EngineSettings(model_path=path, threads=1, batch_tokens=32, outputs_max=1)
+    settings = EngineSettings(
+        model_path=path, threads=1, batch_tokens=32, outputs_max=1, forks_max=CHOICES_MAX
+    )
     context = Context(model, settings, _CELLS)
     tokens = (model.tokens("150.70 +0.31%\n") or (0,)) * 2
     feed(context, 0, tokens[:16], 0)

@@ -10,6 +10,7 @@ from flashfeed.models.generation import Continuation, PlainPrompt
 from flashfeed.models.session import SessionSpec
 from flashfeed.models.window import window_length
 
+from .context import DecodeFailed
 from .homes import Home
 from .model import Model
 from .pool import Sessions
@@ -76,6 +77,9 @@ def mark_prefix_steps(sessions: Sessions, session_id: str) -> Steps[int]:
     group, key = seat.group, session.key_of(tokens)
     while (prefix := group.prefixes.get(key)) is not None and not prefix.ready:
         yield None  # a neighbour decodes it, which may fail
+    lost = group.context.lost
+    if lost is not None:  # meanwhile
+        raise DecodeFailed(lost.decode_code)
     if session.junior is not None:
         session.junior.retire()
         session.junior = None

@@ -17,6 +17,7 @@ from flashfeed.models.session import CHOICES_MAX
 from .batch import Batch
 from .checkpoints import KEPT
 from .context_params import context_params
+from .gguf import Header
 from .plan import Pass, Run
 from .settings import SEQUENCES_MAX, EngineSettings
 
@@ -48,6 +49,18 @@ def state_bytes(handle: Any) -> int:
         return int(C.llama_state_seq_get_size(context, 0))
     finally:
         C.llama_free(context)
+
+
+def context_states_bytes(state: int, header: Header, settings: EngineSettings) -> int:
+    """Bytes of all states of a context of a model whose sequences have one of so many bytes.
+
+    llama.cpp computes with one layer's states of all sequences at a time, in a buffer of their
+    size (measured: 1.01 times); at least half of a model's layers are taken to have one.
+    """
+    if not state:
+        return 0
+    states = state * (settings.sequences + kept_sequences(settings))
+    return states + 2 * states // max(2, header.number("block_count"))
 
 
 def kept_sequences(settings: EngineSettings) -> int:

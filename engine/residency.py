@@ -99,13 +99,16 @@ def _restored(sessions: Sessions, session: Session, seat: Seat, start: int) -> S
 
 
 def catch_up_steps(session: Session, seat: Seat, priority: Priority) -> Steps[None]:
-    """Decodes the items that the seat does not hold yet."""
-    tokens = session.tokens(seat.end, session.count)
-    if tokens:
-        run = Run(tokens, seat.length, (seat.sequence,))
-        yield Ask(seat.group.context, (run,), priority, again=True)
-        seat.hold()
-    seat.end = session.count
+    """Decodes the items that the seat does not hold yet; the last one by itself where the seat
+    could not go back before it else."""
+    context, last = seat.group.context, session.count
+    for end in (last,) if context.can_cut else (max(seat.end, last - 1), last):
+        tokens = session.tokens(seat.end, end)
+        if tokens:
+            run = Run(tokens, seat.length, (seat.sequence,))
+            yield Ask(context, (run,), priority, again=True)
+            seat.hold()
+        seat.end = end
 
 
 def prefix_steps(

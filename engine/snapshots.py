@@ -115,7 +115,7 @@ class Snapshots:
     def due(self, session: Session, now: float) -> bool:
         """Whether the session changed and was not saved for long enough."""
         late = now - session.saved_at >= self._settings.snapshot_interval_s
-        return self._store is not None and session.changed and late
+        return self._store is not None and session.changed and late and not session.is_lost
 
     def stop(self) -> None:
         """Waits for what is being written, for some seconds at most."""

@@ -103,8 +103,8 @@ def update_steps(
 
 
 def _rewind(session: Session, n_items: int) -> list[tuple[int, ...]]:
-    """Takes the last items out of the session and its seats; their tokens. The session gives
-    up its seats where one of them cannot go back there."""
+    """Takes the last items out of the session and its seats; their tokens. A seat that cannot
+    go back there is given up."""
     base = session.count - n_items
     for seat in session.seats:
         if seat.end <= base:
@@ -115,8 +115,13 @@ def _rewind(session: Session, n_items: int) -> list[tuple[int, ...]]:
             continue
         held = len(session.prefix) + session.n_tokens(seat.start, base)
         if not seat.group.context.can_go_back(seat.sequence, held):
-            session.free()  # it is decoded again
-            break
+            # It is decoded again: what answers now, or what takes over later.
+            if seat is session.senior:
+                session.free()
+                break
+            session.junior = None
+            seat.free()
+            continue
         seat.drop_chat()
         for branch in [one for one in seat.branches if one.base > held]:
             seat.drop_branch(branch)

@@ -98,6 +98,8 @@ def test_who_may_shift_is_what_llama_cpp_says(kind: str, model_path: Path, tmp_p
         ("llada", {"diffusion": True}, "diffusion"),
         ("t5", {"encoder": True}, "encoder"),
         ("bert", {}, "embedding"),
+        ("deepseek4", {}, "index"),
+        ("qwen4exp", {}, "index"),
         ("llama", {"causal": False}, "embedding"),
         ("llama", {"vocabulary": 0}, "vocabulary"),
     ],

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from flashfeed.engine import DecodeFailed, Engine, EngineSettings
 from flashfeed.engine.context import Context
 from flashfeed.engine.gguf import kv_bytes
+from flashfeed.engine.homes import Homes, no_others
 from flashfeed.engine.model import Model
 from flashfeed.engine.model_probe import probe
 from flashfeed.engine.plan import Pass, PlanFault, Run
 from flashfeed.engine.tune import QUICK, tune
 from flashfeed.models.chat import ChatMessage, ChatRequest
-from flashfeed.models.errors import ConfigError, EngineError, RequestError
+from flashfeed.models.errors import ConfigError, EngineError, ModelRefused, RequestError
 from flashfeed.models.generation import GenerateOptions
 from flashfeed.models.session import SessionSpec, WindowSpec
 
@@ -157,6 +158,30 @@ async def test_the_last_update_is_written_again_at_its_own_cost(
     await own.update(name, ["bar 5 close 9", "bar 6 close 9", "bar 7 close 9"], (YES,), rewind=3)
     assert own._open_sessions()[name].count == 8
     await expect_fresh(own, name, scratch)
+    await own.close(name)
+
+
+async def test_an_open_candle_under_an_exact_window_decodes_no_window_again(
+    own: Engine, scratch: Fresh, name: str
+) -> None:
+    """Neither the senior's nor, while the window stands, the junior's."""
+    await own.open(name, EXACT)
+    rebuilt = own.stats().restores["decode"]
+    for number in range(14):
+        await own.update(name, [f"bar {number} close 10.5"], (YES,))
+        for close in (11, 12):
+            await own.update(name, [f"bar {number} close {close}"], (YES,), rewind=1)
+        await expect_books(own)  # the junior is there, if there is one
+        session = own._open_sessions()[name]
+        if session.junior is not None:
+            passes = Recorder(session.junior.group.context, patch := pytest.MonkeyPatch()).passes
+            await own.update(name, [f"bar {number} close 13"], (YES,), rewind=1)
+            await expect_books(own)
+            patch.undo()
+            longest = max(len(run.tokens) for one in passes for run in one.runs)
+            assert longest < 2 * len(session.items[-1]) + 10
+        await expect_fresh(own, name, scratch)
+    assert own.stats().restores["decode"] == rebuilt
     await own.close(name)
 
 
@@ -327,12 +352,30 @@ def test_each_output_has_its_own_hidden_state(path: Path, ubatch: int) -> None:
         model.free()
 
 
-def test_too_many_sequences_are_refused(path: Path) -> None:
+def test_too_many_sequences_are_refused(path: Path, model_path: Path) -> None:
     settings = EngineSettings(
         model_path=path, sessions_per_context=10, forks_max=17, generations_max=4
     )
     with pytest.raises(ConfigError, match="recurrent state"):
         Engine(settings).start()
+    plain = EngineSettings(model_path=model_path)
+    homes = Homes(plain, lambda name: (name, settings), 0, 600.0)
+    for _ in range(2):
+        with pytest.raises(ModelRefused, match="recurrent state"):
+            homes.acquire("other")
+    assert [one.name for one in homes.residents()] == []
+    homes.close()
+
+
+def test_states_are_counted_with_their_context(path: Path) -> None:
+    settings = EngineSettings(model_path=path, threads=1, sessions_per_context=2)
+    homes = Homes(settings, no_others, 0, 600.0)
+    home = homes.acquire()
+    kv = kv_bytes(home.model.header, 512, "f16")
+    states = home.model.state_bytes * 2 * (3 + 16 + 4 + 2)
+    assert home.context_bytes(512) - kv > states * 1.25
+    homes.release(home)
+    homes.close()
 
 
 def test_it_is_probed_and_tuned(path: Path, tmp_path: Path) -> None:

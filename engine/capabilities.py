@@ -79,8 +79,7 @@ def capabilities(architecture: str, *, rope_type: int, n_swa: int, recurrent: bo
     if recurrent:
         reasons.append(
             "recurrent state: questions are decoded in a pass after the data's, an edit of more "
-            "than the last update decodes the window again, and a chat whose last answer is "
-            "written otherwise in its template is decoded from its first message"
+            "than the last update decodes the window again, and a chat its last answer"
         )
     return Capabilities(architecture, windows, not recurrent, tuple(reasons))
 

@@ -42,13 +42,14 @@ class Checkpoints:
         """Where it can go back to, ascending."""
         return tuple(self._kept.get(sequence, ()))
 
-    def commit(self, sequence: int, position: int) -> None:
-        """Copies the sequence, which ends at `position`; older copies make way."""
+    def commit(self, sequence: int, position: int, most: int = KEPT) -> None:
+        """Copies the sequence, which ends at `position`; of older copies as many stay as
+        make `most` with it."""
         self.drop(sequence, position + 1)
         if not position or self.at(sequence, position) is not None:
             return
         kept = self._kept.setdefault(sequence, {})
-        if len(kept) >= KEPT:
+        while len(kept) >= most:
             self._give_back([kept.pop(min(kept))])
         kept[position] = self._free.pop()
         self._copy(sequence, (kept[position],), position)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from flashfeed.models.errors import EngineError
 
 from .batch import Batch, pointer
-from .checkpoints import Checkpoints
+from .checkpoints import KEPT, Checkpoints
 from .context_params import context_params
 from .hidden import HiddenStates
 from .model import Model
@@ -187,19 +187,23 @@ class Context:
             self.ends.pop(sequence, None)
             self.cells_used -= self._own.pop(sequence, 0)
 
-    def commit(self, sequence: int) -> None:
+    def commit(self, sequence: int, most: int = KEPT) -> None:
         """What the sequence holds now is what it goes back to, and may be forked at while it
-        grows. Only needed where it can go back to nothing else; elsewhere it does nothing."""
+        grows; as are `most` - 1 such places before. A sequence that is no seat's may have one.
+        Only needed where it can go back to nothing else; elsewhere it does nothing."""
         if not self.can_cut and self.lost is None:
-            self._checkpoints.commit(sequence, self.ends.get(sequence, 0))
+            self._checkpoints.commit(sequence, self.ends.get(sequence, 0), most)
 
     def can_go_back(self, sequence: int, position: int) -> bool:
         """Whether `truncate` can bring the sequence's first `position` tokens back."""
-        return (
-            self.can_cut
-            or position in (0, self.ends.get(sequence, 0))
-            or self._checkpoints.at(sequence, position) is not None
-        )
+        return self.place_at(sequence, position) == position
+
+    def place_at(self, sequence: int, position: int) -> int:
+        """The last place, `position` at most, where `truncate` can bring the sequence back."""
+        if self.can_cut:
+            return position
+        places = (0, *self._checkpoints.positions(sequence), self.ends.get(sequence, 0))
+        return max(place for place in places if place <= position)
 
     def truncate(self, sequence: int, position: int) -> None:
         """Cuts a sequence back to its first `position` tokens; what is cut off belongs to it.

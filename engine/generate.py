@@ -71,11 +71,25 @@ def generate_steps(
     writer.begin(branch.base + len(prompt.tokens), branch.base + cached)
     decoded = list(prompt.tokens)
     runs = _rest(branch, decoded, branch.base + cached)
+
+    def ended() -> bool:
+        if talk.over:
+            writer.finish("cancelled" if talk.cancelled or session.closed else "length")
+        return talk.over
+
     try:
+        if not context.can_cut and cached < prompt.settled:
+            # What the next turn begins with is decoded first, to be gone back to.
+            head = prompt.tokens[cached : prompt.settled]
+            run = Run(head, branch.base + cached, (branch.sequence,))
+            yield Ask(context, (run,), Priority.FOREGROUND)
+            if ended():
+                return
+            context.commit(branch.sequence, 1)
+            runs = _rest(branch, decoded, branch.base + prompt.settled)
         while True:
             row = (yield Ask(context, runs, Priority.FOREGROUND)).rows
-            if talk.over:
-                writer.finish("cancelled" if talk.cancelled or session.closed else "length")
+            if ended():
                 return
             if branch.moved:
                 branch.moved = False
@@ -122,9 +136,9 @@ def _open_branch(session: Session, seat: Seat, prompt: Prompt) -> tuple[Branch, 
     cached = 0
     if prompt.keep and seat.chat is not None and seat.chat.base == seat.held:
         # The last token is decoded in any case: its logits are wanted.
-        cached = n_common(prompt.tokens[:-1], seat.chat.tokens)
-        if not seat.group.context.can_go_back(seat.chat.sequence, seat.chat.base + cached):
-            cached = 0
+        common = n_common(prompt.tokens[:-1], seat.chat.tokens)
+        place = seat.group.context.place_at(seat.chat.sequence, seat.chat.base + common)
+        cached = max(0, place - seat.chat.base)
     if cached:
         branch = seat.reopen_chat()
         seat.group.context.truncate(branch.sequence, branch.base + cached)

@@ -25,13 +25,16 @@ from .tool_guide import call_schema, must_call, offered
 class Prompt:
     """What is put after the data, and how the answer is written.
 
-    `keep`: it is a chat, and its tokens stay for the next turn. `program` is the grammar
+    `keep`: it is a chat, and its tokens stay for the next turn. The first `settled` of them
+    are what the next turn is sure to begin with; behind these a template may write the same
+    conversation otherwise once it goes on. `program` is the grammar
     that the answer follows, None for free text. `key` is a text of this answer alone.
     """
 
     tokens: tuple[int, ...]
     options: GenerateOptions
     keep: bool = False
+    settled: int = 0
     program: Program | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
@@ -83,10 +86,12 @@ def _chat_prompt(
             )
         schema = call_schema(tools, asked.tool_choice)
         options = msgspec.structs.replace(options, json_schema=schema)
+    tokens = model.segment_tokens(segments)
     return Prompt(
-        model.segment_tokens(segments),
+        tokens,
         options,
         keep=True,
+        settled=len(tokens) - len(model.segment_tokens(segments[-1:])),
         program=_program(model, options),
         tools=tools,
         tool_choice=asked.tool_choice,

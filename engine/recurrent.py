@@ -64,8 +64,9 @@ def context_states_bytes(state: int, header: Header, settings: EngineSettings) -
 
 
 def kept_sequences(settings: EngineSettings) -> int:
-    """Sequences of a context beside `settings.sequences`: the seats' checkpoints."""
-    return KEPT * settings.sessions_per_context
+    """Sequences of a context beside `settings.sequences`: the checkpoints of its seats, and of
+    the chats over them."""
+    return settings.sessions_per_context * (KEPT + settings.generations_max)
 
 
 def settings_with_states(settings: EngineSettings) -> EngineSettings:
@@ -81,6 +82,6 @@ def settings_with_states(settings: EngineSettings) -> EngineSettings:
         raise ConfigError(
             f"expected at most {SEQUENCES_MAX} sequences a context (llama.cpp's limit): for a "
             "model with a recurrent state engine.sessions_per_context * (forks_max + "
-            f"generations_max + 5), got {n}"
+            f"2 * generations_max + 5), got {n}"
         )
     return settings

@@ -138,6 +138,12 @@ def _check_copies(group: Group, seats: list[Seat]) -> None:
             copy = context._checkpoints.at(seat.sequence, position)
             assert copy is not None
             held[copy] = position
+        if seat.chat is not None:
+            for position in context._checkpoints.positions(seat.chat.sequence):
+                assert seat.chat.base < position <= seat.chat.base + len(seat.chat.tokens)
+                copy = context._checkpoints.at(seat.chat.sequence, position)
+                assert copy is not None
+                held[copy] = position
     for copy in range(n_sequences, n_sequences + kept_sequences(group.home.settings)):
         end = C.llama_memory_seq_pos_max(context._memory, copy) + 1
         assert end == held.pop(copy, 0), copy

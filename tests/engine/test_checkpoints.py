@@ -49,7 +49,7 @@ def test_a_sequence_goes_back_to_what_it_was(operations: list[tuple[str, int, in
         if what == "write":
             held.texts[one] += chr(97 + count % 26) * n
         elif what == "commit":
-            checkpoints.commit(one, len(held.texts[one]))
+            checkpoints.commit(one, len(held.texts[one]), min(KEPT, 1 + n))
             was[one][len(held.texts[one])] = held.texts[one]
         elif what == "drop":
             held.empty((one,))

@@ -22,8 +22,6 @@ from typing import Any
 
 from engine.conftest import Fresh
 from engine.long_window import Report, run_windows
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from engine.machine import AnyOrder
 from flashfeed.engine import Engine, EngineSettings, fastest_form, find_packaged_model
@@ -75,17 +73,7 @@ def soak_operations(model_path: Path, operations: int, first_seed: int) -> dict[
     number = first_seed
     while AnyOrder.operations() < operations:
         say(f"{AnyOrder.operations()} operations; seed {number}")
-        run_state_machine_as_test(
-            seed(number)(AnyOrder),
-            settings=settings(
-                max_examples=5,
-                stateful_step_count=50,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate, Phase.shrink],
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        AnyOrder.run(number, examples=5, steps=50)
         number += 1
     return {
         "operations": AnyOrder.operations(),

@@ -17,9 +17,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import pytest
-from hypothesis import note
+from hypothesis import HealthCheck, Phase, note, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from flashfeed.engine import DecodeFailed, Engine, EngineSettings, pool
 from flashfeed.engine.context import Context
@@ -87,6 +94,21 @@ class AnyOrder(RuleBasedStateMachine):
     def operations(cls) -> int:
         """How many operations were called, refused ones included."""
         return sum(n for what, n in cls.done.items() if what in _OPERATIONS)
+
+    @classmethod
+    def run(cls, first_seed: int, *, examples: int, steps: int) -> None:
+        """So many runs of at most so many steps, the same ones for the same seed."""
+        run_state_machine_as_test(
+            seed(first_seed)(cls),
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate, Phase.shrink],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
 
     def __init__(self) -> None:
         super().__init__()

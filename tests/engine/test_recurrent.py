@@ -12,8 +12,6 @@ import msgspec
 import numpy as np
 import pytest
 import pytest_asyncio
-from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
 from numpy.typing import NDArray
 
 from flashfeed.engine import DecodeFailed, Engine, EngineSettings
@@ -264,17 +262,7 @@ def test_any_order_of_operations(path: Path) -> None:
     """As with the packaged model (test_no_abort.py), and at a tenth of its cost."""
     AnyOrder.model_path = path
     AnyOrder.done.clear()
-    run_state_machine_as_test(
-        seed(21)(AnyOrder),
-        settings=settings(
-            max_examples=15,
-            stateful_step_count=30,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    AnyOrder.run(21, examples=15, steps=30)
     assert AnyOrder.operations() > 150
     assert AnyOrder.done["compared"]
 
